@@ -1,0 +1,62 @@
+"""What one step of the engine wants done, in the order of `coordd.paxos.effects`, and for the clients.
+
+The driver: write `persist`; send `send_now`; perform `transfers`; hand out `replies`; begin `snapshot`; sync; step again
+with `Persisted(persist_number)`; only then send `send_after_persist`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from coordclient.protocol.errors import Refusal
+from coordd.paxos.effects import Record, SendSnapshotChunk, StoreSnapshotChunk
+from coordd.paxos.membership import Membership
+from coordd.paxos.messages import Message
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer to the Call numbered `request`."""
+
+    request: int
+    result: dict[str, object] | Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class TakeSnapshot:
+    """Write the machine's state (`Engine.snapshot_state()` right now) as the snapshot of `slot`, then SnapshotTaken."""
+
+    slot: int
+    membership: Membership
+
+
+@dataclass(frozen=True, slots=True)
+class CutLog:
+    """Everything up to `upto` is in a durable snapshot: segments that hold nothing above it may go."""
+
+    upto: int
+
+
+@dataclass(frozen=True, slots=True)
+class RoleChange:
+    """For logs and health: what this replica has become."""
+
+    role: str  # "follower" | "candidate" | "master"
+    master: int | None
+    epoch: int
+
+
+@dataclass(slots=True)
+class Effects:
+    """One batch; see the module docstring for the order of duties."""
+
+    persist: list[Record] = field(default_factory=list)
+    persist_number: int = 0
+    send_now: list[tuple[int, Message]] = field(default_factory=list)
+    send_after_persist: list[tuple[int, Message]] = field(default_factory=list)
+    replies: list[Reply] = field(default_factory=list)
+    transfers: list[SendSnapshotChunk | StoreSnapshotChunk] = field(default_factory=list)
+    snapshot: TakeSnapshot | None = None
+    cut: CutLog | None = None
+    role: RoleChange | None = None
+    stop: str | None = None

@@ -1,0 +1,119 @@
+"""What the core wants done, as data. The driver performs it for real, the simulator on virtual time.
+
+Duties of whoever performs one `Effects`, in this order:
+1. write `persist` to the log (not yet synced);
+2. send `send_now`; carry out `snapshot_transfers`;
+3. sync, in one go with whatever else is written; then report `persist_number` to `Replica.persisted`;
+4. only now send `send_after_persist`. If the process dies before 3, these messages must never leave.
+`chosen` is for the engine: apply in order, at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from coordd.paxos.ballot import ZERO, Ballot
+from coordd.paxos.membership import Membership
+from coordd.paxos.messages import Message, SnapshotChunk
+
+# ---- records: what the log holds, in the order of writing ----
+
+
+@dataclass(frozen=True, slots=True)
+class PromiseRecord:
+    """This replica promised `ballot`: it will accept nothing below it, ever."""
+
+    ballot: Ballot
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedRecord:
+    """This replica accepted `value` for `slot` in `ballot` (CHOSEN: it learnt the value as chosen)."""
+
+    slot: int
+    ballot: Ballot
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenRecord:
+    """What this log holds for all slots up to `upto` is chosen. A hint that spares re-proposing; never synced for itself."""
+
+    upto: int
+
+
+Record = PromiseRecord | AcceptedRecord | ChosenRecord
+
+
+@dataclass(slots=True)
+class Durable:
+    """What a replica finds on its disk at start. `entries`: slot -> (ballot, value) for slots above `snapshot_slot`."""
+
+    start: int
+    membership: Membership
+    promised: Ballot = ZERO
+    entries: dict[int, tuple[Ballot, bytes]] = field(default_factory=dict)
+    chosen_upto: int = 0
+    snapshot_slot: int = 0
+    snapshot_size: int = 0
+
+
+# ---- values of slots ----
+
+
+class ValueKind(Enum):
+    """First byte of every slot's value; the rest is the payload."""
+
+    NO_OP = 0  # closes a gap [PMS 3]
+    EPOCH = 1  # begins a mastership; payload: its round, 8 bytes big-endian
+    BATCH = 2  # commands, opaque here
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """`payload` (opaque bytes of `kind`) is chosen for `slot`; comes in slot order without gaps."""
+
+    slot: int
+    kind: ValueKind
+    payload: bytes
+
+
+# ---- snapshot transfers ----
+
+
+@dataclass(frozen=True, slots=True)
+class SendSnapshotChunk:
+    """Read the own snapshot file of `chunk.slot` at `chunk.offset` and send `chunk`, with these bytes as data, to `to`.
+
+    Where the file is gone meanwhile, nothing is sent: the peer asks again.
+    """
+
+    to: int
+    chunk: SnapshotChunk
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSnapshotChunk:
+    """Put `data` at `offset` of the incoming snapshot of `slot`.
+
+    When `offset + len(data) == size` it is whole: verify, sync, rename; then `Replica.install` with what it holds.
+    """
+
+    slot: int
+    size: int
+    offset: int
+    data: bytes
+
+
+@dataclass(slots=True)
+class Effects:
+    """One batch. `persist_number` is 0 when `persist` is empty and `send_after_persist` needs nothing new on disk."""
+
+    persist: list[Record] = field(default_factory=list)
+    persist_number: int = 0
+    send_now: list[tuple[int, Message]] = field(default_factory=list)
+    send_after_persist: list[tuple[int, Message]] = field(default_factory=list)
+    chosen: list[Chosen] = field(default_factory=list)
+    snapshot_transfers: list[SendSnapshotChunk | StoreSnapshotChunk] = field(default_factory=list)
+    stop: str | None = None
