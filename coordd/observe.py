@@ -1,0 +1,58 @@
+"""Logging: structlog, colours on a terminal, one JSON object per line otherwise; to stderr, as services do.
+
+An event is a name and plain fields (`log.info("master", epoch=3)`). Never a secret, a token or the contents of a node:
+as a last line of defence, fields with such names are struck out here.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any, Literal, TextIO
+
+import structlog
+
+LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+SECRET_FIELDS = frozenset({"secret", "sequencer", "contents", "key", "proof", "authorization"})
+TEXT_FIELD_MAX = 2_000
+
+
+def configure_logging(
+    level: str = "info",
+    form: Literal["auto", "console", "json"] = "auto",
+    stream: TextIO | None = None,
+    **fields: object,
+) -> None:
+    """Set structlog up for this process. `fields` (say cell and replica) stand in every line."""
+    stream = sys.stderr if stream is None else stream
+    on_terminal = stream.isatty()
+    console = form == "console" or (form == "auto" and on_terminal)
+    render: list[Any] = (
+        [structlog.dev.ConsoleRenderer(colors=on_terminal)]
+        if console
+        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(default=str)]
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _strike_out,
+            *render,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
+        logger_factory=structlog.PrintLoggerFactory(file=stream),
+        cache_logger_on_first_use=False,
+    )
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(**fields)
+
+
+def _strike_out(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for name, value in event.items():
+        if name in SECRET_FIELDS:
+            event[name] = "***"
+        elif isinstance(value, str) and len(value) > TEXT_FIELD_MAX:
+            event[name] = value[:TEXT_FIELD_MAX] + "..."
+    return event
