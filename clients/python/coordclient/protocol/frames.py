@@ -31,7 +31,7 @@ def frame(value: object) -> bytes:
     return len(payload).to_bytes(4, "big") + payload
 
 
-def split_frames(message: bytes) -> list[bytes]:
+def split_frames(message: bytes, frame_bytes_max: int = FRAME_BYTES_MAX) -> list[bytes]:
     """The payloads of all frames in one WebSocket message; `BadFrames` otherwise."""
     payloads: list[bytes] = []
     position, end = 0, len(message)
@@ -39,9 +39,19 @@ def split_frames(message: bytes) -> list[bytes]:
         start = position + 4
         size = int.from_bytes(message[position:start], "big")
         position = start + size
-        if size > FRAME_BYTES_MAX:
-            raise BadFrames(f"a frame of {size} bytes; the limit is {FRAME_BYTES_MAX}")
+        if size > frame_bytes_max:
+            raise BadFrames(f"a frame of {size} bytes; the limit is {frame_bytes_max}")
         if start > end or position > end:
             raise BadFrames("the message ends in the middle of a frame")
         payloads.append(message[start:position])
     return payloads
+
+
+def websocket_header(size: int, mask: bytes = b"") -> bytes:
+    """The header of one whole binary WebSocket message of `size` bytes [RFC 6455 5.2]; `mask` is the client's key."""
+    masked = 0x80 if mask else 0
+    if size < 126:
+        return bytes((0x82, masked | size)) + mask
+    if size < 65536:
+        return bytes((0x82, masked | 126)) + size.to_bytes(2, "big") + mask
+    return bytes((0x82, masked | 127)) + size.to_bytes(8, "big") + mask

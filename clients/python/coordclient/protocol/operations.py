@@ -277,6 +277,10 @@ def _check_labels(operation: str, argument: Argument, value: object) -> dict[str
             raise _wrong_type(operation, argument, value)
         if len(key) + len(text) > TEXT_BYTES_MAX // 4:
             raise Refusal("too_large", f"{operation}: an entry of {argument.name} is over {TEXT_BYTES_MAX // 4} characters")
+        try:
+            (key + text).encode()
+        except UnicodeEncodeError:  # a lone surrogate, which JSON can spell; it must not reach an encoder
+            raise Refusal("bad_request", f"{operation}: argument {argument.name} is not valid text") from None
     return value
 
 

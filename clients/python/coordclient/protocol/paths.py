@@ -5,11 +5,22 @@ Inside coordd a path is always the short form: "/" or "/part/part". Which cell w
 
 from __future__ import annotations
 
+import hashlib
+import re
+
 from coordclient.protocol.errors import Refusal
 
+CELL_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 PATH_BYTES_MAX = 1024
 PARTS_MAX = 32
 PART_BYTES_MAX = 255
+
+
+def cell_id(name: str) -> bytes:
+    """The 8 bytes that stand for the cell `name` in every stored or sent format."""
+    if not CELL_NAME.fullmatch(name):
+        raise ValueError(f"not the name of a cell: {name[:80]!r} (small letters, digits and '-', at most 32)")
+    return hashlib.sha256(b"coordd cell\0" + name.encode()).digest()[:8]
 
 
 def parse_path(text: str, cell: str | None = None) -> str:
