@@ -1,0 +1,173 @@
+"""The peer handshake: both ends prove that they know the cell's secret before either believes a message.
+
+Four binary WebSocket messages, each a msgpack array that begins with PEER_VERSION, the cell's id and its kind:
+
+| who | message |
+|---|---|
+| dialler | `[version, cell id, "hello", from, to, start, nonce]` |
+| acceptor | `[version, cell id, "challenge", nonce]` |
+| dialler | `[version, cell id, "proof", mac]` |
+| acceptor | `[version, cell id, "welcome", mac]`; from here on the dialler sends peer messages, the acceptor nothing |
+
+Either end may answer `[version, cell id, "refused", code, message]` instead and close. A mac is HMAC-SHA256 over the
+role and everything said before, both nonces included, so it can be neither reused nor reflected. The dialler proves
+first: whoever merely connects to the peer door learns nothing that depends on the secret.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from coordclient.protocol.codec import Malformed, decode, encode
+from coordd.transport.wire import INT_MAX, PEER_VERSION, REPLICA_MAX
+
+NONCE_BYTES = 32
+HANDSHAKE_BYTES_MAX = 1024
+
+
+class PeerRefused(Exception):
+    """The handshake failed; `code` names why: unsupported_version, wrong_cell, wrong_replica, bad_proof, malformed."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which replica of which cell, in which start, and the secret that the cell's replicas share."""
+
+    cell_id: bytes
+    replica: int
+    start: int
+    secret: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What the macs cover."""
+
+    cell_id: bytes
+    dialler: int
+    acceptor: int
+    start: int
+    dialler_nonce: bytes
+    acceptor_nonce: bytes
+
+    def mac(self, secret: bytes, role: str) -> bytes:
+        said = [PEER_VERSION, self.cell_id, self.dialler, self.acceptor, self.start]
+        transcript = encode([role, *said, self.dialler_nonce, self.acceptor_nonce])
+        return hmac.new(secret, b"coordd peer\0" + transcript, hashlib.sha256).digest()
+
+
+class Dialler:
+    """The end that opened the connection. Pure: bytes in, bytes out; raises `PeerRefused`."""
+
+    def __init__(self, identity: Identity, peer: int, nonce: bytes) -> None:
+        assert len(nonce) == NONCE_BYTES
+        self._identity = identity
+        self._peer = peer
+        self._nonce = nonce
+        self._said: _Said | None = None
+
+    def hello(self) -> bytes:
+        """The first message."""
+        me = self._identity
+        return _make(me.cell_id, "hello", me.replica, self._peer, me.start, self._nonce)
+
+    def challenged(self, data: bytes) -> bytes:
+        """The answer to the challenge: the proof."""
+        me = self._identity
+        (nonce,) = _take(data, me.cell_id, "challenge", 1)
+        if not isinstance(nonce, bytes) or len(nonce) != NONCE_BYTES:
+            raise PeerRefused("malformed", "the challenge has no nonce")
+        self._said = _Said(me.cell_id, me.replica, self._peer, me.start, self._nonce, nonce)
+        return _make(me.cell_id, "proof", self._said.mac(me.secret, "dialler"))
+
+    def welcomed(self, data: bytes) -> None:
+        """Checks the other end's proof; the link is open when this returns."""
+        assert self._said is not None, "the challenge comes before the welcome"
+        (mac,) = _take(data, self._identity.cell_id, "welcome", 1)
+        _verify(mac, self._said.mac(self._identity.secret, "acceptor"))
+
+
+class Acceptor:
+    """The end that was called. `peers`: the replicas that may call. After `proven`, `peer` and `start` are true."""
+
+    def __init__(self, identity: Identity, peers: Collection[int], nonce: bytes) -> None:
+        assert len(nonce) == NONCE_BYTES
+        self._identity = identity
+        self._peers = peers
+        self._nonce = nonce
+        self._said: _Said | None = None
+        self.peer = 0
+        self.start = 0
+
+    def greeted(self, data: bytes) -> bytes:
+        """The answer to the hello: the challenge."""
+        me = self._identity
+        dialler, to, start, nonce = _take(data, me.cell_id, "hello", 4)
+        if not (_is_number(dialler, REPLICA_MAX) and _is_number(to, REPLICA_MAX) and _is_number(start, INT_MAX)):
+            raise PeerRefused("malformed", "the hello does not say from, to and start")
+        if not isinstance(nonce, bytes) or len(nonce) != NONCE_BYTES:
+            raise PeerRefused("malformed", "the hello has no nonce")
+        if to != me.replica:
+            raise PeerRefused("wrong_replica", f"this is replica {me.replica}, not {to}")
+        if dialler == me.replica or dialler not in self._peers:
+            raise PeerRefused("wrong_replica", f"replica {dialler} is not a peer of replica {me.replica}")
+        assert isinstance(dialler, int) and isinstance(start, int)
+        self.peer, self.start = dialler, start
+        self._said = _Said(me.cell_id, dialler, me.replica, start, nonce, self._nonce)
+        return _make(me.cell_id, "challenge", self._nonce)
+
+    def proven(self, data: bytes) -> bytes:
+        """Checks the dialler's proof; the answer is the welcome, with the own one."""
+        assert self._said is not None, "the hello comes before the proof"
+        (mac,) = _take(data, self._identity.cell_id, "proof", 1)
+        _verify(mac, self._said.mac(self._identity.secret, "dialler"))
+        return _make(self._identity.cell_id, "welcome", self._said.mac(self._identity.secret, "acceptor"))
+
+
+def refusal(cell_id: bytes, error: PeerRefused) -> bytes:
+    """What is sent before closing, so that the other side's log names the reason."""
+    return _make(cell_id, "refused", error.code, error.message)
+
+
+def _make(cell_id: bytes, kind: str, *fields: object) -> bytes:
+    return encode([PEER_VERSION, cell_id, kind, *fields])
+
+
+def _take(data: bytes, cell_id: bytes, kind: str, count: int) -> list[object]:
+    """The fields of the handshake message `kind`; the version is looked at before anything else is."""
+    if len(data) > HANDSHAKE_BYTES_MAX:
+        raise PeerRefused("malformed", "the handshake message is too long")
+    try:
+        array = decode(data)
+    except Malformed:
+        raise PeerRefused("malformed", "the handshake message is not msgpack") from None
+    if type(array) is not list or len(array) < 3:
+        raise PeerRefused("malformed", "a handshake message is an array with version, cell and kind")
+    if array[0] != PEER_VERSION:
+        raise PeerRefused(
+            "unsupported_version", f"peer format {str(array[0])[:20]} is not known here (known: {PEER_VERSION})"
+        )
+    if array[2] == "refused" and len(array) == 5:
+        raise PeerRefused(str(array[3])[:80], f"the peer says: {str(array[4])[:400]}")
+    if array[1] != cell_id:
+        raise PeerRefused("wrong_cell", "the other end belongs to another cell")
+    if array[2] != kind or len(array) != 3 + count:
+        raise PeerRefused("malformed", f"expected the handshake message {kind}")
+    return array[3:]
+
+
+def _verify(mac: object, expected: bytes) -> None:
+    if not isinstance(mac, bytes) or not hmac.compare_digest(mac, expected):
+        raise PeerRefused("bad_proof", "the other end does not know this cell's secret")
+
+
+def _is_number(value: object, high: int) -> bool:
+    return type(value) is int and 1 <= value <= high
