@@ -5,14 +5,16 @@ Decoding is hostile-proof: whatever the bytes are, the answer is a value or `Mal
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgpack
 
+msgspec: Any
 try:
     import msgspec
 except ImportError:  # the extra `speed` is not installed
-    msgspec = None  # type: ignore[assignment]
+    msgspec = None
 
 DEPTH_MAX = 32
 
@@ -23,9 +25,7 @@ class Malformed(ValueError):
 
 def reference_encode(value: object) -> bytes:
     """The msgpack bytes of `value` by the reference library; a test compares `encode` with it."""
-    packed = msgpack.packb(value, use_bin_type=True)
-    if packed is None:
-        raise AssertionError("packb returns bytes")
+    packed: bytes = msgpack.packb(value, use_bin_type=True)
     return packed
 
 
@@ -37,16 +37,17 @@ def reference_decode(data: bytes) -> Any:
         raise Malformed(f"not msgpack: {type(error).__name__}: {error}") from None
 
 
-if msgspec is None:
-    encode = reference_encode
-    decode = reference_decode
-else:
-    encode = msgspec.msgpack.Encoder().encode
-    _decoder = msgspec.msgpack.Decoder()
+def _fast_decode(data: bytes) -> Any:
+    """One whole msgpack value; `Malformed` otherwise."""
+    try:
+        return _decoder.decode(data)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise Malformed(f"not msgpack: {type(error).__name__}: {error}") from None
 
-    def decode(data: bytes) -> Any:
-        """One whole msgpack value; `Malformed` otherwise."""
-        try:
-            return _decoder.decode(data)
-        except (ValueError, TypeError, RecursionError) as error:
-            raise Malformed(f"not msgpack: {type(error).__name__}: {error}") from None
+
+encode: Callable[[object], bytes] = reference_encode
+decode: Callable[[bytes], Any] = reference_decode
+if msgspec is not None:
+    _decoder = msgspec.msgpack.Decoder()
+    encode = msgspec.msgpack.Encoder().encode
+    decode = _fast_decode
