@@ -38,7 +38,7 @@ class AcceptedRecord:
 
 @dataclass(frozen=True, slots=True)
 class ChosenRecord:
-    """What this log holds for all slots up to `upto` is chosen. A hint that spares re-proposing; never synced for itself."""
+    """What this log holds for all slots up to `upto` is chosen. A hint that spares re-proposing; needs no sync."""
 
     upto: int
 

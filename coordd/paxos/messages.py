@@ -9,7 +9,7 @@ ballot; the cell is named once by the hello of the channel that carries it.
 | Regressed | any -> any | promised | no |
 | Ask / Willing | follower <-> voters | the ballot it would use / promised | no |
 | Prepare / Promise | candidate <-> voters | its ballot | Prepare: own promise; Promise: the promise |
-| Accept / Accepted | master <-> all | its ballot | Accept: no (the vote of the master itself: yes); Accepted: the entries |
+| Accept / Accepted | master <-> all | its ballot | Accept: no (but the own vote: yes); Accepted: the entries |
 | Heartbeat / HeartbeatAnswer | master <-> all | its ballot | no (a restarted acceptor waits one lease instead) |
 | Nack | any -> proposer | promised | no |
 | AlreadyChosen | any -> proposer | the ballot of the Accept | no |
@@ -36,15 +36,23 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class Hello(Header):
-    """Said after every start and to every peer that starts anew; `log_upto` is the highest slot on this disk."""
+    """Said after every start, to each peer that starts anew, and when asked. `log_upto`: the highest slot on this disk.
+
+    `asks`: please say Hello too; nothing else of a new start is listened to before its Hello.
+    """
 
     log_upto: int
+    asks: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Regressed(Header):
-    """The receiver knows less than it once acknowledged: its data went back in time, it must stop."""
+    """The Hello of the receiver's start `refused_start` knows less than it once acknowledged.
 
+    A receiver whose present start this is must stop; any other has been restarted since and ignores it.
+    """
+
+    refused_start: int
     known_start: int
     known_ballot: Ballot
     known_upto: int
@@ -173,7 +181,7 @@ class SnapshotChunk(Header):
 
 @dataclass(frozen=True, slots=True)
 class HandOver(Header):
-    """The sender gives its lease up: grants for heartbeats up to `number` of this ballot are void, `to` may be elected."""
+    """The sender gave its lease up: grants for heartbeats up to `number` of this ballot are void; `to` may stand."""
 
     number: int
     to: int

@@ -4,7 +4,7 @@
 |---|---|
 | client, first of all | `[CHANNEL_VERSION, cell ("" for any), client: map of texts]` (the hello) |
 | server, first of all | `[CHANNEL_VERSION, cell, replica, master: id or nil, master_address: text or nil]` |
-| client | `[call, operation, arguments, acked]`: acked = every call below it has been answered (waiting acquires aside) |
+| client | `[call, operation, arguments, acked]`: every call below acked is answered (waiting acquires aside) |
 | server | `[call, result]`, or `[call, nil, error]` with error = {"code", "message", ...} |
 
 Call numbers start at 1 and rise within a session; a retry has the number of the first try. Reads, `attach` and

@@ -1,0 +1,151 @@
+"""The acceptor [PMS 2.2, "Phase 1b" and "Phase 2b"], and the lease grants that go with its answers.
+
+Duties: never promise or accept below a promise; persist, then speak; promise to nobody against a live grant, nor within
+one lease of a restart. Raising `state.promised` is how it deposes this replica's own candidacy or mastership: the
+replica compares after every message, before anything of this turn is sent.
+"""
+
+from __future__ import annotations
+
+from coordd.paxos.ballot import Ballot
+from coordd.paxos.messages import (
+    Accept,
+    Accepted,
+    AlreadyChosen,
+    Ask,
+    HandOver,
+    Header,
+    Heartbeat,
+    HeartbeatAnswer,
+    Nack,
+    Prepare,
+    Promise,
+    Willing,
+)
+from coordd.paxos.state import MESSAGE_BYTES, SLOTS_AHEAD_MAX, State
+
+
+class Acceptor:
+    """Answers proposers; a learner only takes values, it neither grants, promises nor counts."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def on_ask(self, ask: Ask, *, reigning: bool) -> None:
+        """Would you promise? Changes nothing; `reigning`: this replica is master within its lease."""
+        state = self._state
+        if state.mute or not state.is_voter:
+            return
+        yes = (
+            not reigning
+            and ask.ballot > state.promised
+            and state.grants.may_promise(ask.sender, ask.start, state.now_ms)
+        )
+        state.send(ask.sender, Willing(*state.header(), number=ask.number, yes=yes))
+
+    def on_prepare(self, prepare: Prepare) -> None:
+        """Phase 1b. A Prepare that a grant forbids is dropped: the candidate asks again, or somebody else reigns."""
+        state = self._state
+        if state.mute or not state.is_voter:
+            return
+        if prepare.ballot < state.promised:
+            self._refuse(prepare)
+            return
+        if prepare.ballot > state.promised:
+            if not state.grants.may_promise(prepare.sender, prepare.start, state.now_ms):
+                return
+            state.promise(prepare.ballot)
+            state.put_off_asking(state.now_ms + state.membership.lease_ms)
+        for message in self._promise(prepare.ballot):
+            state.send_after_persist(prepare.sender, message)
+
+    def _promise(self, ballot: Ballot) -> list[Promise]:
+        """The Promise in as many parts as its size asks for."""
+        state = self._state
+        parts: list[list[tuple[int, Ballot, bytes]]] = [[]]
+        size = 0
+        for entry in state.log.above_chosen():
+            if parts[-1] and size + len(entry[2]) > MESSAGE_BYTES:
+                parts.append([])
+                size = 0
+            parts[-1].append(entry)
+            size += len(entry[2])
+        header = state.header(ballot)
+        upto = state.log.chosen_upto
+        return [
+            Promise(*header, chosen_upto=upto, part=index, parts=len(parts), entries=tuple(part))
+            for index, part in enumerate(parts)
+        ]
+
+    def on_accept(self, accept: Accept) -> None:
+        """Phase 2b: take the entries, answer when they are durable; the answer grants the lease too."""
+        state = self._state
+        if not self._obeys(accept, accept.number):
+            return
+        slots: list[int] = []
+        already_chosen = False
+        for slot, value in accept.entries:
+            if state.log.is_chosen(slot):
+                already_chosen = True
+            elif slot <= state.log.chosen_upto + SLOTS_AHEAD_MAX:
+                entry = state.log.entries.get(slot)
+                if entry is None or entry[0] != accept.ballot:
+                    state.accept(slot, accept.ballot, value)
+                slots.append(slot)
+        if state.is_voter:
+            answer = Accepted(*state.header(accept.ballot), number=accept.number, slots=tuple(slots))
+            state.send_after_persist(accept.sender, answer)
+        if already_chosen:
+            answer_chosen = AlreadyChosen(*state.header(accept.ballot), chosen_upto=state.log.chosen_upto)
+            state.send(accept.sender, answer_chosen)
+
+    def on_heartbeat(self, heartbeat: Heartbeat) -> None:
+        """Grant, counted from now, unless a higher ballot is promised."""
+        state = self._state
+        if not self._obeys(heartbeat, heartbeat.number) or not state.is_voter:
+            return
+        answer = HeartbeatAnswer(*state.header(heartbeat.ballot), number=heartbeat.number)
+        # A ballot first heard of through a heartbeat is promised by it: that must be durable before it is spoken of.
+        state.send_after_persist(heartbeat.sender, answer)
+
+    def _obeys(self, message: Accept | Heartbeat, number: int) -> bool:
+        """True when this replica follows the sender in this ballot; promises and grants as needed."""
+        state = self._state
+        if state.mute or message.ballot.replica != message.sender:
+            return False
+        if message.ballot < state.promised:
+            self._refuse(message)
+            return False
+        holder = (message.sender, message.start)
+        if message.ballot > state.promised:
+            if state.is_voter and not state.grants.may_promise(*holder, state.now_ms):
+                return False
+            state.promise(message.ballot)
+        if state.is_voter and not self._grant(holder, message.ballot, number):
+            return False
+        state.master = message.sender
+        return True
+
+    def _grant(self, holder: tuple[int, int], ballot: Ballot, number: int) -> bool:
+        state = self._state
+        if not state.grants.is_free_for(holder, state.now_ms):
+            return False
+        if not state.grants.grant(holder, ballot, number, state.membership.lease_ms, state.now_ms):
+            return False
+        state.put_off_asking(state.grants.until_ms)
+        return True
+
+    def on_hand_over(self, message: HandOver) -> None:
+        """The master gave its lease up: who it names may stand at once, the others a little later."""
+        state = self._state
+        holder = (message.sender, message.start)
+        if not state.grants.void(holder, message.ballot, message.number, state.now_ms):
+            return
+        if message.to == state.replica:
+            state.ask_at_ms = state.now_ms
+        else:
+            state.put_off_asking(state.now_ms + state.settings.retransmit_ms)
+
+    def _refuse(self, message: Header) -> None:
+        state = self._state
+        state.send(message.sender, Nack(*state.header(), refused=message.ballot))

@@ -1,0 +1,136 @@
+"""Becoming master: the question, Prepare, and counting whole Promises [PMS 2.2 phase 1; PML 5.2].
+
+1. *Asking*: "would you promise?" changes nothing anywhere, so a replica that was cut off deposes no healthy master.
+2. *Preparing*: own promise durable, then Prepare. A Promise counts only when whole.
+3. *Learning*: nothing is proposed up to the largest `chosen_upto` of the promises; that prefix is learnt first.
+4. Then the promises are counted again by the membership that the replica now has; `winners` is what the proposer needs.
+
+The same preparing serves the *boost* of a sitting master, without the question and without the learning.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from coordd.paxos.ballot import ZERO, Ballot
+from coordd.paxos.messages import Ask, Prepare, Promise, Willing
+from coordd.paxos.state import State
+
+
+@dataclass(slots=True)
+class WholePromise:
+    """One voter's Promise: its chosen prefix and its accepted entries above it, slot -> (ballot, value)."""
+
+    chosen_upto: int
+    entries: dict[int, tuple[Ballot, bytes]]
+
+
+@dataclass(slots=True)
+class _Parts:
+    """Parts of one transmission of a Promise; parts of another one (other `chosen_upto` or count) start anew."""
+
+    chosen_upto: int
+    parts: int
+    entries: dict[int, tuple[Ballot, bytes]] = field(default_factory=dict)
+    seen: set[int] = field(default_factory=set)
+
+
+class Election:
+    """The question and the promises of one ballot at a time; the replica decides what follows."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self.ballot = ZERO
+        self.durable = False  # the own promise of `ballot` is
+        self._own_number = 0
+        self._parts: dict[int, _Parts] = {}
+        self._whole: dict[int, WholePromise] = {}
+        self._sent_ms = 0
+        self._ask_number = 0
+        self._willing: set[int] | None = None  # None: not asking
+
+    # ---- the question ----
+
+    def ask(self) -> None:
+        """Ask all voters, this one included; the answers count until the next question."""
+        state = self._state
+        self._ask_number += 1
+        ballot = Ballot(max(state.round_seen, state.promised.round) + 1, state.replica)
+        self._willing = {state.replica}
+        for peer in state.other_voters():
+            state.send(peer, Ask(*state.header(ballot), number=self._ask_number))
+
+    def on_willing(self, message: Willing) -> None:
+        """A yes to the present question."""
+        if self._willing is not None and message.yes and message.number == self._ask_number:
+            self._willing.add(message.sender)
+
+    @property
+    def is_wanted(self) -> bool:
+        """A majority would promise."""
+        return self._willing is not None and self._state.membership.is_majority(self._willing)
+
+    def stop_asking(self) -> None:
+        self._willing = None
+
+    # ---- prepare ----
+
+    def prepare(self) -> None:
+        """A new ballot above everything seen: promise it oneself, then ask the others to."""
+        state = self._state
+        self._willing = None
+        self.ballot = Ballot(max(state.round_seen, state.promised.round) + 1, state.replica)
+        self.durable = False
+        self._parts, self._whole = {}, {}
+        state.promise(self.ballot)
+        self._own_number = state.next_persist
+        self._send_prepare()
+
+    def _send_prepare(self) -> None:
+        state = self._state
+        self._sent_ms = state.now_ms
+        for peer in state.other_voters():
+            if peer not in self._whole:
+                state.send_after_persist(peer, Prepare(*state.header(self.ballot)))
+
+    def tick(self) -> None:
+        """Prepare again towards whoever has not promised yet."""
+        if self.durable and self._state.now_ms - self._sent_ms >= self._state.settings.retransmit_ms:
+            self._send_prepare()
+
+    def persisted(self, number: int) -> None:
+        """The own promise counts from here on."""
+        if not self.durable and self.ballot != ZERO and number >= self._own_number:
+            self.durable = True
+
+    def on_promise(self, message: Promise) -> None:
+        """One part of a Promise for the present ballot."""
+        if message.ballot != self.ballot or message.sender in self._whole:
+            return
+        gathered = self._parts.get(message.sender)
+        if gathered is None or (gathered.chosen_upto, gathered.parts) != (message.chosen_upto, message.parts):
+            gathered = self._parts[message.sender] = _Parts(message.chosen_upto, message.parts)
+        gathered.seen.add(message.part)
+        for slot, ballot, value in message.entries:
+            gathered.entries[slot] = (ballot, value)
+        if len(gathered.seen) == message.parts:
+            del self._parts[message.sender]
+            self._whole[message.sender] = WholePromise(gathered.chosen_upto, gathered.entries)
+
+    def winners(self) -> list[WholePromise] | None:
+        """The whole promises of a majority of the present voters, the own one included; None while there is none."""
+        state = self._state
+        if not self.durable:
+            return None
+        promised = {replica: whole for replica, whole in self._whole.items() if replica in state.membership.voters}
+        if not state.membership.is_majority((*promised, state.replica)):
+            return None
+        own = {slot: (ballot, value) for slot, ballot, value in state.log.above_chosen()}
+        return [WholePromise(state.log.chosen_upto, own), *promised.values()]
+
+    def furthest(self) -> tuple[int, int]:
+        """`(chosen_upto, replica)` of the promiser that knows most; learn from it before proposing anything."""
+        return max(
+            ((whole.chosen_upto, replica) for replica, whole in self._whole.items()),
+            default=(self._state.log.chosen_upto, self._state.replica),
+        )

@@ -1,0 +1,93 @@
+"""Who speaks: membership, start numbers, and peers whose data went back in time.
+
+A message of an older start than the newest known is dropped: the process that sent it is dead. A new start is listened
+to only after its Hello: what a peer once acknowledged as durable is remembered here, and one that knows less has lost
+its disk and is refused.
+"""
+
+from __future__ import annotations
+
+from coordd.paxos import messages as m
+from coordd.paxos.state import Known, State
+
+
+class Hellos:
+    """Says Hello after the start, and judges what the others say."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._greeted = False
+
+    def tick(self) -> None:
+        """The first Hello; where it is lost, whoever hears anything else of this start asks for it."""
+        if not self._greeted:
+            self._greeted = True
+            for peer in self._state.others():
+                self._say(peer, asks=False)
+
+    def _say(self, peer: int, *, asks: bool) -> None:
+        state = self._state
+        # What it states must be durable: it leaves behind everything that is on its way to the disk.
+        state.send_after_persist(peer, m.Hello(*state.header(), log_upto=state.log.upto, asks=asks))
+
+    def admit(self, message: m.Message) -> bool:
+        """True when the message may be acted upon; keeps the books on its sender."""
+        state = self._state
+        sender = message.sender
+        if sender == state.replica or not state.is_member(sender):
+            return False
+        known = state.known.get(sender)
+        if known is None:
+            known = state.known[sender] = Known()
+        if message.start < known.start:
+            if isinstance(message, m.Hello):
+                self._refuse(message, known)
+            return False
+        if message.start > known.start:
+            if not isinstance(message, m.Hello):
+                self._say(sender, asks=True)
+                return False
+            if message.ballot < known.ballot or message.log_upto < known.upto:
+                self._refuse(message, known)
+                return False
+            known.start = message.start
+            if not message.asks:
+                self._say(sender, asks=False)
+        state.round_seen = max(state.round_seen, message.ballot.round)
+        match message:
+            case m.Promise() if message.ballot > known.ballot:
+                known.ballot = message.ballot
+            case m.Accepted() if message.slots:
+                known.ballot = max(known.ballot, message.ballot)
+                known.upto = max(known.upto, *message.slots)
+        return True
+
+    def on_hello(self, message: m.Hello) -> None:
+        """A new start (or a repeated Hello) of a peer that knows at least what it acknowledged."""
+        known = self._state.known[message.sender]
+        known.ballot = max(known.ballot, message.ballot)
+        known.upto = max(known.upto, message.log_upto)
+        if message.asks:
+            self._say(message.sender, asks=False)
+
+    def _refuse(self, hello: m.Hello, known: Known) -> None:
+        state = self._state
+        regressed = m.Regressed(
+            *state.header(),
+            refused_start=hello.start,
+            known_start=known.start,
+            known_ballot=known.ballot,
+            known_upto=known.upto,
+        )
+        state.send(hello.sender, regressed)
+
+    def on_regressed(self, message: m.Regressed) -> None:
+        """A peer remembers more of this replica than its disk does."""
+        state = self._state
+        if message.refused_start == state.start:
+            state.effects.stop = (
+                f"this replica's data went back in time: replica {message.sender} remembers start {message.known_start}"
+                f", ballot {message.known_ballot} and slot {message.known_upto}; here are start {state.start}, ballot"
+                f" {state.promised} and slot {state.log.upto}. It must not vote. Remove it from the cell and add it"
+                " again under a new replica id with an empty data directory"
+            )

@@ -1,0 +1,179 @@
+"""The learner: what is chosen, in order, without holes [PMS 2.3], and catching up when something was missed.
+
+Rule (a model broke the design without it): `chosen_upto` in a message makes a slot chosen here only if what was
+accepted here bears the ballot of that very message. Any other slot is asked for: an older value may have lost.
+"""
+
+from __future__ import annotations
+
+from coordd.paxos.ballot import CHOSEN, Ballot
+from coordd.paxos.effects import SendSnapshotChunk, StoreSnapshotChunk
+from coordd.paxos.membership import Membership
+from coordd.paxos.messages import (
+    Learned,
+    LearnRequest,
+    SnapshotChunk,
+    SnapshotOffer,
+    SnapshotRequest,
+)
+from coordd.paxos.state import LEARN_SLOTS_MAX, MESSAGE_BYTES, State
+
+SNAPSHOT_BYTES_MAX = 4 * 1024**3
+
+
+class Learner:
+    """Keeps at most one request under way: for slots, or for the next chunk of a snapshot."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._source: int | None = None
+        self._wanted_upto = 0
+        self._asked_at_ms = 0
+        self._snapshot: tuple[int, int] | None = None  # (slot, size) of the snapshot that is coming in
+        self._offset = 0
+        self._stored_whole = False
+
+    # ---- what this replica lacks ----
+
+    def believe(self, ballot: Ballot, chosen_upto: int, sender: int) -> None:
+        """The master of `ballot` says that everything up to `chosen_upto` is chosen."""
+        log = self._state.log
+        while log.chosen_upto < chosen_upto:
+            entry = log.entries.get(log.chosen_upto + 1)
+            if entry is None or entry[0] not in (ballot, CHOSEN):
+                self.want(chosen_upto, sender)
+                break
+            self._state.advance()
+        self._state.advance_learnt()
+
+    def want(self, upto: int, source: int) -> None:
+        """Ask `source` for what is missing up to `upto`, unless a question is under way."""
+        self._wanted_upto = max(self._wanted_upto, upto)
+        if self._snapshot is not None and source != self._source:
+            return  # a snapshot is coming in from somebody; `tick` gives up on a source that is silent
+        waited_ms = self._state.now_ms - self._asked_at_ms
+        if self._source is None or (source != self._source and waited_ms >= self._state.settings.retransmit_ms):
+            self._source = source
+            self._ask()
+
+    def tick(self) -> None:
+        """Ask again when no answer came; turn to the master when the source stays silent."""
+        state = self._state
+        if self._source is None or self._stored_whole:
+            return
+        if state.log.chosen_upto >= self._wanted_upto and self._snapshot is None:
+            self._source = None
+        elif state.now_ms - self._asked_at_ms >= state.settings.retransmit_ms:
+            if state.master is not None and state.master not in (self._source, state.replica):
+                self._source = state.master
+            self._ask()
+
+    def _ask(self) -> None:
+        state = self._state
+        assert self._source is not None
+        self._asked_at_ms = state.now_ms
+        if self._snapshot is not None:
+            request = SnapshotRequest(*state.header(), slot=self._snapshot[0], offset=self._offset)
+            state.send(self._source, request)
+        else:
+            state.send(self._source, LearnRequest(*state.header(), first_slot=state.log.chosen_upto + 1))
+
+    def on_learned(self, message: Learned) -> None:
+        """Chosen values: into the log, unless the same value stands there already."""
+        state = self._state
+        log = state.log
+        for slot, value in enumerate(message.values, message.first_slot):
+            if slot <= log.chosen_upto:
+                continue
+            if slot > log.chosen_upto + 1 or state.mute:
+                break
+            entry = log.entries.get(slot)
+            if entry is None or entry[1] != value:
+                state.accept(slot, CHOSEN, value)
+            state.advance()
+        state.advance_learnt()
+        if message.sender == self._source and self._snapshot is None:
+            self._wanted_upto = max(self._wanted_upto, message.chosen_upto)
+            if log.chosen_upto >= self._wanted_upto:
+                self._source = None
+            elif message.values and message.first_slot + len(message.values) - 1 == log.chosen_upto:
+                self._ask()
+
+    # ---- snapshots coming in ----
+
+    def on_snapshot_offer(self, message: SnapshotOffer) -> None:
+        """What was asked for is cut away there; take the snapshot instead, from where the last chunk ended."""
+        if message.sender != self._source or self._stored_whole or not 0 < message.size <= SNAPSHOT_BYTES_MAX:
+            return
+        if message.slot <= self._state.log.chosen_upto:
+            return
+        if self._snapshot != (message.slot, message.size):
+            self._snapshot = (message.slot, message.size)
+            self._offset = 0
+        self._ask()
+
+    def on_snapshot_chunk(self, message: SnapshotChunk) -> None:
+        """The next chunk, and only that one, goes to the disk."""
+        if self._snapshot != (message.slot, message.size) or message.offset != self._offset or self._stored_whole:
+            return
+        end = message.offset + len(message.data)
+        if message.sender != self._source or not message.data or end > message.size:
+            return
+        store = StoreSnapshotChunk(message.slot, message.size, message.offset, message.data)
+        self._state.effects.snapshot_transfers.append(store)
+        self._offset = end
+        if end == message.size:
+            self._stored_whole = True  # nothing more until `install` or `forget_snapshot`
+        else:
+            self._ask()
+
+    def install(self, slot: int, size: int, membership: Membership) -> None:
+        """The whole snapshot is durable here and the machine stands at `slot`."""
+        state = self._state
+        state.log.install(slot, size)
+        if membership.version >= state.membership.version:
+            state.membership = membership
+        self.forget_snapshot()
+        state.advance_learnt()
+
+    def forget_snapshot(self) -> None:
+        """No snapshot is coming in (any more): it is installed, overtaken or was damaged on the way."""
+        self._snapshot = None
+        self._offset = 0
+        self._stored_whole = False
+        self._source = None
+
+    # ---- what others lack ----
+
+    def on_learn_request(self, message: LearnRequest) -> None:
+        """Chosen values from the slot asked for, or the offer of the snapshot that covers it."""
+        state = self._state
+        log = state.log
+        if message.first_slot > log.chosen_upto:
+            return
+        if message.first_slot < log.first_slot:
+            self._offer(message.sender)
+            return
+        values = log.chosen_values(message.first_slot, LEARN_SLOTS_MAX, MESSAGE_BYTES)
+        header = state.header()
+        learned = Learned(*header, first_slot=message.first_slot, values=tuple(values), chosen_upto=log.chosen_upto)
+        # Chosen values need no disk of ours: a majority has them.
+        state.send(message.sender, learned)
+
+    def on_snapshot_request(self, message: SnapshotRequest) -> None:
+        """The bytes at that offset, or the offer of the newer snapshot that has replaced it."""
+        state = self._state
+        log = state.log
+        if message.slot != log.snapshot_slot:
+            self._offer(message.sender)
+        elif 0 <= message.offset < log.snapshot_size:
+            chunk = SnapshotChunk(
+                *state.header(), slot=message.slot, size=log.snapshot_size, offset=message.offset, data=b""
+            )
+            state.effects.snapshot_transfers.append(SendSnapshotChunk(message.sender, chunk))
+
+    def _offer(self, to: int) -> None:
+        state = self._state
+        log = state.log
+        if log.snapshot_slot:
+            state.send(to, SnapshotOffer(*state.header(), slot=log.snapshot_slot, size=log.snapshot_size))

@@ -1,0 +1,252 @@
+"""The master's side of phase 2 [PMS 2.2; PML 5.1]: slots in flight, votes, the epoch entry, heartbeats and the lease.
+
+One object is one mastership: it begins when a majority has promised and the prefix is learnt, ends with a step-down.
+`epoch` is the round of its first ballot; a boost changes the ballot, not the epoch. `serving` becomes True when the
+entry that begins the epoch is chosen by this master's own count: only then may clients be answered.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from coordd.paxos.ballot import Ballot
+from coordd.paxos.effects import ValueKind
+from coordd.paxos.election import WholePromise
+from coordd.paxos.lease import MasterLease
+from coordd.paxos.messages import Accept, Accepted, HandOver, Heartbeat, HeartbeatAnswer
+from coordd.paxos.state import SLOTS_AHEAD_MAX, State, chunks_by_bytes
+
+NO_OP = bytes([ValueKind.NO_OP.value])
+
+
+@dataclass(slots=True)
+class InFlight:
+    """One slot that is proposed and not yet in the chosen prefix."""
+
+    value: bytes
+    ballot: Ballot
+    votes: set[int] = field(default_factory=set)
+    chosen: bool = False
+    resent_ms: int = 0
+
+
+class Proposer:
+    """One mastership of this replica."""
+
+    def __init__(self, state: State, ballot: Ballot) -> None:
+        self._state = state
+        self.ballot = ballot
+        self.epoch = ballot.round
+        self.lease = MasterLease(state.settings.drift_ppm)
+        self.serving = False
+        self.boosting = False
+        self.deposed = False  # a chosen value was learnt that is not this master's doing
+        self.next_slot = state.log.chosen_upto + 1
+        self.in_flight: dict[int, InFlight] = {}
+        self.began_ms = self.progress_ms = state.now_ms
+        self._epoch_slot = 0
+        self._own_votes: deque[tuple[int, Ballot, tuple[int, ...]]] = deque()
+        self._new_entries: list[tuple[int, bytes]] = []
+        self._round: int | None = None  # the heartbeat that leaves with this turn's messages
+        self._round_ms = state.now_ms
+
+    # ---- proposing ----
+
+    def recover(self, ballot: Ballot, promises: list[WholePromise]) -> None:
+        """Adopt, above the chosen prefix, the value of the highest ballot per slot; close gaps; begin the epoch.
+
+        [PMS 2.2, P2c; PMS 3 for no-ops.] Also run by a boost, where anything that is not this mastership's own doing
+        means that somebody else has reigned: then it is over.
+        """
+        state = self._state
+        boost = self._epoch_slot > 0
+        self.ballot = ballot
+        self.boosting = False
+        self._new_entries = []
+        chosen_upto = state.log.chosen_upto
+        if max(promise.chosen_upto for promise in promises) > chosen_upto:
+            assert boost, "the prefix is learnt before anything is proposed"
+            self.deposed = True
+            return
+        best: dict[int, tuple[Ballot, bytes]] = {}
+        for promise in promises:
+            for slot, (accepted, value) in promise.entries.items():
+                if slot > chosen_upto and (slot not in best or best[slot][0] < accepted):
+                    best[slot] = (accepted, value)
+        if boost and any(best[slot][1] != flying.value for slot, flying in self.in_flight.items() if slot in best):
+            self.deposed = True
+            return
+        top = max((*best, *self.in_flight), default=chosen_upto)
+        for slot in range(chosen_upto + 1, top + 1):
+            self._start(slot, best[slot][1] if slot in best else NO_OP)
+        self.next_slot = top + 1
+        if not boost:
+            self._epoch_slot = self.next_slot
+            value = bytes([ValueKind.EPOCH.value]) + self.epoch.to_bytes(8, "big")
+            self._start(self.next_slot, value)
+            self.next_slot += 1
+        self._advance()
+
+    def can_propose(self) -> bool:
+        """True when another slot may begin."""
+        return (
+            self.serving
+            and not self.boosting
+            and len(self.in_flight) < self._state.settings.window_slots
+            and self.next_slot <= self._state.log.chosen_upto + SLOTS_AHEAD_MAX
+        )
+
+    def propose(self, payload: bytes) -> int:
+        """Propose a batch for the next slot; returns the slot."""
+        assert self.can_propose()
+        slot = self.next_slot
+        self.next_slot += 1
+        if not self.in_flight:
+            self.progress_ms = self._state.now_ms
+        self._start(slot, bytes([ValueKind.BATCH.value]) + payload)
+        return slot
+
+    def _start(self, slot: int, value: bytes) -> None:
+        state = self._state
+        flying = self.in_flight[slot] = InFlight(value, self.ballot, resent_ms=state.now_ms)
+        if state.log.is_chosen(slot):
+            assert state.log.entries[slot][1] == value, "a chosen value never changes"
+            flying.chosen = True
+            return
+        state.accept(slot, self.ballot, value)
+        self._own_votes.append((state.next_persist, self.ballot, (slot,)))
+        self._new_entries.append((slot, value))
+
+    # ---- votes ----
+
+    def persisted(self, number: int) -> None:
+        """The own votes that are on disk now count; not one byte further."""
+        while self._own_votes and self._own_votes[0][0] <= number:
+            _, ballot, slots = self._own_votes.popleft()
+            self._vote(self._state.replica, ballot, slots)
+        self._advance()
+
+    def on_accepted(self, message: Accepted) -> None:
+        """Phase 2b from a peer; its number answers the heartbeat that the Accept was."""
+        self._vote(message.sender, message.ballot, message.slots)
+        self._answer(message)
+        self._advance()
+
+    def on_heartbeat_answer(self, message: HeartbeatAnswer) -> None:
+        self._answer(message)
+
+    def _answer(self, message: Accepted | HeartbeatAnswer) -> None:
+        mine = message.ballot.replica == self._state.replica and self.epoch <= message.ballot.round
+        if mine and message.number <= self.lease.number:
+            self.lease.answer(message.sender, message.number, self._state.membership)
+
+    def _vote(self, replica: int, ballot: Ballot, slots: tuple[int, ...]) -> None:
+        for slot in slots:
+            flying = self.in_flight.get(slot)
+            if flying is not None and flying.ballot == ballot:
+                flying.votes.add(replica)
+                if len(flying.votes) >= self._state.membership.majority and not flying.chosen:
+                    flying.chosen = self._state.membership.is_majority(flying.votes)
+
+    def _advance(self) -> None:
+        state = self._state
+        while not self.deposed:
+            slot = state.log.chosen_upto + 1
+            flying = self.in_flight.get(slot)
+            if flying is None or not flying.chosen:
+                break
+            assert state.log.entries[slot][1] == flying.value
+            del self.in_flight[slot]
+            state.advance()
+            self.progress_ms = state.now_ms
+            if slot == self._epoch_slot:
+                self.serving = True
+
+    def check_learnt(self) -> None:
+        """After anything was learnt from others: a master that learns a chosen slot from anybody else steps down.
+
+        While it recovers that is no evidence yet: a voter outside the promising majority may know more of the prefix
+        than all promisers did. What is chosen there must be what was adopted, and the epoch entry must be its own.
+        """
+        chosen_upto = self._state.log.chosen_upto
+        passed = [slot for slot in self.in_flight if slot <= chosen_upto]
+        if self.serving:
+            self.deposed |= bool(passed) or self.next_slot <= chosen_upto
+            return
+        for slot in passed:
+            flying = self.in_flight.pop(slot)
+            self.deposed |= flying.value != self._state.log.entries[slot][1]
+        self.deposed |= self._epoch_slot <= chosen_upto
+        self._advance()
+
+    # ---- heartbeats ----
+
+    def begin_round(self) -> int:
+        """The number of the heartbeat that leaves with this turn: one per turn, stamped before any frame is made."""
+        if self._round is None:
+            state = self._state
+            self._round = self.lease.begin_round(state.now_ms)
+            self._round_ms = state.now_ms
+            if state.is_voter:
+                holder = (state.replica, state.start)
+                if state.grants.grant(holder, self.ballot, self._round, state.membership.lease_ms, state.now_ms):
+                    self.lease.answer(state.replica, self._round, state.membership)
+        return self._round
+
+    def tick(self) -> None:
+        """A heartbeat when nothing else has left for a while; what nobody voted for in time goes out again."""
+        if self.boosting:
+            return
+        state = self._state
+        if state.now_ms - self._round_ms >= state.settings.heartbeat_ms or self.lease.number == 0:
+            self.begin_round()
+        for peer in state.others():
+            self._resend(peer)
+        for flying in self.in_flight.values():
+            if state.now_ms - flying.resent_ms >= state.settings.retransmit_ms:
+                flying.resent_ms = state.now_ms
+
+    def _resend(self, peer: int) -> None:
+        state = self._state
+        late = [
+            (slot, flying.value)
+            for slot, flying in self.in_flight.items()
+            if peer not in flying.votes and state.now_ms - flying.resent_ms >= state.settings.retransmit_ms
+        ]
+        for entries in chunks_by_bytes(late):
+            state.send(peer, self._accept(entries))
+
+    def _accept(self, entries: tuple[tuple[int, bytes], ...]) -> Accept:
+        state = self._state
+        number = self.begin_round()
+        header = state.header(self.ballot)
+        return Accept(*header, number=number, chosen_upto=state.log.chosen_upto, entries=entries)
+
+    def flush(self) -> None:
+        """One Accept for all that was proposed in this turn, or the heartbeat that is due, to every peer."""
+        state = self._state
+        if self.boosting:
+            # The new ballot is not known to be durable and the old one must be silent.
+            self._round = None
+            return
+        if self._new_entries:
+            for entries in chunks_by_bytes(self._new_entries):
+                accept = self._accept(entries)
+                for peer in state.others():
+                    state.send(peer, accept)
+            self._new_entries = []
+        elif self._round is not None:
+            beat = Heartbeat(*state.header(self.ballot), number=self._round, chosen_upto=state.log.chosen_upto)
+            for peer in state.others():
+                state.send(peer, beat)
+        self._round = None
+
+    def hand_over(self, to: int) -> None:
+        """Give the lease up first, then say so; this ballot never holds a lease again."""
+        state = self._state
+        self.lease.give_up()
+        header = state.header(self.ballot)
+        for peer in state.others():
+            state.send(peer, HandOver(*header, number=self.lease.number, to=to))
+        state.grants.void((state.replica, state.start), self.ballot, self.lease.number, state.now_ms)

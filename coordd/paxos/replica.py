@@ -1,0 +1,389 @@
+"""One replica of the cell: the only door to this package.
+
+Inputs are method calls with `now_ms`, read by the caller after the last input was taken; outputs gather until
+`take_effects`. Roles: *follower*, *candidate* (asks, prepares, learns), *master* (reigns, and `serving` once its epoch
+entry is chosen). What a role may say ends the moment this replica promises a higher ballot: `_settle` compares after
+every input, before anything is handed out.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import assert_never
+
+from coordd.paxos import messages as m
+from coordd.paxos.acceptor import Acceptor
+from coordd.paxos.ballot import Ballot
+from coordd.paxos.effects import Durable, Effects
+from coordd.paxos.election import Election
+from coordd.paxos.hellos import Hellos
+from coordd.paxos.learner import Learner
+from coordd.paxos.membership import Membership
+from coordd.paxos.proposer import Proposer
+from coordd.paxos.state import PaxosSettings, State
+
+
+class Role(Enum):
+    """What this replica is."""
+
+    FOLLOWER = "follower"
+    CANDIDATE = "candidate"
+    MASTER = "master"
+
+
+class Replica:
+    """See the module docstring; `coordd.paxos.effects` has the duties of the caller."""
+
+    def __init__(self, settings: PaxosSettings, durable: Durable, now_ms: int) -> None:
+        self.state = State(settings, durable, now_ms)
+        self.acceptor = Acceptor(self.state)
+        self.learner = Learner(self.state)
+        self.election = Election(self.state)
+        self.hellos = Hellos(self.state)
+        self.proposer: Proposer | None = None
+        self._standing_since_ms: int | None = None  # a candidacy (from Prepare on) is under way
+        self._asked_ms = 0
+        self._leaving: tuple[int | None, int] | None = None  # hand-over: (to, when at the latest)
+        self._out_until_ms = 0
+        self._unpersisted_since_ms: int | None = None
+        self._boosted_ms = 0
+
+    # ---- what others may read ----
+
+    @property
+    def role(self) -> Role:
+        if self.proposer is not None:
+            return Role.MASTER
+        return Role.FOLLOWER if self._standing_since_ms is None else Role.CANDIDATE
+
+    @property
+    def serving(self) -> bool:
+        """The epoch entry of this mastership is chosen and has been handed out."""
+        return self.proposer is not None and self.proposer.serving
+
+    @property
+    def epoch(self) -> int:
+        """The round of the ballot that began the present mastership, as far as this replica knows."""
+        return self.proposer.epoch if self.proposer is not None else self.state.promised.round
+
+    @property
+    def master(self) -> int | None:
+        """Who reigns, as far as this replica knows."""
+        return self.state.replica if self.proposer is not None else self.state.master
+
+    @property
+    def ballot(self) -> Ballot:
+        """The highest ballot promised here."""
+        return self.state.promised
+
+    @property
+    def membership(self) -> Membership:
+        return self.state.membership
+
+    @property
+    def chosen_upto(self) -> int:
+        return self.state.log.chosen_upto
+
+    @property
+    def log_first_slot(self) -> int:
+        return self.state.log.first_slot
+
+    @property
+    def snapshot_slot(self) -> int:
+        return self.state.log.snapshot_slot
+
+    @property
+    def confirmed(self) -> int:
+        """The highest heartbeat of this mastership that a majority answered; 0 without a mastership."""
+        return self.proposer.lease.confirmed if self.proposer is not None else 0
+
+    def lease_valid(self, now_ms: int) -> bool:
+        """True when no other replica can be master at `now_ms`, and this one serves."""
+        return self.proposer is not None and self.proposer.serving and now_ms < self.proposer.lease.until_ms
+
+    def can_propose(self) -> bool:
+        """True when `propose` may be called."""
+        return self.proposer is not None and self._leaving is None and self.proposer.can_propose()
+
+    # ---- inputs ----
+
+    def receive(self, message: m.Message, now_ms: int) -> None:
+        """One message of a peer."""
+        self.state.now_ms = now_ms
+        if self.hellos.admit(message):
+            self._dispatch(message)
+            self._settle()
+
+    def _dispatch(self, message: m.Message) -> None:
+        match message:
+            case m.Accept():
+                self.acceptor.on_accept(message)
+                self._believe(message.ballot, message.chosen_upto, message.sender)
+            case m.Heartbeat():
+                self.acceptor.on_heartbeat(message)
+                self._believe(message.ballot, message.chosen_upto, message.sender)
+            case m.Accepted():
+                if self.proposer is not None:
+                    self.proposer.on_accepted(message)
+            case m.HeartbeatAnswer():
+                if self.proposer is not None:
+                    self.proposer.on_heartbeat_answer(message)
+            case m.Ask():
+                self.acceptor.on_ask(message, reigning=self.lease_valid(self.state.now_ms))
+            case m.Willing():
+                self.election.on_willing(message)
+                self._stand_if_wanted()
+            case m.Prepare():
+                self.acceptor.on_prepare(message)
+            case m.Promise():
+                self.election.on_promise(message)
+                self._count_promises()
+            case m.Nack():
+                self._on_nack(message)
+            case m.AlreadyChosen():
+                self._on_already_chosen(message)
+            case m.HandOver():
+                self.acceptor.on_hand_over(message)
+            case _:
+                self._dispatch_learning(message)
+
+    def _dispatch_learning(
+        self,
+        message: m.Hello
+        | m.Regressed
+        | m.LearnRequest
+        | m.Learned
+        | m.SnapshotOffer
+        | m.SnapshotRequest
+        | m.SnapshotChunk,
+    ) -> None:
+        match message:
+            case m.LearnRequest():
+                self.learner.on_learn_request(message)
+            case m.Learned():
+                self.learner.on_learned(message)
+                self._after_learning()
+            case m.SnapshotOffer():
+                self.learner.on_snapshot_offer(message)
+            case m.SnapshotRequest():
+                self.learner.on_snapshot_request(message)
+            case m.SnapshotChunk():
+                self.learner.on_snapshot_chunk(message)
+            case m.Hello():
+                self.hellos.on_hello(message)
+            case m.Regressed():
+                self.hellos.on_regressed(message)
+            case _:
+                assert_never(message)
+
+    def persisted(self, number: int, now_ms: int) -> None:
+        """Everything up to the effects numbered `number` is durable."""
+        state = self.state
+        assert state.persist_done <= number <= state.persist_issued
+        state.now_ms = now_ms
+        state.persist_done = number
+        self._unpersisted_since_ms = None if number == state.persist_issued else now_ms
+        self.election.persisted(number)
+        if self.proposer is not None:
+            self.proposer.persisted(number)
+        self._count_promises()
+        self._settle()
+
+    def tick(self, now_ms: int, chance: int) -> None:
+        """Time has passed; `chance` is a random number of 64 bits."""
+        state = self.state
+        state.now_ms = now_ms
+        state.chance ^= chance
+        self.hellos.tick()
+        self.learner.tick()
+        if state.master is not None and self.proposer is None and now_ms >= state.grants.until_ms:
+            state.master = None
+        if self.proposer is not None:
+            self._tick_master(self.proposer)
+        elif self._standing_since_ms is not None:
+            self._tick_candidate()
+        elif self._may_ask(now_ms):
+            self._asked_ms = now_ms
+            state.put_off_asking(now_ms + state.settings.retransmit_ms)
+            self.election.ask()
+            self._stand_if_wanted()
+        self._settle()
+
+    def propose(self, payload: bytes, now_ms: int) -> int:
+        """Propose a batch of commands; only when `can_propose()`. Returns its slot."""
+        assert self.proposer is not None and self.can_propose()
+        self.state.now_ms = now_ms
+        return self.proposer.propose(payload)
+
+    def confirm(self, now_ms: int) -> int:
+        """Begin a heartbeat round; reads that arrived before this call are good once `confirmed` reaches its number."""
+        assert self.proposer is not None
+        self.state.now_ms = now_ms
+        return self.proposer.begin_round()
+
+    def hand_over(self, now_ms: int, to: int | None = None) -> None:
+        """Begin a planned hand-over: no new proposals; when what is in flight has landed, the lease is given up."""
+        self.state.now_ms = now_ms
+        if self.proposer is not None and self._leaving is None and self.state.other_voters():
+            self._leaving = (to, now_ms + self.state.settings.retransmit_ms * 2)
+
+    def disk_full(self, now_ms: int) -> None:
+        """The log cannot grow: vote no more, and let somebody else be master."""
+        self.state.mute = True
+        self.hand_over(now_ms)
+        self._settle()
+
+    def compact(self, upto: int, size: int) -> None:
+        """The own snapshot of everything up to `upto` is durable, `size` bytes long."""
+        if upto > self.state.log.snapshot_slot:
+            self.state.log.compact(upto, size)
+
+    def install(self, slot: int, size: int, membership: Membership, now_ms: int) -> None:
+        """A peer's snapshot is durable here and applied; only above the chosen prefix (else `forget_snapshot`)."""
+        self.state.now_ms = now_ms
+        self.learner.install(slot, size, membership)
+        self._after_learning()
+        self._settle()
+
+    def forget_snapshot(self) -> None:
+        """The incoming snapshot was overtaken or turned out damaged."""
+        self.learner.forget_snapshot()
+
+    def take_effects(self) -> Effects:
+        """What is to be done now; see `coordd.paxos.effects`."""
+        if self.proposer is not None:
+            self.proposer.flush()
+        effects = self.state.take_effects()
+        if effects.persist and self._unpersisted_since_ms is None:
+            self._unpersisted_since_ms = self.state.now_ms
+        return effects
+
+    # ---- transitions ----
+
+    def _settle(self) -> None:
+        """End what a higher promise, or a chosen value of somebody else's, has ended."""
+        state = self.state
+        if self.proposer is not None:
+            own = self.election.ballot
+            if self.proposer.deposed or state.promised != own:
+                self._step_down()
+        elif self._standing_since_ms is not None and state.promised != self.election.ballot:
+            self._step_down()
+
+    def _step_down(self) -> None:
+        self.proposer = None
+        self._standing_since_ms = None
+        self._leaving = None
+        self.election.stop_asking()
+        if self.state.master == self.state.replica:
+            self.state.master = None
+        self.state.put_off_asking(max(self.state.ask_at_ms, self.state.now_ms + self.state.settings.retransmit_ms))
+
+    def _may_ask(self, now_ms: int) -> bool:
+        state = self.state
+        return (
+            state.is_voter
+            and not state.mute
+            and now_ms >= max(state.ask_at_ms, self._out_until_ms)
+            and state.grants.may_promise(state.replica, state.start, now_ms)
+        )
+
+    def _stand_if_wanted(self) -> None:
+        state = self.state
+        if self.role is not Role.FOLLOWER or not self.election.is_wanted:
+            return
+        if not state.grants.may_promise(state.replica, state.start, state.now_ms):
+            return
+        if state.mute or state.now_ms - self._asked_ms > state.settings.retransmit_ms * 2:
+            self.election.stop_asking()
+            return
+        self._standing_since_ms = state.now_ms
+        self.election.prepare()
+
+    def _count_promises(self) -> None:
+        boost = self.proposer is not None and self.proposer.boosting
+        if self._standing_since_ms is None and not boost:
+            return
+        promises = self.election.winners()
+        if promises is None:
+            return
+        upto, ahead = self.election.furthest()
+        if self.proposer is None:
+            if upto > self.state.log.chosen_upto:
+                self.learner.want(upto, ahead)
+                return
+            self._standing_since_ms = None
+            self.proposer = Proposer(self.state, self.election.ballot)
+            self.state.master = self.state.replica
+        self.proposer.recover(self.election.ballot, promises)
+
+    def _after_learning(self) -> None:
+        if self.proposer is not None:
+            self.proposer.check_learnt()
+        self._count_promises()
+
+    def _believe(self, ballot: Ballot, chosen_upto: int, sender: int) -> None:
+        if ballot == self.state.promised and ballot.replica == sender != self.state.replica:
+            self.learner.believe(ballot, chosen_upto, sender)
+
+    def _on_nack(self, nack: m.Nack) -> None:
+        """A candidate gives way; a master within its lease prepares again above a voter that is stuck high (boost)."""
+        state = self.state
+        if nack.refused != self.election.ballot or nack.ballot <= nack.refused:
+            return
+        if self.proposer is None:
+            if self._standing_since_ms is not None:
+                self._step_down()
+        elif nack.sender not in state.membership.voters or self.proposer.boosting:
+            return
+        elif not state.now_ms < self.proposer.lease.until_ms:
+            self._step_down()
+        elif state.now_ms - self._boosted_ms >= state.settings.retransmit_ms and not state.mute:
+            self._boosted_ms = state.now_ms
+            self.proposer.boosting = True
+            self.election.prepare()
+
+    def _on_already_chosen(self, message: m.AlreadyChosen) -> None:
+        proposer = self.proposer
+        if proposer is None or message.ballot != proposer.ballot or message.chosen_upto <= self.chosen_upto:
+            return
+        if proposer.serving:
+            proposer.deposed = True
+        else:
+            self.learner.want(message.chosen_upto, message.sender)
+
+    # ---- time ----
+
+    def _tick_candidate(self) -> None:
+        assert self._standing_since_ms is not None
+        self.election.tick()
+        self._count_promises()
+        if self.proposer is None and self.state.now_ms - self._standing_since_ms > self.state.settings.candidate_ms:
+            self._step_down()
+
+    def _tick_master(self, proposer: Proposer) -> None:
+        state = self.state
+        if proposer.boosting:
+            self.election.tick()
+        if state.now_ms > max(proposer.lease.until_ms, proposer.began_ms) + state.membership.lease_ms:
+            self._step_down()  # no silent reign: a deaf master must not keep the others from electing
+            return
+        stuck = bool(proposer.in_flight) and state.now_ms - proposer.progress_ms > state.settings.stuck_ms
+        since = self._unpersisted_since_ms
+        slow = since is not None and state.now_ms - since > state.settings.fsync_ms
+        if (stuck or slow) and self._leaving is None and state.other_voters():
+            self._out_until_ms = state.now_ms + state.settings.stay_out_ms
+            self._leaving = (None, state.now_ms)
+        if self._leaving is not None and (not proposer.in_flight or state.now_ms >= self._leaving[1]):
+            self._leave(proposer, self._leaving[0])
+            return
+        if not state.mute:
+            proposer.tick()
+
+    def _leave(self, proposer: Proposer, to: int | None) -> None:
+        state = self.state
+        if to is None or to not in state.other_voters():
+            to = max(state.other_voters(), key=lambda peer: (proposer.lease.answered_by(peer), -peer))
+        proposer.hand_over(to)
+        self._step_down()
+        state.put_off_asking(state.now_ms + state.membership.lease_ms)

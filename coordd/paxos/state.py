@@ -1,0 +1,177 @@
+"""What the roles of one replica share: its durable words, its view of the others, and the effects in the making."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from coordd.paxos.ballot import Ballot
+from coordd.paxos.effects import AcceptedRecord, Chosen, ChosenRecord, Durable, Effects, PromiseRecord, ValueKind
+from coordd.paxos.lease import Grants
+from coordd.paxos.log import SlotLog
+from coordd.paxos.messages import Message
+
+SLOTS_AHEAD_MAX = 256  # an acceptor takes no slot further above its chosen prefix: this bounds every Promise
+MESSAGE_BYTES = 1024 * 1024  # aim for the values in one message; one value may be larger on its own
+LEARN_SLOTS_MAX = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class PaxosSettings:
+    """Times in ms. `replica` is the own id; the rest may differ between replicas without harm to safety."""
+
+    replica: int
+    drift_ppm: int = 10_000  # the bound on the difference of clock rates, for the master's side of the lease
+    heartbeat_ms: int = 300
+    retransmit_ms: int = 200
+    election_jitter_ms: int = 200
+    candidate_ms: int = 5_000  # a candidacy without progress ends
+    stuck_ms: int = 5_000  # a master none of whose proposals is chosen for so long hands over
+    fsync_ms: int = 2_000  # and so does one whose own disk takes so long
+    stay_out_ms: int = 10_000  # and then it stays out of elections
+    window_slots: int = 8
+
+
+@dataclass(slots=True)
+class Known:
+    """What a peer has stated to be durable, under its highest start."""
+
+    start: int = 0
+    ballot: Ballot = Ballot(0, 0)
+    upto: int = 0
+
+
+class State:
+    """The shared ground of acceptor, learner, election and proposer. Only this class fills `Effects`."""
+
+    def __init__(self, settings: PaxosSettings, durable: Durable, now_ms: int) -> None:
+        self.settings = settings
+        self.replica = settings.replica
+        self.start = durable.start
+        self.now_ms = now_ms
+        self.chance = 0
+        self.membership = durable.membership
+        self.promised = durable.promised
+        self.round_seen = durable.promised.round
+        self.log = SlotLog(durable)
+        # A first start has granted nothing that it could have forgotten; any other may have.
+        self.grants = Grants(now_ms if durable.start == 1 else now_ms + durable.membership.lease_ms)
+        self.known: dict[int, Known] = {}
+        self.master: int | None = None
+        self.mute = False  # the disk is full: no vote, no promise, no grant
+        self.ask_at_ms = 0
+        self.effects = Effects()
+        self.persist_issued = 0
+        self.persist_done = 0
+        self._chosen_recorded = 0
+        self._recover(durable)
+        self.put_off_asking(max(now_ms, self.grants.boot_until_ms))
+
+    def _recover(self, durable: Durable) -> None:
+        log = self.log
+        while log.chosen_upto + 1 in log.entries and (
+            log.chosen_upto < durable.chosen_upto or log.is_chosen(log.chosen_upto + 1)
+        ):
+            self.advance()
+        assert log.chosen_upto >= durable.chosen_upto, "the log lacks a slot that it says is chosen"
+        self._chosen_recorded = log.chosen_upto
+
+    # ---- who is who ----
+
+    @property
+    def is_voter(self) -> bool:
+        return self.replica in self.membership.voters
+
+    def is_member(self, replica: int) -> bool:
+        return replica in self.membership.voters or replica in self.membership.learners
+
+    def others(self) -> list[int]:
+        """Every member but this one."""
+        return [peer for peer in (*self.membership.voters, *self.membership.learners) if peer != self.replica]
+
+    def other_voters(self) -> list[int]:
+        return [peer for peer in self.membership.voters if peer != self.replica]
+
+    # ---- time and chance ----
+
+    def jitter_ms(self) -> int:
+        """0 to `election_jitter_ms`, from the chance that came with the last tick."""
+        self.chance = (self.chance * 6364136223846793005 + 1442695040888963407) % 2**64  # Knuth's MMIX constants
+        return (self.chance >> 33) % (self.settings.election_jitter_ms + 1)
+
+    def put_off_asking(self, until_ms: int) -> None:
+        """Do not stand for election before `until_ms` and a little chance, so that two rarely stand at once."""
+        self.ask_at_ms = until_ms + self.jitter_ms()
+
+    # ---- effects ----
+
+    def header(self, ballot: Ballot | None = None) -> tuple[int, int, Ballot]:
+        """The first three fields of every message."""
+        return self.replica, self.start, self.promised if ballot is None else ballot
+
+    def send(self, to: int, message: Message) -> None:
+        self.effects.send_now.append((to, message))
+
+    def send_after_persist(self, to: int, message: Message) -> None:
+        self.effects.send_after_persist.append((to, message))
+
+    @property
+    def next_persist(self) -> int:
+        """The number under which what is persisted from here on will be reported durable."""
+        return self.persist_issued + 1
+
+    def promise(self, ballot: Ballot) -> None:
+        """Counts in memory from here on; whoever speaks of it waits for the disk."""
+        assert ballot > self.promised and not self.mute
+        self.promised = ballot
+        self.round_seen = max(self.round_seen, ballot.round)
+        self.effects.persist.append(PromiseRecord(ballot))
+
+    def accept(self, slot: int, ballot: Ballot, value: bytes) -> None:
+        """Into the log, in memory and on its way to the disk."""
+        assert not self.mute
+        self.log.accept(slot, ballot, value)
+        self.effects.persist.append(AcceptedRecord(slot, ballot, value))
+
+    def advance(self) -> None:
+        """The next slot joins the chosen prefix."""
+        value = self.log.advance()
+        self.effects.chosen.append(Chosen(self.log.chosen_upto, ValueKind(value[0]), value[1:]))
+
+    def advance_learnt(self) -> None:
+        """Count to the prefix what follows it and is known to be chosen already."""
+        while self.log.is_chosen(self.log.chosen_upto + 1):
+            self.advance()
+
+    def take_effects(self) -> Effects:
+        """Hand over what has gathered, numbered; see `coordd.paxos.effects` for the duties."""
+        effects, self.effects = self.effects, Effects()
+        if effects.persist:
+            if self.log.chosen_upto > self._chosen_recorded:
+                self._chosen_recorded = self.log.chosen_upto
+                effects.persist.append(ChosenRecord(self.log.chosen_upto))
+            self.persist_issued += 1
+            effects.persist_number = self.persist_issued
+        elif effects.send_after_persist:
+            if self.persist_done == self.persist_issued:
+                effects.send_now.extend(effects.send_after_persist)
+                effects.send_after_persist = []
+            else:
+                effects.persist_number = self.persist_issued
+        return effects
+
+
+def chunks_by_bytes(entries: Iterable[tuple[int, bytes]]) -> list[tuple[tuple[int, bytes], ...]]:
+    """Cut `(slot, value)` pairs into messages of about MESSAGE_BYTES each."""
+    chunks: list[tuple[tuple[int, bytes], ...]] = []
+    chunk: list[tuple[int, bytes]] = []
+    size = 0
+    for entry in entries:
+        if chunk and size + len(entry[1]) > MESSAGE_BYTES:
+            chunks.append(tuple(chunk))
+            chunk, size = [], 0
+        chunk.append(entry)
+        size += len(entry[1])
+    if chunk:
+        chunks.append(tuple(chunk))
+    return chunks
