@@ -1,8 +1,8 @@
 """Settings of one replica: TOML file < environment (`COORDD_SECTION__KEY`) < flags.
 
 `load_settings` either returns frozen `Settings` in which everything fits together, or raises `ConfigError` with every
-error that was found: each names where the value came from, the key, and what to do. An unknown key is an error, so is an
-unknown `COORDD_<SECTION>__<KEY>`; any other `COORDD_*` variable is not read (Kubernetes injects some of its own).
+error found: each names where the value came from, the key, and what to do. An unknown key is an error, so is an unknown
+`COORDD_<SECTION>__<KEY>`; any other `COORDD_*` variable is not read (Kubernetes injects some of its own).
 conf/coordd.toml explains every key; a test compares its defaults with the ones of coordd.settings.
 """
 

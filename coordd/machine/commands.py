@@ -2,8 +2,8 @@
 
 A batch is msgpack `[BATCH_VERSION, wall_ms, [command, ...]]`; `wall_ms` is the master's wall clock, for display only.
 A command is msgpack `[operation, session, call, acked, principal, arguments]`: for what clients ask, `operation` is the
-name in the table of operations and `arguments` its checked arguments; session 0 and call 0 where there is none. What the
-master decides by itself is a command too and names what it saw, so that a stale decision does nothing:
+name in the table of operations and `arguments` its checked arguments; session 0 and call 0 where there is none. What
+the master decides by itself is a command too and names what it saw, so that a stale decision does nothing:
 
 | operation | arguments |
 |---|---|

@@ -1,1 +1,1 @@
-"""The contract that both sides speak: paths, errors, operations, codec, frames. Needs the standard library and msgpack."""
+"""The contract that both sides speak: paths, errors, operations, codec, frames. Needs only msgpack."""

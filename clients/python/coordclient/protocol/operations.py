@@ -111,7 +111,8 @@ _ROWS = (
         "list_sessions",
         Way.READ,
         (),
-        "{revision, sessions: [{session, lease_ms, left_ms, client, principal, opened_ms, holds, waiters, ephemerals}]}",
+        "{revision, sessions: [{session, lease_ms, left_ms, client, principal, opened_ms, holds, waiters,"
+        " ephemerals}]}",
     ),
     Operation("get", Way.READ, (_PATH,), "{contents, stat}"),
     Operation("stat", Way.READ, (_PATH,), "{stat}"),
@@ -159,12 +160,18 @@ _ROWS = (
         "{did: 'withdrew' | 'released' | 'marked' | 'nothing'}",
         session=True,
     ),
-    Operation("check_sequencer", Way.READ, (Argument("sequencer", Kind.TEXT, required=True, low=1, high=4096),), "{valid, reason}"),
+    Operation(
+        "check_sequencer",
+        Way.READ,
+        (Argument("sequencer", Kind.TEXT, required=True, low=1, high=4096),),
+        "{valid, reason}",
+    ),
     Operation(
         "locks",
         Way.READ,
         (Argument("path", Kind.PATH, "/"),),
-        "{revision, locks: [{path, mode, token, holders: [{session, hold, actor, since_ms, token, mode, delayed, client}],"
+        "{revision, locks: [{path, mode, token,"
+        " holders: [{session, hold, actor, since_ms, token, mode, delayed, client}],"
         " waiters: [{session, call, actor, mode, since_ms, place, client}]}]} of the subtree",
     ),
     Operation(
@@ -197,7 +204,9 @@ def check_arguments(operation: Operation, arguments: object) -> dict[str, object
     for name in arguments:
         if name not in by_name:
             known = ", ".join(by_name) or "none"
-            raise Refusal("bad_request", f"{operation.name}: no argument is called {repr(name)[:80]}; there are: {known}")
+            raise Refusal(
+                "bad_request", f"{operation.name}: no argument is called {repr(name)[:80]}; there are: {known}"
+            )
     checked: dict[str, object] = {}
     for argument in operation.arguments:
         value = arguments.get(argument.name)
@@ -243,7 +252,9 @@ def _check_length(operation: str, argument: Argument, value: _Sized, size: int) 
     if size > argument.high:
         raise Refusal("too_large", f"{operation}: {argument.name} has {size} bytes; the limit is {argument.high}")
     if size < argument.low:
-        raise Refusal("bad_request", f"{operation}: {argument.name} has {size} bytes; at least {argument.low} are needed")
+        raise Refusal(
+            "bad_request", f"{operation}: {argument.name} has {size} bytes; at least {argument.low} are needed"
+        )
     return value
 
 
@@ -276,7 +287,9 @@ def _check_labels(operation: str, argument: Argument, value: object) -> dict[str
         if not (isinstance(key, str) and isinstance(text, str)):
             raise _wrong_type(operation, argument, value)
         if len(key) + len(text) > TEXT_BYTES_MAX // 4:
-            raise Refusal("too_large", f"{operation}: an entry of {argument.name} is over {TEXT_BYTES_MAX // 4} characters")
+            raise Refusal(
+                "too_large", f"{operation}: an entry of {argument.name} is over {TEXT_BYTES_MAX // 4} characters"
+            )
         try:
             (key + text).encode()
         except UnicodeEncodeError:  # a lone surrogate, which JSON can spell; it must not reach an encoder

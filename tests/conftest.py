@@ -1,0 +1,50 @@
+"""What all tests share: hypothesis draws the same examples every time, a run without a test fails, the time is told."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+from hypothesis import settings
+
+# The same examples every time: a failure is everybody's failure. COORD_FUZZ=1000 looks further, with fresh ones.
+settings.register_profile("test", derandomize=True, deadline=None, print_blob=True, database=None)
+settings.register_profile("fuzz", max_examples=int(os.environ.get("COORD_FUZZ", "100")), deadline=None, print_blob=True)
+settings.load_profile("fuzz" if "COORD_FUZZ" in os.environ else "test")
+
+
+class _Totals:
+    def __init__(self) -> None:
+        self.begun = time.monotonic()
+        self.ran = 0
+
+
+_TOTALS = pytest.StashKey[_Totals]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_TOTALS] = _Totals()
+    config.pluginmanager.register(_Counter(config.stash[_TOTALS]), "coord-counter")
+
+
+class _Counter:
+    def __init__(self, totals: _Totals) -> None:
+        self.totals = totals
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "call" and not report.skipped:
+            self.totals.ran += 1
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Only skipped tests are no tests."""
+    if exitstatus == 0 and not session.config.option.collectonly and session.config.stash[_TOTALS].ran == 0:
+        session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    tests = time.monotonic() - config.stash[_TOTALS].begun
+    check = float(os.environ.get("COORD_TEST_CHECK_SECONDS", "0"))
+    if check:
+        terminalreporter.write_line(f"check {check:.0f} s + tests {tests:.0f} s = {check + tests:.0f} s in all")
