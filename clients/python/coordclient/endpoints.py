@@ -1,0 +1,120 @@
+"""PURE. Which replica to try next, and how long to wait before: rotation, jittered back-off, the master's address.
+
+The order is: the address that somebody named as the master's, unless that address has just failed; otherwise the next
+of the known ones in turn. The first round goes without a wait; after it each attempt waits, twice as long from one
+attempt to the next up to a bound, of that a part drawn by chance (so that the clients of a cell do not come in step).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+DEFAULT_ENDPOINTS = ("http://127.0.0.1:7420", "http://127.0.0.1:7421", "http://127.0.0.1:7422")
+BACKOFF_MS_MIN, BACKOFF_MS_MAX = 50, 1_000
+DISTRUST_MS = 1_000
+LEARNED_MAX = 32
+CHANCE_MAX = 2**32
+_ADDRESS = re.compile(r"(?:(https?)://)?([^\s/?#@]+)/?", re.IGNORECASE)
+
+
+def parse_endpoint(text: str) -> str:
+    """`http://host:port` from a URL or from `host:port`; ValueError otherwise."""
+    match = _ADDRESS.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"not an endpoint (http://HOST:PORT or HOST:PORT): {text[:80]!r}")
+    return f"{(match[1] or 'http').lower()}://{match[2].lower()}"
+
+
+def backoff_ms(tries: int, chance: int) -> int:
+    """The wait before attempt number `tries` (from 1 on): between half and the whole of a doubling bound."""
+    bound = min(BACKOFF_MS_MAX, BACKOFF_MS_MIN << min(max(tries, 1) - 1, 10))
+    return bound // 2 + (bound - bound // 2) * (chance % CHANCE_MAX) // CHANCE_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """Try `address` after `wait_ms`."""
+
+    address: str
+    wait_ms: int
+
+
+class Endpoints:
+    """The known addresses of one cell and what became of each; see the module docstring."""
+
+    def __init__(self, configured: Sequence[str]) -> None:
+        self.configured = tuple(dict.fromkeys(parse_endpoint(text) for text in configured))
+        if not self.configured:
+            raise ValueError("at least one endpoint is needed")
+        self._known: list[str] = list(self.configured)
+        self._position = 0
+        self._hint: str | None = None
+        self._tries = 0  # attempts since the last one that reached a serving master
+        self._failed_ms: dict[str, int] = {}
+        self._reasons: dict[str, str] = {}
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """Every address in the order of the rotation: the configured ones, then those learned from the cell."""
+        return tuple(self._known)
+
+    def next(self, now_ms: int, chance: int) -> Attempt:
+        """Where to try next. `chance` is a number drawn evenly from 0 to 2^32 - 1."""
+        hint, self._hint = self._hint, None
+        if hint is not None and now_ms - self._failed_ms.get(hint, now_ms - DISTRUST_MS) >= DISTRUST_MS:
+            address = hint
+        else:
+            address = self._known[self._position % len(self._known)]
+            self._position = (self._position + 1) % len(self._known)
+        self._tries += 1
+        late = self._tries - len(self._known)
+        return Attempt(address, backoff_ms(late, chance) if late > 0 else 0)
+
+    def failed(self, address: str, reason: str, now_ms: int) -> None:
+        """`address` did not serve: it could not be reached, broke off, or fell silent."""
+        self._failed_ms[address] = now_ms
+        self._reasons[address] = reason
+        self._forget_strangers()
+
+    def redirected(self, address: str, to: str | None) -> None:
+        """`address` is alive but not the master; `to` is the master's address, if it knew one."""
+        self._reasons[address] = f"not the master, which is {to}" if to else "not the master, and knows none"
+        if to is not None:
+            try:
+                self._hint = parse_endpoint(to)
+            except ValueError:
+                self._reasons[address] = f"not the master, and names it by something that is no address: {to[:80]!r}"
+        self._forget_strangers()
+
+    def connected(self, address: str) -> None:
+        """`address` is a serving master: the next loss begins a fresh round, after this address."""
+        self._tries = 0
+        self._failed_ms.pop(address, None)
+        self._reasons.clear()
+        if address in self._known:
+            self._position = (self._known.index(address) + 1) % len(self._known)
+
+    def learn(self, addresses: Iterable[str]) -> None:
+        """The cell's own list of its members: replaces what was learned before, never what was configured."""
+        learned: list[str] = []
+        for text in addresses:
+            try:
+                learned.append(parse_endpoint(text))
+            except ValueError:
+                continue  # a member without a usable address cannot be tried
+        self._known = list(dict.fromkeys((*self.configured, *learned)))[: len(self.configured) + LEARNED_MAX]
+        self._position %= len(self._known)
+
+    def report(self) -> str:
+        """Each address tried since the last success, and why it did not serve; for the message of an error."""
+        if not self._reasons:
+            return "no address has been tried yet; known are " + ", ".join(self._known)
+        return "; ".join(f"{address}: {reason}" for address, reason in self._reasons.items())
+
+    def _forget_strangers(self) -> None:
+        """Addresses that came only from hints must not pile up."""
+        if len(self._reasons) > 2 * LEARNED_MAX or len(self._failed_ms) > 2 * LEARNED_MAX:
+            self._reasons = {key: value for key, value in self._reasons.items() if key in self._known}
+            self._failed_ms = {key: value for key, value in self._failed_ms.items() if key in self._known}

@@ -1,0 +1,116 @@
+"""Rotation, back-off, the master's address, the cell's own list of members."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coordclient.endpoints import BACKOFF_MS_MAX, CHANCE_MAX, DISTRUST_MS, Endpoints, backoff_ms, parse_endpoint
+
+A, B, C = "http://a:1", "http://b:2", "http://c:3"
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("http://127.0.0.1:7420", "http://127.0.0.1:7420"),
+        (" HTTPS://Host:1/ ", "https://host:1"),
+        ("localhost:7420", "http://localhost:7420"),
+        ("[::1]:7420", "http://[::1]:7420"),
+    ],
+)
+def test_an_endpoint_is_a_url_or_host_and_port(text, address):
+    assert parse_endpoint(text) == address
+
+
+@pytest.mark.parametrize("text", ["", "http://", "ftp://a:1", "http://a:1/path", "a b", "http://u@h:1"])
+def test_what_is_no_endpoint_is_refused_by_name(text):
+    with pytest.raises(ValueError, match="not an endpoint"):
+        parse_endpoint(text)
+
+
+def test_at_least_one_endpoint_is_needed_and_doubles_count_once():
+    with pytest.raises(ValueError, match="at least one"):
+        Endpoints([])
+    assert Endpoints([A, A + "/", B]).known == (A, B)
+
+
+def test_the_first_round_goes_without_a_wait_and_later_attempts_wait():
+    endpoints = Endpoints([A, B, C])
+    attempts = [endpoints.next(0, 0) for _ in range(5)]
+    assert [attempt.address for attempt in attempts] == [A, B, C, A, B]
+    assert [attempt.wait_ms > 0 for attempt in attempts] == [False, False, False, True, True]
+
+
+def test_the_master_that_somebody_names_is_tried_next():
+    endpoints = Endpoints([A, B, C])
+    assert endpoints.next(0, 0).address == A
+    endpoints.redirected(A, C)
+    assert endpoints.next(0, 0).address == C
+    assert endpoints.next(0, 0).address == B, "and then the round goes on"
+
+
+def test_a_master_that_has_just_failed_is_not_gone_back_to_on_a_follower_s_word():
+    endpoints = Endpoints([A, B, C])
+    endpoints.failed(A, "silent", 1_000)
+    endpoints.redirected(B, A)
+    assert endpoints.next(1_000 + DISTRUST_MS - 1, 0).address == A  # its turn in the rotation, not the hint
+    endpoints.redirected(B, A)
+    assert endpoints.next(1_000 + DISTRUST_MS - 1, 0).address == B
+    endpoints.redirected(B, A)
+    assert endpoints.next(1_000 + DISTRUST_MS, 0).address == A
+
+
+def test_two_replicas_that_name_each_other_are_not_asked_without_a_wait_for_ever():
+    endpoints = Endpoints([A, B])
+    waits = []
+    for _ in range(6):
+        attempt = endpoints.next(0, 0)
+        waits.append(attempt.wait_ms)
+        endpoints.redirected(attempt.address, B if attempt.address == A else A)
+    assert waits[:2] == [0, 0]
+    assert all(wait > 0 for wait in waits[2:])
+
+
+def test_after_a_success_the_next_loss_begins_a_fresh_round_after_the_lost_one():
+    endpoints = Endpoints([A, B, C])
+    for _ in range(5):
+        endpoints.next(0, 0)
+    endpoints.connected(B)
+    endpoints.failed(B, "broke off", 0)
+    attempts = [endpoints.next(0, 0) for _ in range(3)]
+    assert [attempt.address for attempt in attempts] == [C, A, B]
+    assert [attempt.wait_ms for attempt in attempts] == [0, 0, 0]
+
+
+def test_members_are_learned_and_what_was_configured_is_never_forgotten():
+    endpoints = Endpoints([A])
+    endpoints.learn([B, "nonsense address", C])
+    assert list(endpoints.known) == [A, B, C]
+    endpoints.learn([B])
+    assert list(endpoints.known) == [A, B]
+
+
+def test_the_report_names_each_address_tried_and_why():
+    endpoints = Endpoints([A, B])
+    assert "no address has been tried" in endpoints.report()
+    endpoints.failed(A, "connection refused", 0)
+    endpoints.redirected(B, None)
+    assert endpoints.report() == f"{A}: connection refused; {B}: not the master, and knows none"
+    endpoints.redirected(B, "::garbage // here")
+    assert "no address" in endpoints.report()
+
+
+def test_hints_do_not_pile_up():
+    endpoints = Endpoints([A])
+    for number in range(500):
+        endpoints.failed(f"http://stranger{number}:1", "refused", 0)
+        endpoints.redirected(f"http://other{number}:1", None)
+    assert len(endpoints.report()) < 20_000
+
+
+@given(st.integers(1, 10**6), st.integers(0, CHANCE_MAX - 1))
+def test_back_off_is_between_half_and_the_whole_of_a_doubling_bound(tries, chance):
+    bound = min(BACKOFF_MS_MAX, 50 * 2 ** min(tries - 1, 20))
+    assert bound // 2 <= backoff_ms(tries, chance) <= bound
