@@ -39,10 +39,17 @@ class Command:
     arguments: Mapping[str, object]
 
 
+def pack_command(
+    operation: str, session: int, call: int, acked: int, principal: str, arguments: Mapping[str, object]
+) -> bytes:
+    """The bytes of a command that need not exist as a `Command` first; they go into the batch unchanged."""
+    return encode([operation, session, call, acked, principal, arguments])
+
+
 def encode_command(command: Command) -> bytes:
-    """The command's bytes; they go into the batch unchanged."""
-    return encode(
-        [command.operation, command.session, command.call, command.acked, command.principal, command.arguments]
+    """The command's bytes."""
+    return pack_command(
+        command.operation, command.session, command.call, command.acked, command.principal, command.arguments
     )
 
 
