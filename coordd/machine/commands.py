@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from coordclient.protocol.codec import decode, encode
 
@@ -62,9 +63,18 @@ def encode_batch(wall_ms: int, commands: Sequence[bytes]) -> bytes:
     )
 
 
-def decode_batch(payload: bytes) -> tuple[int, list[Command]]:
-    """`(wall_ms, commands)`; an unknown version is an error by name (a newer build wrote it)."""
-    version, wall_ms, raw = decode(payload)
+def decode_batch_fields(payload: bytes) -> tuple[int, list[list[Any]]]:
+    """`(wall_ms, commands)`, each command as the list of its fields: what apply needs, without an object for each.
+
+    An unknown version is an error by name (a newer build wrote it).
+    """
+    version, wall_ms, commands = decode(payload)
     if version != BATCH_VERSION:
         raise AssertionError(f"batch format {version} is not known to this build (it knows {BATCH_VERSION})")
-    return wall_ms, [Command(*fields) for fields in raw]
+    return wall_ms, commands
+
+
+def decode_batch(payload: bytes) -> tuple[int, list[Command]]:
+    """The inverse of `encode_batch`, as `(wall_ms, commands)`."""
+    wall_ms, commands = decode_batch_fields(payload)
+    return wall_ms, [Command(*fields) for fields in commands]

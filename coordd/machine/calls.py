@@ -1,0 +1,85 @@
+"""Each call once: what a session remembers of its calls. Decided here, in apply; the engine's look is only a short cut.
+
+For a logged call `c` of a session that has said "all below `acked` are answered":
+- it waits, or made a hold that is still there: the waiter or the hold remembers it, for as long as it lives;
+- otherwise `replies` remembers it while `c >= acked`;
+- otherwise `c < acked` is answered "outcome unknown" and never run, and `c >= acked + CALL_WINDOW` is refused.
+Call 0 has no number and is not remembered.
+"""
+
+from __future__ import annotations
+
+from coordclient.protocol.errors import ERRORS, Action, Refusal
+from coordd.machine.limits import CALL_WINDOW
+from coordd.machine.state import Reply, Session, client_bytes
+
+# What a late copy of an acquire is told when its hold has gone since. Never again "granted".
+RELEASED = Refusal("not_held", "this call was granted, and its hold has been released since")
+CANCELLED = Refusal("cancelled", "this call was cancelled by its own client")
+
+_FORGOTTEN = Refusal("outcome_unknown", "this call was answered or given up before; what it did is not remembered")
+
+
+def acknowledge(session: Session, acked: int) -> None:
+    """Every call below `acked` has been answered: their replies may be forgotten."""
+    before, replies = session.acked, session.replies
+    if acked <= before:
+        return
+    session.acked = acked
+    if not replies:
+        return
+    if acked - before <= len(replies):
+        for call in range(before, acked):
+            if call in replies:
+                session.reply_bytes -= reply_bytes(replies.pop(call))
+    else:
+        for call in [call for call in replies if call < acked]:
+            session.reply_bytes -= reply_bytes(replies.pop(call))
+
+
+def refusal_of(session: Session, call: int, acked: int, bytes_max: int) -> Refusal | None:
+    """Why a call that nothing remembers must not run, if so."""
+    if call < acked:
+        return _FORGOTTEN
+    if call >= acked + CALL_WINDOW:
+        return call_window(session)
+    if session.reply_bytes >= bytes_max:
+        name = "remembered_bytes_per_session"
+        return Refusal(
+            "limit", f"the answers kept for this session have {bytes_max} bytes", limit=name, bound=bytes_max
+        )
+    return None
+
+
+def call_window(session: Session) -> Refusal:
+    """The refusal of a call number too far beyond what was acknowledged."""
+    return Refusal("call_window", f"more than {CALL_WINDOW} calls of this session are unanswered", acked=session.acked)
+
+
+def remember(session: Session, call: int, reply: Reply) -> None:
+    """Keeps the answer of a call that ran. A refusal that asks for a retry of the same call ran nothing: not kept."""
+    if isinstance(reply, Refusal) and ERRORS[reply.code].action is Action.RETRY:
+        return
+    assert call not in session.replies, "a call runs once"
+    session.replies[call] = reply
+    session.reply_bytes += reply_bytes(reply)
+
+
+def forget_hold(session: Session, call: int, reply: Refusal) -> None:
+    """The acquire `call` holds and waits no more, or never will: from now on its answer is `reply`."""
+    if call >= session.acked:
+        remember(session, call, reply)
+
+
+def reply_bytes(reply: Reply) -> int:
+    """About how many bytes a remembered reply has: cheap, never much too small, the same on every replica."""
+    if isinstance(reply, Refusal):
+        holder = reply.details.get("holder")
+        client = holder.get("client") if isinstance(holder, dict) else None
+        labels = client_bytes(client) if isinstance(client, dict) else 0
+        cycle = reply.details.get("cycle")
+        return 256 + len(reply.message) + labels + (1536 * len(cycle) if isinstance(cycle, list) else 0)
+    stat = reply.get("stat")
+    if isinstance(stat, dict):
+        return 384 + len(stat["path"]) + len(stat["owner"])
+    return 64

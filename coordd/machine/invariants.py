@@ -1,0 +1,154 @@
+"""What is true of every state, and of every step from one state to the next. Run in tests and by the simulator.
+
+`check` looks at one machine; `check_delta` compares it with the `summarize` of an earlier moment of the same machine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from coordclient.protocol.paths import name_of, parent_of
+from coordd.machine.calls import reply_bytes
+from coordd.machine.limits import CALL_WINDOW
+from coordd.machine.machine import Machine
+from coordd.machine.state import Lock, Node, Session, State, checksum_of, node_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What `check_delta` needs to know of the state before. `locks`: path -> (mode, token, holders)."""
+
+    applied_upto: int
+    epoch: int
+    revision: int
+    acked: dict[int, int]
+    nodes: dict[str, tuple[int, int, int]]
+    locks: dict[str, tuple[str, int, frozenset[tuple[int, int]]]]
+
+
+def summarize(machine: Machine) -> Summary:
+    """The present state in short."""
+    state = machine.state
+    return Summary(
+        state.applied_upto,
+        state.epoch,
+        state.revision,
+        {session.id: session.acked for session in state.sessions.values()},
+        {path: (node.instance, node.content_generation, node.lock_generation) for path, node in state.nodes.items()},
+        {path: (lock.mode, lock.token, frozenset(lock.holders)) for path, lock in state.locks.items()},
+    )
+
+
+def check(machine: Machine) -> None:
+    """Every sentence that is always true of the state; an AssertionError names the first that is not."""
+    state = machine.state
+    root = state.nodes["/"]
+    assert root.parent is None and root.children is not None and not root.temporary and root.openers is None
+    assert state.bytes == sum(node_bytes(node) for node in state.nodes.values()), "the count of bytes drifted"
+    for path, node in state.nodes.items():
+        assert node.path == path
+        _check_node(state, node)
+    for path, lock in state.locks.items():
+        assert lock.node is state.nodes.get(path), f"{path}: the lock is of a node that is gone"
+        _check_lock(state, lock)
+    for owner, session in state.sessions.items():
+        assert session.id == owner
+        _check_session(state, session)
+    for (path, owner, call), hold in state.delayed.items():
+        assert hold.delayed and owner not in state.sessions, "delayed holds are of sessions that have ended"
+        assert state.locks[path].holders[owner, call] is hold
+    assert (state.keyed is not None) == bool(state.key)
+    _check_limits(state)
+
+
+def _check_node(state: State, node: Node) -> None:
+    path = node.path
+    if node.parent is not None:
+        assert node.parent is state.nodes[parent_of(path)] and node.parent.children is not None
+        assert node.parent.children[name_of(path)] is node
+        assert node.temporary or not node.parent.temporary, f"{path} stays, so what is above it stays"
+    if node.children is not None:
+        assert all(child.parent is node and child is state.nodes[child.path] for child in node.children.values())
+        assert not node.contents and node.openers is None
+    assert node.checksum == checksum_of(node.contents)
+    assert node.instance <= node.acl_generation <= node.revision <= state.revision
+    assert node.instance <= node.content_generation <= node.revision
+    assert node.lock_generation == 0 or node.instance <= node.lock_generation <= state.revision
+    locked = path in state.locks
+    if node.temporary:
+        assert not node.contents and node.openers is None, f"{path} was written, so it is not temporary"
+        assert locked or node.children, f"{path} was made for a lock that is gone"
+    if node.openers is not None:
+        assert locked or node.openers, f"{path} is ephemeral and no session keeps it"
+        assert all(state.sessions[owner].ephemerals[path] is node for owner in node.openers)
+
+
+def _check_lock(state: State, lock: Lock) -> None:
+    path = lock.node.path
+    assert lock.holders, f"{path}: a lock that nobody holds is gone, and nobody waits for it"
+    assert lock.mode in ("exclusive", "shared")
+    assert lock.mode == "shared" or len(lock.holders) == 1, f"{path}: two exclusive holders"
+    assert lock.token == lock.node.lock_generation <= state.revision
+    for (owner, call), hold in lock.holders.items():
+        assert (hold.session, hold.call) == (owner, call) and hold.lock is lock
+        if hold.delayed:
+            assert state.delayed[path, owner, call] is hold and hold.lock_delay_ms > 0
+        else:
+            assert state.sessions[owner].holds[call] is hold, f"{path}: held by a session that is gone"
+    for (owner, call), waiter in lock.waiters.items():
+        assert (waiter.session, waiter.call) == (owner, call) and waiter.lock is lock
+        assert state.sessions[owner].waiters[call] is waiter, f"{path}: a waiter of a session that is gone"
+    if lock.waiters:
+        first = next(iter(lock.waiters.values()))
+        full = len(lock.holders) >= state.limits.holders_per_node
+        assert full or "exclusive" in (lock.mode, first.mode), f"{path}: the first of the queue could be granted"
+
+
+def _check_session(state: State, session: Session) -> None:
+    assert 0 < session.id <= state.revision
+    for call, hold in session.holds.items():
+        assert not hold.delayed and state.locks[hold.lock.node.path].holders[session.id, call] is hold
+        assert call not in session.waiters and call not in session.replies, "a call is remembered in one place"
+    for call, waiter in session.waiters.items():
+        assert state.locks[waiter.lock.node.path].waiters[session.id, call] is waiter
+        assert call not in session.replies, "a call is remembered in one place"
+    for path, node in session.ephemerals.items():
+        assert state.nodes[path] is node and node.openers is not None and session.id in node.openers
+    assert all(session.acked <= call < session.acked + CALL_WINDOW for call in session.replies)
+    assert session.reply_bytes == sum(map(reply_bytes, session.replies.values())), "the count of bytes drifted"
+
+
+def _check_limits(state: State) -> None:
+    limits = state.limits
+    assert len(state.sessions) <= limits.sessions
+    assert len(state.nodes) <= limits.nodes and state.bytes <= limits.total_bytes
+    for session in state.sessions.values():
+        assert len(session.holds) + len(session.waiters) <= limits.holds_per_session
+        assert len(session.waiters) <= limits.waiters_per_session
+        assert len(session.ephemerals) <= limits.ephemerals_per_session
+    for lock in state.locks.values():
+        assert len(lock.holders) <= limits.holders_per_node and len(lock.waiters) <= limits.waiters_per_node
+    for node in state.nodes.values():
+        assert node.children is None or len(node.children) <= limits.children_per_directory
+
+
+def check_delta(before: Summary, machine: Machine) -> None:
+    """What never goes back from one moment to a later one."""
+    state = machine.state
+    assert state.applied_upto >= before.applied_upto and state.epoch >= before.epoch
+    assert state.revision >= before.revision, "revisions only rise"
+    for owner, session in state.sessions.items():
+        assert owner in before.acked or owner > before.revision, "a session id is never given twice"
+        assert session.acked >= before.acked.get(owner, 0)
+    for path, node in state.nodes.items():
+        if path not in before.nodes or node.instance != before.nodes[path][0]:
+            assert node.instance > before.revision, f"{path}: an instance is never given twice"
+            continue
+        _, content_generation, lock_generation = before.nodes[path]
+        assert node.content_generation >= content_generation and node.lock_generation >= lock_generation
+    for path, lock in state.locks.items():
+        mode, token, holders = before.locks.get(path, ("", 0, frozenset()))
+        assert lock.token == token or lock.token > before.revision, f"{path}: a new period has a new token"
+        if lock.token == token:
+            assert lock.mode == mode, f"{path}: a period has one mode"
+            assert mode == "shared" or frozenset(lock.holders) == holders, f"{path}: two holders with one token"

@@ -1,0 +1,232 @@
+"""The replicated state machine of a cell: batches of commands go in, replies and wakings come out, that is all.
+
+Deterministic: the same batches give the same state, replies, snapshot bytes and digest on every replica, also on one
+that was restored from a snapshot on the way. It reads no clock and draws no chance: wall-clock times and random values
+come with the commands. A refusal is a value, and a refused command changes nothing but what its session remembers.
+
+`HANDLERS` is the whole list of what can be logged. A command that it does not have was written by a newer build: then
+the replica stops (AssertionError), because guessing would make replicas differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from coordclient.protocol.errors import Refusal
+from coordd.machine import calls, locks, namespace, sequencer, sessions, snapshot
+from coordd.machine.commands import Command, decode_batch_fields
+from coordd.machine.limits import CALL_WINDOW, LIMITS, Limits
+from coordd.machine.state import Applied, Arguments, Reply, Session, State, Woken
+
+__all__ = ["CALL_WINDOW", "LIMITS", "Applied", "Limits", "Machine", "Reply", "Session", "Woken"]
+
+Handler = Callable[[State, Session | None, int, str, Arguments, list[Woken]], dict[str, object] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """How one logged operation is applied. `remembered`: its reply is kept; a grant is kept by its hold instead."""
+
+    handler: Handler
+    needs_session: bool
+    remembered: bool = True
+
+
+HANDLERS: Mapping[str, Row] = {
+    "open_session": Row(sessions.open_session, False),
+    "close_session": Row(sessions.close_session, True, remembered=False),
+    "put": Row(namespace.put, False),
+    "create": Row(namespace.create, False),
+    "open": Row(namespace.open_node, True),
+    "mkdir": Row(namespace.mkdir, False),
+    "delete": Row(namespace.delete, False),
+    "acquire": Row(locks.acquire, True, remembered=False),
+    "release": Row(locks.release, True),
+    "cancel": Row(locks.cancel, True),
+    "expire_session": Row(sessions.expire_session, False),
+    "end_lock_delay": Row(locks.end_lock_delay, False),
+    "set_sequencer_key": Row(sessions.set_sequencer_key, False),
+}
+
+_EXPIRED = Refusal("session_expired", "the session has ended, or never was")
+_REQUIRED = Refusal("session_required", "this operation needs a session")
+
+
+class Machine:
+    """One replica's copy of the state. Whoever owns it calls it from one task."""
+
+    __slots__ = ("state",)
+
+    def __init__(self, cell: str, limits: Limits = LIMITS) -> None:
+        self.state = State(cell, limits)
+
+    # ---- the log ----
+
+    def apply_batch(self, slot: int, payload: bytes) -> list[Applied]:
+        """Applies the batch chosen for `slot`, the one after `applied_upto`: one answer per command, in order."""
+        wall_ms, commands = decode_batch_fields(payload)
+        self._advance(slot)
+        self.state.wall_ms = wall_ms
+        return [self._apply(*fields) for fields in commands]
+
+    def apply_command(self, wall_ms: int, command: Command) -> Applied:
+        """Applies one command; `apply_batch` does this for each."""
+        self.state.wall_ms = wall_ms
+        return self._apply(
+            command.operation, command.session, command.call, command.acked, command.principal, command.arguments
+        )
+
+    def begin_epoch(self, slot: int, ballot_round: int) -> None:
+        """A master's first entry was chosen. One of an older candidate may be adopted late: it does nothing."""
+        self._advance(slot)
+        self.state.epoch = max(self.state.epoch, ballot_round)
+
+    def skip(self, slot: int) -> None:
+        """A no-op was chosen for `slot`."""
+        self._advance(slot)
+
+    def _advance(self, slot: int) -> None:
+        assert slot == self.state.applied_upto + 1, f"slot {slot} applied after {self.state.applied_upto}"
+        self.state.applied_upto = slot
+
+    def _apply(
+        self, operation: str, session_id: int, call: int, acked: int, principal: str, arguments: Mapping[str, Any]
+    ) -> Applied:
+        row = HANDLERS.get(operation)
+        assert row is not None, f"this build does not know the logged operation {operation!r}; a newer one wrote it"
+        state = self.state
+        session: Session | None = None
+        if session_id:
+            session = state.sessions.get(session_id)
+            if session is None:
+                return Applied(_EXPIRED)
+            if acked > session.acked:
+                calls.acknowledge(session, acked)
+            if call:
+                if call in session.waiters:
+                    return Applied(None)
+                known = self._known(session, call, session.acked)
+                if known is not None:
+                    return Applied(known)
+        elif row.needs_session:
+            return Applied(_REQUIRED)
+        woken: list[Woken] = []
+        reply: Reply | None
+        try:
+            reply = row.handler(state, session, call, principal, arguments, woken)
+        except Refusal as refusal:
+            reply = refusal.with_traceback(None)
+            if session is not None and call:
+                calls.remember(session, call, reply)
+        else:
+            if session is not None and call and row.remembered:
+                assert reply is not None
+                calls.remember(session, call, reply)
+        return Applied(reply, woken)
+
+    def _known(self, session: Session, call: int, acked: int) -> Reply | None:
+        reply = session.replies.get(call)
+        if reply is not None:
+            return reply
+        hold = session.holds.get(call)
+        if hold is not None:
+            return locks.grant_reply(self.state, hold)
+        return calls.refusal_of(session, call, acked, self.state.limits.remembered_bytes_per_session)
+
+    # ---- what the engine looks at ----
+
+    def recall(self, session: int, call: int, acked: int = 0) -> Reply | None:
+        """What a call that comes again, with `acked`, is answered without being logged; None: log it (or it waits).
+
+        The same answer that apply would give, except that a refusal for room (`call_window`, `limit`) may be overtaken
+        by the acknowledgement of a command that is still on its way.
+        """
+        found = self.state.sessions.get(session)
+        if found is None:
+            return _EXPIRED
+        if call == 0 or call in found.waiters:
+            return None
+        known = self._known(found, call, max(acked, found.acked))
+        if known is not None and isinstance(known, Refusal) and known.code == "limit" and call not in found.replies:
+            return None
+        return known
+
+    def waiting(self, session: int, call: int) -> bool:
+        """True while that acquire is in a queue."""
+        found = self.state.sessions.get(session)
+        return found is not None and call in found.waiters
+
+    @property
+    def sessions(self) -> Mapping[int, Session]:
+        """Every live session by its id."""
+        return self.state.sessions
+
+    def delayed_holds(self) -> Iterator[tuple[str, int, int, int]]:
+        """`(path, session, hold, lock_delay_ms)` of every hold whose session expired and whose lock-delay runs."""
+        delayed = self.state.delayed
+        for key in sorted(delayed):
+            path, session, call = key
+            yield path, session, call, delayed[key].lock_delay_ms
+
+    @property
+    def has_key(self) -> bool:
+        """Whether sequencers, and so grants, can be made."""
+        return self.state.keyed is not None
+
+    @property
+    def revision(self) -> int:
+        """Raised by every command that changed something."""
+        return self.state.revision
+
+    @property
+    def epoch(self) -> int:
+        """The round of the latest mastership that began."""
+        return self.state.epoch
+
+    @property
+    def applied_upto(self) -> int:
+        """The last slot applied."""
+        return self.state.applied_upto
+
+    # ---- reading ----
+
+    def query(self, operation: str, arguments: Arguments, session: int = 0) -> dict[str, object]:
+        """The result of a read of the table of operations, as of now; raises `Refusal`."""
+        return QUERIES[operation](self.state, arguments)
+
+    # ---- snapshots ----
+
+    def snapshot(self) -> bytes:
+        """The whole state in canonical bytes."""
+        return snapshot.encode_state(self.state)
+
+    @classmethod
+    def restore(cls, data: bytes, limits: Limits = LIMITS) -> Machine:
+        """The machine that made `data`; raises `snapshot.BadSnapshot` when these are not its bytes."""
+        machine = cls.__new__(cls)
+        machine.state = snapshot.decode_state(data, limits)
+        return machine
+
+    def digest(self) -> bytes:
+        """16 bytes that are equal where the states are."""
+        return snapshot.digest_of(self.state)
+
+
+Query = Callable[[State, Arguments], dict[str, object]]
+
+
+def _check_sequencer(state: State, arguments: Arguments) -> dict[str, object]:
+    reason = sequencer.check(state, arguments["sequencer"])
+    return {"valid": not reason, "reason": reason}
+
+
+QUERIES: Mapping[str, Query] = {
+    "get": namespace.get,
+    "stat": namespace.stat,
+    "ls": namespace.ls,
+    "locks": locks.list_locks,
+    "list_sessions": sessions.list_sessions,
+    "check_sequencer": _check_sequencer,
+}

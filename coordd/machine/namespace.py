@@ -1,0 +1,296 @@
+"""The tree: finding, making and removing nodes, and the file operations [Chubby 2.3].
+
+Every operation checks everything first, then raises the revision, then changes: a refusal leaves no trace.
+Temporary nodes are those that an acquire on a missing path made. They go (`collect`) when nobody holds or waits there,
+nothing is below them and nobody has written there: a `put` on such a file keeps it, and making a node that is not
+temporary below such a directory keeps that directory, for good.
+"""
+
+from __future__ import annotations
+
+from coordclient.protocol.errors import Refusal
+from coordclient.protocol.paths import name_of, parent_of
+from coordd.machine.state import (
+    Arguments,
+    Node,
+    Session,
+    State,
+    Woken,
+    check_answer,
+    checksum_of,
+    holder_of,
+    node_bytes,
+    refuse_limit,
+)
+
+ENTRY_BYTES = 384  # of one stat in an answer, without its texts
+
+
+def stat_of(node: Node) -> dict[str, object]:
+    """The `stat` of the table of operations."""
+    children = node.children
+    return {
+        "path": node.path,
+        "kind": "file" if children is None else "directory",
+        "instance": node.instance,
+        "content_generation": node.content_generation,
+        "lock_generation": node.lock_generation,
+        "acl_generation": node.acl_generation,
+        "revision": node.revision,
+        "checksum": node.checksum,
+        "size": len(node.contents),
+        "created_ms": node.created_ms,
+        "modified_ms": node.modified_ms,
+        "owner": node.owner,
+        "ephemeral": node.openers is not None,
+        "children": 0 if children is None else len(children),
+    }
+
+
+def find(state: State, path: str) -> Node:
+    """The node, or why there is none."""
+    node = state.nodes.get(path)
+    if node is None:
+        raise _missing(state, path)
+    return node
+
+
+def _missing(state: State, path: str) -> Refusal:
+    above = parent_of(path)
+    while (node := state.nodes.get(above)) is None:
+        above = parent_of(above)
+    if node.children is None:
+        return Refusal("not_a_directory", f"{above} is a file, so there is nothing below it")
+    if above == parent_of(path):
+        return Refusal("not_found", f"there is nothing at {path}")
+    return Refusal("not_found", f"there is nothing at {path}; the path exists up to {above}")
+
+
+# ---- making ----
+
+
+def check_room(state: State, path: str, size: int, parents: bool) -> list[str]:
+    """The missing directories above `path`, from the top; refuses what `make` could not do. `path` is missing."""
+    missing: list[str] = []
+    above = parent_of(path)
+    while (top := state.nodes.get(above)) is None:
+        missing.append(above)
+        above = parent_of(above)
+    if top.children is None:
+        raise Refusal("not_a_directory", f"{above} is a file, so nothing can be made below it")
+    if missing and not parents:
+        raise Refusal("not_found", f"there is no directory {missing[0]}; with parents it would be made")
+    limits = state.limits
+    if len(top.children) >= limits.children_per_directory:
+        refuse_limit("children_per_directory", limits.children_per_directory)
+    if len(state.nodes) + len(missing) >= limits.nodes:
+        refuse_limit("nodes", limits.nodes)
+    check_bytes(state, size + len(path) + sum(map(len, missing)))
+    missing.reverse()
+    return missing
+
+
+def check_bytes(state: State, more: int) -> None:
+    """Refuses when `more` bytes do not fit."""
+    if state.bytes + more > state.limits.total_bytes:
+        refuse_limit("total_bytes", state.limits.total_bytes)
+
+
+def make(state: State, path: str, directory: bool, missing: list[str], owner: str, temporary: bool) -> Node:
+    """Makes `path` and the `missing` directories above it, in the present revision, as `check_room` allowed."""
+    for above in missing:
+        _make_one(state, above, True, owner, temporary)
+    node = _make_one(state, path, directory, owner, temporary)
+    if not temporary:
+        assert node.parent is not None
+        keep(node.parent)
+    return node
+
+
+def _make_one(state: State, path: str, directory: bool, owner: str, temporary: bool) -> Node:
+    head, _, name = path.rpartition("/")
+    parent = state.nodes[head or "/"]
+    assert parent.children is not None and name not in parent.children
+    node = Node(path, parent, directory, state.revision, state.wall_ms, owner, parent.acl)
+    node.temporary = temporary
+    parent.children[name] = state.nodes[path] = node
+    state.bytes += len(path)
+    return node
+
+
+def keep(node: Node) -> None:
+    """Somebody has written at `node`: it and the directories above it stay."""
+    above: Node | None = node
+    while above is not None and above.temporary:
+        above.temporary = False
+        above = above.parent
+
+
+# ---- removing ----
+
+
+def remove(state: State, node: Node) -> None:
+    """Takes a node without children and without lock out of the tree, and the temporary directories left empty."""
+    assert not node.children and node.path not in state.locks
+    parent = node.parent
+    assert parent is not None and parent.children is not None, "the root stays"
+    del state.nodes[node.path]
+    del parent.children[name_of(node.path)]
+    state.bytes -= node_bytes(node)
+    if node.openers:
+        for session in node.openers:  # each loses its own entry, so the order leaves no trace
+            del state.sessions[session].ephemerals[node.path]
+    if parent.temporary and not parent.children:
+        collect(state, parent)
+
+
+def collect(state: State, node: Node) -> None:
+    """Removes `node` if it has no reason to be any more: temporary, or ephemeral without openers, and not locked."""
+    if (node.temporary or node.openers == {}) and not node.children and node.path not in state.locks:
+        remove(state, node)
+
+
+# ---- the operations ----
+
+
+def put(
+    state: State, session: Session | None, call: int, principal: str, arguments: Arguments, woken: list[Woken]
+) -> dict[str, object]:
+    """Writes a whole file; makes it if it is missing, except with `if_generation`."""
+    path, contents = arguments["path"], arguments["contents"]
+    if_generation, if_absent = arguments["if_generation"], arguments["if_absent"]
+    if if_absent and if_generation is not None:
+        raise Refusal("bad_request", "put: if_absent and if_generation exclude each other")
+    node = state.nodes.get(path)
+    if node is None:
+        if if_generation is not None:
+            raise _missing(state, path)
+        missing = check_room(state, path, len(contents), arguments["parents"])
+        state.revision += 1
+        node = make(state, path, False, missing, principal, False)
+    else:
+        if node.children is not None:
+            raise Refusal("is_a_directory", f"{path} is a directory")
+        if if_absent:
+            raise Refusal("exists", f"{path} exists already")
+        _check_generation(node, if_generation)
+        check_bytes(state, len(contents) - len(node.contents))
+        state.revision += 1
+        keep(node)
+    _write(state, node, contents)
+    return {"stat": stat_of(node)}
+
+
+def _check_generation(node: Node, if_generation: int | None) -> None:
+    if if_generation is not None and if_generation != node.content_generation:
+        raise Refusal(
+            "conflict",
+            f"{node.path} has content generation {node.content_generation}, not {if_generation}",
+            content_generation=node.content_generation,
+        )
+
+
+def _write(state: State, node: Node, contents: bytes) -> None:
+    state.bytes += len(contents) - len(node.contents)
+    node.contents = contents
+    node.checksum = checksum_of(contents)
+    node.content_generation = node.revision = state.revision
+    node.modified_ms = state.wall_ms
+
+
+def create(
+    state: State, session: Session | None, call: int, principal: str, arguments: Arguments, woken: list[Woken]
+) -> dict[str, object]:
+    """Makes a file; an ephemeral one is opened by the session at once."""
+    path, contents, ephemeral = arguments["path"], arguments["contents"], arguments["ephemeral"]
+    if path in state.nodes:
+        raise Refusal("exists", f"{path} exists already")
+    if ephemeral and session is None:
+        raise Refusal("session_required", "create: an ephemeral file needs a session that keeps it alive")
+    missing = check_room(state, path, len(contents), arguments["parents"])
+    if ephemeral and session is not None:
+        _check_ephemerals(state, session)
+    state.revision += 1
+    node = make(state, path, False, missing, principal, False)
+    _write(state, node, contents)
+    if ephemeral and session is not None:
+        node.openers = {session.id: None}
+        session.ephemerals[path] = node
+    return {"stat": stat_of(node)}
+
+
+def _check_ephemerals(state: State, session: Session) -> None:
+    if len(session.ephemerals) >= state.limits.ephemerals_per_session:
+        refuse_limit("ephemerals_per_session", state.limits.ephemerals_per_session)
+
+
+def open_node(
+    state: State, session: Session | None, call: int, principal: str, arguments: Arguments, woken: list[Woken]
+) -> dict[str, object]:
+    """From now on this session keeps the ephemeral node alive too; on a permanent node nothing changes."""
+    assert session is not None
+    node = find(state, arguments["path"])
+    if node.openers is not None and session.id not in node.openers:
+        _check_ephemerals(state, session)
+        state.revision += 1
+        node.openers[session.id] = None
+        session.ephemerals[node.path] = node
+    return {"stat": stat_of(node)}
+
+
+def mkdir(
+    state: State, session: Session | None, call: int, principal: str, arguments: Arguments, woken: list[Woken]
+) -> dict[str, object]:
+    """Makes a directory."""
+    path = arguments["path"]
+    if path in state.nodes:
+        raise Refusal("exists", f"{path} exists already")
+    missing = check_room(state, path, 0, arguments["parents"])
+    state.revision += 1
+    return {"stat": stat_of(make(state, path, True, missing, principal, False))}
+
+
+def delete(
+    state: State, session: Session | None, call: int, principal: str, arguments: Arguments, woken: list[Woken]
+) -> dict[str, object]:
+    """Removes a file or an empty directory that nobody holds or waits for."""
+    node = find(state, arguments["path"])
+    if node.parent is None:
+        raise Refusal("bad_request", "delete: the root stays")
+    _check_generation(node, arguments["if_generation"])
+    if node.children:
+        raise Refusal("not_empty", f"{node.path} has {len(node.children)} children")
+    lock = state.locks.get(node.path)
+    if lock is not None:
+        raise Refusal("locked", f"{node.path} is held or waited for", holder=holder_of(lock))
+    state.revision += 1
+    remove(state, node)
+    return {"revision": state.revision}
+
+
+# ---- reading ----
+
+
+def get(state: State, arguments: Arguments) -> dict[str, object]:
+    """A whole file."""
+    node = find(state, arguments["path"])
+    if node.children is not None:
+        raise Refusal("is_a_directory", f"{node.path} is a directory")
+    return {"contents": node.contents, "stat": stat_of(node)}
+
+
+def stat(state: State, arguments: Arguments) -> dict[str, object]:
+    """All about a node but its contents."""
+    return {"stat": stat_of(find(state, arguments["path"]))}
+
+
+def ls(state: State, arguments: Arguments) -> dict[str, object]:
+    """The children of a directory, sorted by name."""
+    node = find(state, arguments["path"])
+    children = node.children
+    if children is None:
+        raise Refusal("not_a_directory", f"{node.path} is a file")
+    size = sum(ENTRY_BYTES + len(child.path) + len(name) + len(child.owner) for name, child in children.items())
+    check_answer(state, size, f"the listing of {node.path}")
+    entries = [{"name": name, "stat": stat_of(children[name])} for name in sorted(children)]
+    return {"revision": state.revision, "entries": entries}

@@ -1,0 +1,261 @@
+"""The replicated state as plain objects: nodes, locks with their holds and waiters, sessions; and what apply answers.
+
+Only data and the two helpers that every module needs. Objects are changed in place, for speed; nothing outside
+`coordd.machine` changes them. Order matters nowhere but in `Lock.waiters` (the queue) and `Lock.holders` (order of
+grants): wherever else a dict is walked to change state, it is walked sorted, so that a replica that came from a
+snapshot and one that lived through the log do the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b, blake2s
+from typing import Any, NoReturn
+
+from coordclient.protocol.errors import Refusal
+from coordd.machine.limits import LIMITS, Limits
+
+Reply = dict[str, object] | Refusal
+Arguments = Mapping[str, Any]
+Acl = tuple[str, str, str]
+
+ROOT_ACL: Acl = ("default", "default", "default")
+ROOT_OWNER = "cell"
+
+
+@dataclass(slots=True)
+class Woken:
+    """The waiting call `call` of `session` ended by another command than its own: granted, or refused."""
+
+    session: int
+    call: int
+    reply: Reply
+
+
+@dataclass(slots=True)
+class Applied:
+    """What one command did. `reply` None: the acquire waits; its answer comes as a `Woken` of a later command."""
+
+    reply: Reply | None
+    woken: Sequence[Woken] = ()
+
+
+class Node:
+    """A file (`children` is None) or a directory.
+
+    Generations are revisions: `content_generation` is that of the last write, `lock_generation` that of the last change
+    from free to held (0: never held), `acl_generation` that of the last change of the names, `instance` that of the
+    making. So none is ever given twice for one path, not even after delete and re-creation. `revision` is that of the
+    last change to anything but the lock.
+    """
+
+    __slots__ = (
+        "acl",
+        "acl_generation",
+        "checksum",
+        "children",
+        "content_generation",
+        "contents",
+        "created_ms",
+        "instance",
+        "lock_generation",
+        "modified_ms",
+        "openers",
+        "owner",
+        "parent",
+        "path",
+        "revision",
+        "temporary",
+    )
+
+    def __init__(
+        self, path: str, parent: Node | None, directory: bool, revision: int, wall_ms: int, owner: str, acl: Acl
+    ) -> None:
+        self.path = path
+        self.parent = parent
+        self.children: dict[str, Node] | None = {} if directory else None
+        self.contents = b""
+        self.checksum = EMPTY_CHECKSUM
+        self.instance = self.content_generation = self.acl_generation = self.revision = revision
+        self.lock_generation = 0
+        self.created_ms = self.modified_ms = wall_ms
+        self.owner = owner
+        self.acl = acl
+        self.openers: dict[int, None] | None = None  # not None: ephemeral, alive while one of these sessions lives
+        self.temporary = False  # made by an acquire; goes when nobody holds, waits or has written here
+
+
+class Session:
+    """One session. `replies` remembers what calls >= `acked` were answered, `reply_bytes` about how large that is."""
+
+    __slots__ = (
+        "acked",
+        "client",
+        "ephemerals",
+        "holds",
+        "id",
+        "incarnation",
+        "lease_ms",
+        "opened_ms",
+        "principal",
+        "replies",
+        "reply_bytes",
+        "secret",
+        "waiters",
+    )
+
+    def __init__(
+        self, number: int, secret: str, lease_ms: int, principal: str, opened_ms: int, client: dict[str, str]
+    ) -> None:
+        self.id = number
+        self.secret = secret
+        self.incarnation = 1
+        self.lease_ms = lease_ms
+        self.principal = principal
+        self.opened_ms = opened_ms
+        self.client = client
+        self.acked = 0
+        self.replies: dict[int, Reply] = {}
+        self.reply_bytes = 0
+        self.holds: dict[int, Hold] = {}
+        self.waiters: dict[int, Waiter] = {}
+        self.ephemerals: dict[str, Node] = {}
+
+
+class Lock:
+    """A node that is held, waited for or delayed; when none is left the lock object goes.
+
+    `mode` and `token` are those of the present period: from free to held until free again. All holders have them.
+    Somebody waits only if somebody holds (delayed included).
+    """
+
+    __slots__ = ("holders", "mode", "node", "token", "waiters")
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.mode = ""
+        self.token = 0
+        self.holders: dict[tuple[int, int], Hold] = {}
+        self.waiters: dict[tuple[int, int], Waiter] = {}
+
+
+class Hold:
+    """One grant: of the lock object that made the acquire `call` of `session`. `delayed`: its session has expired."""
+
+    __slots__ = ("actor", "call", "client", "delayed", "lock", "lock_delay_ms", "session", "since_ms")
+
+    def __init__(
+        self, lock: Lock, session: int, call: int, actor: str, lock_delay_ms: int, since_ms: int, client: dict[str, str]
+    ) -> None:
+        self.lock = lock
+        self.session = session
+        self.call = call
+        self.actor = actor
+        self.lock_delay_ms = lock_delay_ms
+        self.since_ms = since_ms
+        self.client = client
+        self.delayed = False
+
+
+class Waiter:
+    """One acquire in a queue."""
+
+    __slots__ = ("actor", "call", "lock", "lock_delay_ms", "mode", "session", "since_ms")
+
+    def __init__(
+        self, lock: Lock, session: int, call: int, mode: str, actor: str, lock_delay_ms: int, since_ms: int
+    ) -> None:
+        self.lock = lock
+        self.session = session
+        self.call = call
+        self.mode = mode
+        self.actor = actor
+        self.lock_delay_ms = lock_delay_ms
+        self.since_ms = since_ms
+
+
+class State:
+    """Everything that is replicated, and `wall_ms`, the master's clock of the batch being applied (display only)."""
+
+    __slots__ = (
+        "applied_upto",
+        "bytes",
+        "cell",
+        "delayed",
+        "epoch",
+        "key",
+        "key_before",
+        "keyed",
+        "limits",
+        "locks",
+        "nodes",
+        "revision",
+        "sessions",
+        "wall_ms",
+    )
+
+    def __init__(self, cell: str, limits: Limits = LIMITS) -> None:
+        self.cell = cell
+        self.limits = limits
+        self.applied_upto = 0
+        self.epoch = 0
+        self.revision = 0
+        self.key = b""  # of the sequencers; b"" until the first master has made one
+        self.key_before = b""
+        self.keyed: blake2s | None = None  # derived from `key`: a hash to copy for every grant
+        root = Node("/", None, True, 0, 0, ROOT_OWNER, ROOT_ACL)
+        self.nodes: dict[str, Node] = {"/": root}
+        self.bytes = node_bytes(root)
+        self.locks: dict[str, Lock] = {}
+        self.delayed: dict[tuple[str, int, int], Hold] = {}
+        self.sessions: dict[int, Session] = {}
+        self.wall_ms = 0
+
+
+def checksum_of(contents: bytes) -> str:
+    """The 64-bit checksum of a file, in hex."""
+    return blake2b(contents, digest_size=8).hexdigest()
+
+
+EMPTY_CHECKSUM = checksum_of(b"")
+
+
+def node_bytes(node: Node) -> int:
+    """What a node counts against `Limits.total_bytes`."""
+    return len(node.path) + len(node.contents)
+
+
+def refuse_limit(name: str, bound: int) -> NoReturn:
+    """Refuse with `limit`; `name` is a field of `Limits`."""
+    raise Refusal("limit", f"{name.replace('_', ' ')}: the limit of {bound} is reached", limit=name, bound=bound)
+
+
+def holder_of(lock: Lock) -> dict[str, object]:
+    """The holder that a refusal names: the first of the present period."""
+    return describe_hold(next(iter(lock.holders.values())))
+
+
+def describe_hold(hold: Hold) -> dict[str, object]:
+    """A holder as people and refusals see it."""
+    return {
+        "session": hold.session,
+        "hold": hold.call,
+        "actor": hold.actor,
+        "since_ms": hold.since_ms,
+        "token": hold.lock.token,
+        "mode": hold.lock.mode,
+        "delayed": hold.delayed,
+        "client": hold.client,
+    }
+
+
+def check_answer(state: State, size: int, what: str) -> None:
+    """Refuses an answer that no frame could carry; `size` is about its bytes."""
+    if size > state.limits.answer_bytes:
+        raise Refusal("too_large", f"{what} has about {size} bytes; the limit is {state.limits.answer_bytes}")
+
+
+def client_bytes(client: dict[str, str]) -> int:
+    """About how many bytes the labels of a client take."""
+    return sum(len(key) + len(text) + 8 for key, text in client.items())

@@ -1,0 +1,166 @@
+"""A machine under test: every step runs through encoded batches, on two replicas, with all invariants checked after it.
+
+The twin is thrown away and restored from its own snapshot after every step, so each test also shows that a replica
+that came from a snapshot does the same as one that lived through the log.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from coordclient.protocol.errors import Refusal
+from coordclient.protocol.operations import OPERATIONS, check_arguments
+from coordd.machine.commands import Command, encode_batch, encode_command
+from coordd.machine.invariants import check, check_delta, summarize
+from coordd.machine.machine import LIMITS, Applied, Limits, Machine, Woken
+
+KEY = bytes(range(32))
+
+
+def plain(reply: object) -> object:
+    """A reply as comparable data."""
+    if isinstance(reply, Refusal):
+        return reply.to_wire()
+    if isinstance(reply, Applied):
+        return (plain(reply.reply), [plain(woken) for woken in reply.woken])
+    if isinstance(reply, Woken):
+        return (reply.session, reply.call, plain(reply.reply))
+    return reply
+
+
+class Cell:
+    """Commands in, answers out; `wall_ms` moves by one with every step."""
+
+    def __init__(self, limits: Limits = LIMITS, ready: bool = True) -> None:
+        self.limits = limits
+        self.machine = Machine("test", limits)
+        self.twin = Machine("test", limits)
+        self.wall_ms = 1_700_000_000_000
+        self.calls: dict[int, int] = {}
+        self.woken: list[Woken] = []
+        if ready:
+            self.begin_epoch(1)
+            self.master("set_sequencer_key", key=KEY, epoch=1)
+
+    # ---- steps ----
+
+    def batch(self, *commands: Command) -> list[Applied]:
+        before = summarize(self.machine)
+        self.wall_ms += 1
+        payload = encode_batch(self.wall_ms, [encode_command(command) for command in commands])
+        slot = self.machine.applied_upto + 1
+        applied = self.machine.apply_batch(slot, payload)
+        assert list(map(plain, self.twin.apply_batch(slot, payload))) == list(map(plain, applied))
+        self._after(before)
+        for one in applied:
+            self.woken.extend(one.woken)
+        return applied
+
+    def begin_epoch(self, ballot_round: int) -> None:
+        before = summarize(self.machine)
+        for machine in (self.machine, self.twin):
+            machine.begin_epoch(machine.applied_upto + 1, ballot_round)
+        self._after(before)
+
+    def _after(self, before: Any) -> None:
+        check(self.machine)
+        check_delta(before, self.machine)
+        snapshot = self.machine.snapshot()
+        assert self.twin.snapshot() == snapshot, "the replicas differ"
+        self.twin = Machine.restore(snapshot, self.limits)
+        check(self.twin)
+        assert self.twin.digest() == self.machine.digest()
+
+    # ---- words for tests ----
+
+    def command(
+        self,
+        operation: str,
+        session: int = 0,
+        call: int = 0,
+        acked: int = 0,
+        principal: str = "anonymous",
+        **given: Any,
+    ) -> Command:
+        arguments = check_arguments(OPERATIONS[operation], given)
+        return Command(operation, session, call, acked, principal, arguments)
+
+    def apply(self, operation: str, session: int = 0, call: int = 0, acked: int = 0, **given: Any) -> Applied:
+        return self.batch(self.command(operation, session, call, acked, **given))[0]
+
+    def do(self, operation: str, session: int = 0, call: int = 0, acked: int = 0, **given: Any) -> Any:
+        """The reply of a command that must succeed (None: it waits)."""
+        reply = self.apply(operation, session, call, acked, **given).reply
+        if isinstance(reply, Refusal):
+            raise AssertionError(f"{operation} {given}: {reply!r}")
+        return reply
+
+    def refused(self, operation: str, session: int = 0, call: int = 0, acked: int = 0, **given: Any) -> Refusal:
+        """The refusal of a command that must be refused; nothing but the memory of calls may have changed."""
+        revision = self.machine.revision
+        reply = self.apply(operation, session, call, acked, **given).reply
+        assert isinstance(reply, Refusal), reply
+        assert self.machine.revision == revision, "a refusal changes nothing"
+        return reply
+
+    def master(self, operation: str, **arguments: Any) -> Any:
+        """A command of the master's own."""
+        return self.batch(Command(operation, 0, 0, 0, "", arguments))[0].reply
+
+    def open(self, **client: str) -> int:
+        """A new session's id."""
+        arguments = {"lease_ms": 12_000, "client": client, "secret": f"{self.machine.revision:032x}"}
+        reply = self.batch(Command("open_session", 0, 0, 0, "anonymous", arguments))[0].reply
+        assert isinstance(reply, dict)
+        session = reply["session"]
+        assert isinstance(session, int)
+        self.calls[session] = 0
+        return session
+
+    def call(self, session: int) -> int:
+        """The next call number of the session."""
+        self.calls[session] += 1
+        return self.calls[session]
+
+    def acquire(self, session: int, path: str, mode: str = "exclusive", **given: Any) -> Any:
+        """The grant, or None while it waits; the call number is `self.calls[session]`."""
+        return self.do("acquire", session, self.call(session), path=path, mode=mode, **given)
+
+    def release(self, session: int, path: str, hold: int) -> Any:
+        return self.do("release", session, self.call(session), path=path, hold=hold)
+
+    def expire(self, session: int) -> Any:
+        return self.master("expire_session", session=session, incarnation=1, epoch=self.machine.epoch)
+
+    def end_lock_delay(self, path: str, session: int, hold: int) -> Any:
+        return self.master("end_lock_delay", path=path, session=session, hold=hold, epoch=self.machine.epoch)
+
+    def query(self, operation: str, **given: Any) -> Any:
+        result = self.machine.query(operation, check_arguments(OPERATIONS[operation], given), 0)
+        assert self.twin.query(operation, check_arguments(OPERATIONS[operation], given), 0) == result
+        return result
+
+    def exists(self, path: str) -> bool:
+        return path in self.machine.state.nodes
+
+    def lock_at(self, path: str) -> Any:
+        """The row of `locks` for exactly this path, or None."""
+        rows = [row for row in self.query("locks", path=path)["locks"] if row["path"] == path]
+        return rows[0] if rows else None
+
+    def holders(self, path: str) -> list[tuple[int, int]]:
+        row = self.lock_at(path)
+        return [(holder["session"], holder["hold"]) for holder in row["holders"]] if row else []
+
+    def queue(self, path: str) -> list[tuple[int, int]]:
+        row = self.lock_at(path)
+        return [(waiter["session"], waiter["call"]) for waiter in row["waiters"]] if row else []
+
+    def woke(self) -> list[tuple[int, int, object]]:
+        """`(session, call, token | error code)` of everyone woken since the last look."""
+        seen = [
+            (one.session, one.call, one.reply.code if isinstance(one.reply, Refusal) else one.reply["token"])
+            for one in self.woken
+        ]
+        self.woken.clear()
+        return seen
