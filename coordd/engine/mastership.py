@@ -1,0 +1,379 @@
+"""What only a master keeps, and how it answers clients: calls in, answers out, and what may be proposed next.
+
+A *reign* is one mastership of this replica, named by its epoch. Everything here but the attachment numbers belongs to
+one reign and is forgotten when it ends: `notice` compares after every input of paxos, before anything is applied.
+
+The one rule: whatever is decided by time (a KeepAlive answered, a session expired, a lock-delay ended) is decided only
+while the master lease is valid at that very moment. Expiries and ends of lock-delays are therefore not queued: they are
+taken from the lessor when a batch is made, and proposed in the same breath.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+
+from coordclient.protocol.errors import Refusal
+from coordclient.protocol.operations import OPERATIONS, Way
+from coordd.engine.doors import Doors, session_expired, stale_channel
+from coordd.engine.effects import Reply
+from coordd.engine.inputs import Call
+from coordd.engine.lessor import Lessor
+from coordd.engine.pending import Batch, DelayEnd, Entry, Expiry, KeySet, Pending, PendingCalls
+from coordd.engine.reads import WaitingCall, WaitingCalls
+from coordd.engine.settings import EngineSettings
+from coordd.machine.commands import encode_batch, pack_command
+from coordd.machine.machine import Machine
+from coordd.machine.state import Applied
+from coordd.paxos.replica import Replica, Role
+
+_LATE_LOOK_MS = 250
+_NEEDS_SESSION = frozenset(row.name for row in OPERATIONS.values() if row.session)
+_WAITS = frozenset(row.name for row in OPERATIONS.values() if row.waits)
+
+
+class Mastership:
+    """See the module docstring. `replies` gathers the answers of one step."""
+
+    def __init__(self, settings: EngineSettings, replica: Replica, machine: Machine, now_ms: int) -> None:
+        self._settings = settings
+        self._replica = replica
+        self.machine = machine
+        self.replies: list[Reply] = []
+        self.reign = 0  # the epoch of this replica's mastership; 0 while it has none
+        self.lessor = Lessor(settings.stall_ms, now_ms)
+        self.calls = PendingCalls(settings)
+        self.waiting = WaitingCalls(settings)
+        self._doors = Doors()
+        self._withheld: dict[int, list[WaitingCall]] = {}  # KeepAlives of sessions whose expiry is on its way
+        self._delays_changed = False
+        self._key_proposed = False
+        self._decisions_left = 0
+        self._late_look_ms = now_ms
+        self._now_ms = now_ms
+        self._entropy = b""
+        self._draws = 0
+        self._handlers: dict[str, Callable[[Call, int, bool], None]] = {
+            row.name: self._on_write if row.way is Way.WRITE else self._on_read
+            for row in OPERATIONS.values()
+            if row.way in (Way.WRITE, Way.READ)
+        }
+        self._handlers |= {
+            "open_session": self._on_open_session,
+            "keep_alive": self._on_keep_alive,
+            "attach": self._on_attach,
+            "list_sessions": self._on_list_sessions,
+        }
+
+    # ---- the turn ----
+
+    def begin(self, now_ms: int, entropy: bytes) -> None:
+        """A step begins. A lease that lapsed since the last one is noticed before anything can renew it."""
+        self._now_ms = now_ms
+        self._entropy = entropy
+        self._draws = 0
+        self._decisions_left = self._settings.decisions_per_step_max
+        self.lessor.tick(now_ms)
+        if self.lessor.ruling and not self._replica.lease_valid(now_ms):
+            self.lessor.pause()
+
+    def notice(self) -> None:
+        """Compare the reign with paxos; before anything is applied, so that no answer comes from a wrong slot."""
+        reign = self._replica.epoch if self._replica.role is Role.MASTER else 0
+        if reign != self.reign:
+            if self.reign:
+                self._end_reign()
+            self.reign = reign
+
+    def look_at_lease(self) -> None:
+        """After everything chosen is applied: is this replica in charge now, and was it before?"""
+        replica = self._replica
+        if not (self.reign and replica.serving and replica.lease_valid(self._now_ms)):
+            self.lessor.pause()
+            return
+        assert self.machine.epoch == self.reign, "a master serves only when its epoch entry is applied"
+        if not self.lessor.ruling:
+            self.lessor.regain(self.machine.sessions, self.machine.delayed_holds())
+            self._doors.keep_only(self.machine.sessions)
+        elif self._delays_changed:
+            self.lessor.watch_delays(self.machine.delayed_holds())
+        self._delays_changed = False
+
+    def _end_reign(self) -> None:
+        """Tell everybody what is true of his call: what was never proposed was not done; the rest is unknown."""
+        elsewhere = self._not_master()
+        unknown = Refusal("outcome_unknown", "the mastership ended before the outcome was known; retry the same call")
+        for request, holder in self.calls.clear().items():
+            self.replies.append(Reply(request, unknown if holder.proposed else elsewhere))
+        self.waiting.clear()
+        self._withheld = {}
+        self.lessor.forget()
+        self._key_proposed = False
+        self.reign = 0
+
+    def _not_master(self) -> Refusal:
+        master = self._replica.master if self._replica.role is not Role.MASTER else None
+        return Refusal("not_master", "this replica is not the master", master=master, address=None)
+
+    # ---- calls in ----
+
+    def take(self, call: Call) -> None:
+        """One call of a client, not a LOCAL one."""
+        if not self.reign:
+            if self._replica.master is None:
+                self._refuse(call, Refusal("unavailable", "no master is known to this replica; nothing was done"))
+            else:
+                self._refuse(call, self._not_master())
+            return
+        full = self.calls.full()
+        if full is not None:
+            self._refuse(call, Refusal("overloaded", full))
+            return
+        self._dispatch(call, self._now_ms, self.lessor.ruling)
+
+    def gone(self, requests: tuple[int, ...]) -> None:
+        """Nobody waits for these any more. The calls themselves go on."""
+        for request in requests:
+            holder = self.calls.open.pop(request, None)
+            if holder is not None:
+                holder.leave(request)
+
+    def _dispatch(self, call: Call, since_ms: int, sure: bool) -> None:
+        """`sure`: the state here is the cell's present state. Without it, no refusal is taken from the state."""
+        handler = self._handlers.get(call.operation)
+        if handler is None:
+            self._refuse(call, Refusal("unknown_operation", f"no operation is called {call.operation[:80]!r}"))
+            return
+        session = call.session
+        if session:
+            if call.secret is not None:
+                if not self._doors.proves(call.secret, self.machine.sessions.get(session)):
+                    if sure:
+                        self._refuse(call, session_expired(session))
+                    else:
+                        self._wait(call, since_ms)
+                    return
+            elif self._doors.is_stale(call):
+                self._refuse(call, stale_channel())
+                return
+        elif call.operation in _NEEDS_SESSION:
+            self._refuse(call, Refusal("session_required", f"{call.operation} needs a session"))
+            return
+        handler(call, since_ms, sure)
+
+    def _refuse(self, call: Call, refusal: Refusal) -> None:
+        self.replies.append(Reply(call.request, refusal))
+
+    def _wait(self, call: Call, since_ms: int) -> None:
+        waiting = WaitingCall(call, since_ms)
+        full = self.calls.full() or self.waiting.full(waiting)
+        if full is not None:
+            self._refuse(call, Refusal("overloaded", full))
+            return
+        self.calls.open[call.request] = waiting
+        self.waiting.add(waiting)
+
+    def _on_open_session(self, call: Call, since_ms: int, sure: bool) -> None:
+        self._draws += 1
+        secret = sha256(b"session secret" + self._entropy + self._draws.to_bytes(4, "big")).hexdigest()[:32]
+        self._queue(call, {**call.arguments, "secret": secret})
+
+    def _on_write(self, call: Call, since_ms: int, sure: bool) -> None:
+        session, number = call.session, call.call
+        if session and number:
+            first = self.calls.by_call.get((session, number))
+            if first is not None:
+                self.calls.join(first, call.request)
+                return
+        elif call.operation in _WAITS:
+            self._refuse(call, Refusal("bad_request", f"{call.operation} needs a call number"))
+            return
+        if sure and session:
+            # Short cuts, safe as a read is; apply decides the same again for what goes the long way.
+            if session not in self.machine.sessions:
+                self._refuse(call, session_expired(session))
+                return
+            remembered = self.machine.recall(session, number) if number else None
+            if remembered is not None:
+                self.replies.append(Reply(call.request, remembered))
+                return
+        self._queue(call, call.arguments)
+
+    def _queue(self, call: Call, arguments: Mapping[str, object]) -> None:
+        command = pack_command(call.operation, call.session, call.call, call.acked, call.principal, arguments)
+        full = self.calls.queue_full(len(command))
+        if full is not None:
+            self._refuse(call, Refusal("overloaded", full))
+            return
+        self.calls.enqueue(Pending(call, command, self._now_ms))
+
+    def _on_read(self, call: Call, since_ms: int, sure: bool) -> None:
+        if not sure:
+            self._wait(call, since_ms)
+            return
+        try:
+            result: dict[str, object] | Refusal = self.machine.query(call.operation, call.arguments, call.session)
+        except Refusal as refusal:
+            result = refusal
+        self.replies.append(Reply(call.request, result))
+
+    def _on_list_sessions(self, call: Call, since_ms: int, sure: bool) -> None:
+        if not sure:
+            self._wait(call, since_ms)
+            return
+        try:
+            result = self.machine.query(call.operation, call.arguments, call.session)
+        except Refusal as refusal:
+            self._refuse(call, refusal)
+            return
+        rows = result["sessions"]
+        assert isinstance(rows, list)
+        timed = [{**row, "left_ms": self.lessor.left_ms(row["session"])} for row in rows]
+        self.replies.append(Reply(call.request, {**result, "sessions": timed}))
+
+    def _on_attach(self, call: Call, since_ms: int, sure: bool) -> None:
+        if not sure:
+            self._wait(call, since_ms)
+            return
+        session, attachment = call.arguments["session"], call.arguments["attachment"]
+        assert isinstance(session, int) and isinstance(attachment, int)
+        info = self.machine.sessions.get(session)
+        if info is None or not self._doors.proves(str(call.arguments["secret"]), info):
+            self._refuse(call, session_expired(session))
+            return
+        stale = self._doors.attach(session, attachment)
+        if stale is not None:
+            self._refuse(call, stale)
+            return
+        result: dict[str, object] = {"session": session, "lease_ms": info.lease_ms, "epoch": self.reign}
+        self.replies.append(Reply(call.request, result))
+
+    def _on_keep_alive(self, call: Call, since_ms: int, sure: bool) -> None:
+        if not self.lessor.ruling:
+            self._wait(call, since_ms)  # a confirming round renews the lease on its way
+            return
+        session = call.session
+        info = self.machine.sessions.get(session)
+        if info is None:
+            self._refuse(call, session_expired(session))
+        elif self.lessor.in_decision(session):
+            held = WaitingCall(call, since_ms)
+            self.calls.open[call.request] = held
+            self._withheld.setdefault(session, []).append(held)
+        else:
+            assert self._replica.lease_valid(self._now_ms), "the one rule"
+            self.lessor.renew(session, info.lease_ms)
+            result = {"number": call.arguments["number"], "epoch": self.reign, "lease_ms": info.lease_ms}
+            self.replies.append(Reply(call.request, result))
+
+    # ---- calls that wait ----
+
+    def let_through(self) -> None:
+        """Go on with the calls that waited for the lease or for a confirming round."""
+        if not (len(self.waiting) and self.reign and self._replica.serving):
+            return
+        ready = self.waiting.take_all() if self.lessor.ruling else self.waiting.take_confirmed(self._replica.confirmed)
+        for waiting in ready:
+            del self.calls.open[waiting.call.request]
+            self._dispatch(waiting.call, waiting.since_ms, sure=True)
+
+    def ask_for_round(self) -> bool:
+        """Begin a confirming round for those that arrived since the last one; True when one was begun."""
+        if not (self.waiting.needs_round and self.reign and self._replica.serving):
+            return False
+        self.waiting.number(self._replica.confirm(self._now_ms))
+        return True
+
+    def refuse_late(self) -> None:
+        """Calls that could not even be begun for too long: nothing was done, and nothing will be."""
+        if self._now_ms - self._late_look_ms < _LATE_LOOK_MS or not self.reign:
+            return
+        self._late_look_ms = self._now_ms
+        before_ms = self._now_ms - self._settings.patience_ms
+        refusal = Refusal("unavailable", "this master could not reach a majority in time; nothing was done")
+        for pending in self.calls.late(before_ms):
+            self.calls.finish(pending, refusal, self.replies)
+        for waiting in self.waiting.take_late(before_ms):
+            del self.calls.open[waiting.call.request]
+            self._refuse(waiting.call, refusal)
+
+    # ---- proposing ----
+
+    def next_batch(self, wall_ms: int) -> Batch | None:
+        """What goes into the next slot: the master's own decisions first, then what is queued."""
+        commands: list[bytes] = []
+        entries: list[Entry] = []
+        if not self.machine.has_key and not self._key_proposed:
+            self._key_proposed = True
+            key = sha256(b"sequencer key" + self._entropy).digest()
+            commands.append(pack_command("set_sequencer_key", 0, 0, 0, "", {"key": key, "epoch": self.reign}))
+            entries.append(KeySet())
+        if self.lessor.ruling and self._decisions_left:
+            self._decide(commands, entries)
+        self.calls.fill(commands, entries)
+        return Batch(encode_batch(wall_ms, commands), entries) if commands else None
+
+    def _decide(self, commands: list[bytes], entries: list[Entry]) -> None:
+        """Expiries and ends of lock-delays: decided here and now, each naming what it saw."""
+        assert self._replica.lease_valid(self._now_ms), "the one rule"
+        for session, incarnation in self.lessor.overdue(self.machine.sessions, self._decisions_left):
+            names = {"session": session, "incarnation": incarnation, "epoch": self.reign}
+            commands.append(pack_command("expire_session", 0, 0, 0, "", names))
+            entries.append(Expiry(session))
+            self._decisions_left -= 1
+        for key in self.lessor.ended_delays(self._decisions_left):
+            path, holder, hold = key
+            seen = {"path": path, "session": holder, "hold": hold, "epoch": self.reign}
+            commands.append(pack_command("end_lock_delay", 0, 0, 0, "", seen))
+            entries.append(DelayEnd(key))
+            self._decisions_left -= 1
+
+    # ---- answers out ----
+
+    def applied(self, slot: int, payload: bytes, results: list[Applied]) -> None:
+        """The batch of `slot` was applied; answer those that were proposed with it, and the waiters that it woke."""
+        batch = self.calls.proposed.pop(slot, None)
+        if batch is not None:
+            # Within one reign nobody else's value can come to a slot proposed here; a wrong answer would be a lie.
+            assert batch.payload == payload, f"slot {slot} holds another batch than was proposed"
+            assert len(batch.entries) == len(results)
+            self._answer(batch.entries, results)
+        by_call = self.calls.by_call
+        if by_call:
+            for result in results:
+                for woken in result.woken:
+                    waiter = by_call.get((woken.session, woken.call))
+                    if waiter is not None:
+                        self.calls.finish(waiter, woken.reply, self.replies)
+
+    def _answer(self, entries: list[Entry], results: list[Applied]) -> None:
+        for entry, result in zip(entries, results, strict=True):
+            if type(entry) is not Pending:
+                self._decided(entry)
+            elif result.reply is not None:
+                self.calls.finish(entry, result.reply, self.replies)
+                if entry.operation == "open_session":
+                    self._opened(result.reply)
+
+    def _opened(self, reply: dict[str, object] | Refusal) -> None:
+        if isinstance(reply, dict):
+            session, lease_ms = reply["session"], reply["lease_ms"]
+            assert isinstance(session, int) and isinstance(lease_ms, int)
+            self.lessor.begin(session, lease_ms)
+
+    def _decided(self, entry: Entry) -> None:
+        match entry:
+            case Expiry(session):
+                info = self.machine.sessions.get(session)
+                self.lessor.decided(session, info)
+                self._delays_changed = True
+                if info is None:
+                    self._doors.forget(session)
+                for held in self._withheld.pop(session, ()):
+                    if not held.gone:
+                        self.waiting.add(held)
+            case DelayEnd(key):
+                self.lessor.delay_decided(key)
+                self._delays_changed = True
+            case KeySet():
+                self._key_proposed = False
