@@ -1,0 +1,147 @@
+"""The disk as storage uses it: named errors, and fail-stop.
+
+Whatever fails for another reason than lack of room makes the disk unusable for good: every later call raises the
+same error, so no code path can go on after a failed sync, not even by mistake. After a failed sync the kernel may hold
+pages that it calls clean and that the medium never saw, hence only a start that writes them anew may speak again.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import TypeVar
+
+from coordd.storage.disk import Disk
+from coordd.storage.errors import DiskFailedError, DiskFullError, SyncFailedError
+
+T = TypeVar("T")
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+WAY_OUT = (
+    "see the kernel's log; replace the medium if it fails, then start again: the start reads and rewrites what is not "
+    "surely durable, and refuses what is damaged"
+)
+
+
+class CheckedDisk:
+    """A `Disk` whose errors are `StorageError`s. `failed` is the first fatal one."""
+
+    def __init__(self, disk: Disk) -> None:
+        self.disk = disk
+        self.failed: DiskFailedError | None = None
+        self._open: dict[int, File] = {}
+
+    def check(self) -> None:
+        """Raise if a call failed before."""
+        if self.failed is not None:
+            raise self.failed
+
+    def call(self, what: str, path: str, function: Callable[[], T]) -> T:
+        """`function()`, its OSError translated."""
+        self.check()
+        try:
+            return function()
+        except OSError as error:
+            raise self.failure(what, path, error) from error
+
+    def failure(self, what: str, path: str, error: OSError) -> DiskFullError | DiskFailedError:
+        """The named error for `error`; fatal ones are remembered."""
+        if error.errno in _NO_ROOM and what != "sync":
+            return DiskFullError(f"cannot {what} {path}: {error.strerror}")
+        message = f"cannot {what} {path}: {error.strerror or error}. Way out: {WAY_OUT}"
+        return self.fail(message, SyncFailedError if what == "sync" else DiskFailedError)
+
+    def fail(self, message: str, kind: type[DiskFailedError] = DiskFailedError) -> DiskFailedError:
+        """Nothing more is to be written; the error to raise."""
+        self.failed = kind(message)
+        return self.failed
+
+    def make_directory(self, path: str) -> None:
+        """See `Disk`."""
+        self.call("make", path, lambda: self.disk.make_directory(path))
+
+    def list_directory(self, path: str) -> list[str]:
+        """See `Disk`."""
+        return self.call("list", path, lambda: self.disk.list_directory(path))
+
+    def sync_directory(self, path: str) -> None:
+        """See `Disk`."""
+        self.call("sync", path, lambda: self.disk.sync_directory(path))
+
+    def rename(self, old: str, new: str) -> None:
+        """See `Disk`."""
+        self.call("rename", old, lambda: self.disk.rename(old, new))
+
+    def unlink(self, path: str) -> None:
+        """See `Disk`."""
+        self.call("remove", path, lambda: self.disk.unlink(path))
+
+    def open(self, path: str, create: bool = False) -> File:
+        """See `Disk`."""
+        handle = self.call("create" if create else "open", path, lambda: self.disk.open(path, create))
+        file = File(self, path, handle)
+        self._open[handle] = file
+        return file
+
+    def close(self, handle: int) -> None:
+        """Forget an open file. Never raises: what had to be durable was synced before."""
+        if self._open.pop(handle, None) is not None:
+            try:
+                self.disk.close(handle)
+            except OSError as error:
+                self.failure("close", str(handle), error)
+
+    def close_all(self) -> None:
+        """Forget all of them."""
+        for handle in list(self._open):
+            self.close(handle)
+
+    def read_whole(self, path: str) -> bytes:
+        """All bytes of the file `path`."""
+        file = self.open(path)
+        try:
+            return file.read(file.size(), 0)
+        finally:
+            file.close()
+
+
+class File:
+    """One open file of a `CheckedDisk`."""
+
+    def __init__(self, disk: CheckedDisk, path: str, handle: int) -> None:
+        self.path = path
+        self._checked = disk
+        self._disk = disk.disk
+        self._handle = handle
+
+    def write(self, data: bytes | memoryview, offset: int) -> None:
+        """All of `data` at `offset`."""
+        self._checked.check()
+        try:
+            self._disk.pwrite(self._handle, data, offset)
+        except OSError as error:
+            raise self._checked.failure("write", self.path, error) from error
+
+    def sync(self) -> None:
+        """What was written is durable afterwards."""
+        self._checked.check()
+        try:
+            self._disk.fdatasync(self._handle)
+        except OSError as error:
+            raise self._checked.failure("sync", self.path, error) from error
+
+    def read(self, length: int, offset: int) -> bytes:
+        """Up to `length` bytes; fewer only at the end."""
+        return self._checked.call("read", self.path, lambda: self._disk.pread(self._handle, length, offset))
+
+    def size(self) -> int:
+        """Bytes in the file."""
+        return self._checked.call("look at", self.path, lambda: self._disk.size(self._handle))
+
+    def allocate(self, size: int) -> None:
+        """Reserve room, or `DiskFullError`."""
+        self._checked.call("reserve room for", self.path, lambda: self._disk.allocate(self._handle, size))
+
+    def close(self) -> None:
+        """Forget the file; see `CheckedDisk.close`."""
+        self._checked.close(self._handle)

@@ -1,0 +1,119 @@
+"""The header of a log segment, format 1, and the names of the log's files.
+
+A segment is a file of fixed size, `log-<number, 8 digits>`: one header block of 512 bytes, then records end to end,
+then zeros. Numbers begin at 1 and have no gaps. All numbers in the header are little-endian:
+
+| at | size | what |
+|---|---|---|
+| 0 | 8 | `coordlog` |
+| 8 | 4 | format version: 1 |
+| 12 | 8 | cell id |
+| 20 | 4 | replica |
+| 24 | 4 | number of the segment |
+| 28 | 4 | size of the file |
+| 32 | 8 | nonce |
+| 40 | 12 | promised ballot when the segment was begun: round 8, replica 4 |
+| 52 | 8 | start number |
+| 60 | 8 | highest slot with a record in any earlier segment |
+| 68 | 4 | where the segment before ends |
+| 72 | 4 | CRC of the last record of the segment before |
+| 76 | 4 | CRC-32 of bytes 0 to 75 |
+
+Promise and start number stand here so that cutting the log never cuts them away. A header is written only when all
+before it is durable, and is durable before the first record behind it is written; so a segment with a record has a
+durable header, and a segment with a header proves that the one before was durable up to its end.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from zlib import crc32
+
+from coordd.paxos.ballot import Ballot
+from coordd.storage.record import Place
+
+FORMAT = 1
+MAGIC = b"coordlog"
+HEADER_BLOCK_BYTES = 512  # records begin in another sector, so a torn first record cannot take the header with it
+SEGMENT_BYTES_MAX = 2**31
+_HEADER = struct.Struct("<8sI8sIII8sQIQQII")
+_CRC = struct.Struct("<I")
+HEADER_BYTES = _HEADER.size + _CRC.size
+assert HEADER_BYTES == 80
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a segment says of itself; `crc` is 0 until it was encoded or decoded."""
+
+    cell: bytes
+    replica: int
+    number: int
+    size: int
+    nonce: bytes
+    promised: Ballot
+    start: int
+    slots_before: int
+    end_before: int
+    crc_before: int
+
+    def encode(self) -> bytes:
+        """The first `HEADER_BYTES` bytes of the segment."""
+        fixed = _HEADER.pack(
+            MAGIC,
+            FORMAT,
+            self.cell,
+            self.replica,
+            self.number,
+            self.size,
+            self.nonce,
+            self.promised.round,
+            self.promised.replica,
+            self.start,
+            self.slots_before,
+            self.end_before,
+            self.crc_before,
+        )
+        return fixed + _CRC.pack(crc32(fixed))
+
+    @property
+    def place(self) -> Place:
+        """Where the records of this segment belong."""
+        return Place(self.cell, self.number, _CRC.unpack(self.encode()[-_CRC.size :])[0])
+
+
+def other_format(data: bytes) -> int | None:
+    """The version of a header that is right but for a version unknown here, else None."""
+    if len(data) < HEADER_BYTES or data[:8] != MAGIC:
+        return None
+    (crc,) = _CRC.unpack_from(data, _HEADER.size)
+    version: int = struct.unpack_from("<I", data, 8)[0]
+    return version if version != FORMAT and crc32(data[: _HEADER.size]) == crc else None
+
+
+def decode_header(data: bytes) -> Header | None:
+    """The header at the beginning of `data`, or None where its bytes are not right."""
+    if len(data) < HEADER_BYTES or crc32(data[: _HEADER.size]) != _CRC.unpack_from(data, _HEADER.size)[0]:
+        return None
+    magic, version, cell, replica, number, size, nonce, ballot_round, promiser, start, slots, end, crc = (
+        _HEADER.unpack_from(data)
+    )
+    if magic != MAGIC or version != FORMAT:
+        return None
+    promised = Ballot(ballot_round, promiser)
+    return Header(cell, replica, number, size, nonce, promised, start, slots, end, crc)
+
+
+def segment_name(number: int) -> str:
+    """The name of a segment's file."""
+    return f"log-{number:08d}"
+
+
+def segment_number(name: str) -> int | None:
+    """The inverse of `segment_name`; None for any other name."""
+    digits = name.removeprefix("log-")
+    if name != digits and len(digits) >= 8 and digits.isascii() and digits.isdigit():
+        number = int(digits)
+        return number if number >= 1 and segment_name(number) == name else None
+    return None
