@@ -15,12 +15,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
 from coordd.settings import SECTIONS, Cell, Log, Member, Replica, Section, Settings, read_secret
 
-__all__ = ["FLAGS", "ConfigError", "Flag", "Settings", "load_settings"]
+__all__ = ["FLAGS", "ConfigError", "Flag", "Settings", "cautions", "load_settings"]
 
 ENVIRONMENT_PREFIX = "COORDD_"
 
@@ -72,6 +73,25 @@ def load_settings(
     if values.errors:
         raise ConfigError(values.errors)
     return Settings.model_validate(sections)
+
+
+def cautions(settings: Settings) -> list[str]:
+    """What is allowed and seldom meant, one line each; for the log at start and for --check-config."""
+    members, found = settings.cell.member, []
+    if len(members) % 2 == 0:
+        count = len(members)
+        found.append(f"cell.member: {count} members tolerate the loss of {(count - 1) // 2}, as {count - 1} would")
+    own = settings.addresses[settings.replica.id]
+    if len(members) > 1 and _is_loopback(settings.replica.host) and not _is_loopback(urlsplit(own).hostname or ""):
+        found.append(
+            f"replica.host = {settings.replica.host}: only this machine reaches it, but the others are told {own};"
+            ' set host = "0.0.0.0" (or that address) unless something here forwards to it'
+        )
+    return found
+
+
+def _is_loopback(host: str) -> bool:
+    return host == "localhost" or host == "::1" or host.startswith("127.")
 
 
 class _Values:

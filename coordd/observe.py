@@ -16,6 +16,8 @@ import structlog
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 SECRET_FIELDS = frozenset({"secret", "sequencer", "contents", "key", "proof", "authorization"})
 TEXT_FIELD_MAX = 2_000
+# A traceback names places, never the values of local variables: those may be secrets.
+_TRACEBACK = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 
 
 def configure_logging(
@@ -29,9 +31,9 @@ def configure_logging(
     on_terminal = stream.isatty()
     console = form == "console" or (form == "auto" and on_terminal)
     render: list[Any] = (
-        [structlog.dev.ConsoleRenderer(colors=on_terminal)]
+        [structlog.dev.ConsoleRenderer(colors=on_terminal, exception_formatter=structlog.dev.plain_traceback)]
         if console
-        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(default=str)]
+        else [structlog.processors.ExceptionRenderer(_TRACEBACK), structlog.processors.JSONRenderer(default=str)]
     )
     structlog.configure(
         processors=[

@@ -1,4 +1,4 @@
-"""Settings: every error at once, each with its source, its key and what to do; later sources win; nothing is guessed."""
+"""Settings: every error at once, each with source, key and what to do; later sources win; nothing is guessed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordd.config import FLAGS, ConfigError, Settings, load_settings
+from coordd.config import FLAGS, ConfigError, Settings, cautions, load_settings
 from coordd.settings import SECTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -140,7 +140,7 @@ def test_a_file_that_is_not_text_is_an_error(tmp_path: Path) -> None:
     "name", ["COORDD_PORT", "COORDD_PORT_7420_TCP", "COORDD_SERVICE_HOST", "COORD_TOKEN", "COORDD_"]
 )
 def test_other_variables_are_not_read(tmp_path: Path, name: str) -> None:
-    assert load(tmp_path, ONE, {name: "x"})
+    assert load(tmp_path, ONE, {name: "x"}) == load(tmp_path, ONE)
 
 
 @pytest.mark.parametrize("name", ["COORDD_CELL__NAMES", "COORDD_X__Y", "coordd_cell__name", "COORDD_CELL__"])
@@ -169,12 +169,8 @@ def test_a_variable_that_looks_like_a_setting_and_is_none_is_an_error(tmp_path: 
 )
 def test_an_address_that_nobody_can_dial_is_refused(tmp_path: Path, address: str) -> None:
     found = errors(tmp_path, ONE.replace("http://a:1", address))
-    assert (
-        len(found) == 1
-        and "cell.member[0][address]" in found[0]
-        and "http://host:port" in found[0]
-        or "dial" in found[0]
-    )
+    assert len(found) == 1 and "cell.member[0][address]" in found[0], found
+    assert "http://host:port" in found[0] or "dial" in found[0], found
 
 
 def test_members_are_told_apart_and_hold_this_replica(tmp_path: Path) -> None:
@@ -213,9 +209,22 @@ def test_no_error_shows_the_secret(tmp_path: Path) -> None:
     assert not any("hunter2" in line for line in found)
 
 
+def test_what_is_allowed_and_seldom_meant_is_said(tmp_path: Path) -> None:
+    text = three(secret(tmp_path))
+    assert cautions(load(tmp_path, text + 'host = "::"\n')) == []
+    (loopback,) = cautions(load(tmp_path, text))
+    assert "replica.host = 127.0.0.1" in loopback and "http://h2:7420" in loopback
+    even, again = cautions(load(tmp_path, text, cell__member="1=http://a:1,2=http://b:1"))
+    assert "2 members tolerate the loss of 0, as 1 would" in even and "replica.host" in again
+    assert (
+        cautions(load(tmp_path, text, cell__member="1=http://localhost:1,2=http://127.0.0.2:1,3=http://[::1]:2")) == []
+    )
+    assert cautions(load(tmp_path, ONE)) == []
+
+
 def test_settings_cannot_be_changed(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="frozen"):
-        load(tmp_path, ONE).cell.name = "other"  # type: ignore[misc]
+        load(tmp_path, ONE).cell.name = "other"
 
 
 def test_each_flag_gives_a_setting(tmp_path: Path) -> None:

@@ -53,6 +53,7 @@ RULES = (
     rule("coordd.machine", "coordclient.protocol msgpack", pure=True),
     rule("coordd.engine", "coordd.paxos coordd.machine coordclient.protocol", pure=True),
     # what touches the world
+    rule("coordd.exits"),
     rule("coordd.settings", "pydantic"),
     rule("coordd.config", "coordd.settings pydantic"),
     rule("coordd.observe", "structlog prometheus_client"),
@@ -64,7 +65,7 @@ RULES = (
     rule(
         "coordd.node",
         "coordd.engine coordd.paxos coordd.machine coordd.storage coordd.transport coordclient.protocol "
-        "coordd.config coordd.settings coordd.observe structlog uvloop",
+        "coordd.config coordd.settings coordd.observe coordd.exits structlog uvloop",
     ),
     rule(
         "coordd.api",
@@ -73,8 +74,8 @@ RULES = (
     ),
     rule("coordd.offline", "coordd.paxos coordd.machine coordd.storage coordclient.protocol"),
     rule("coordd.daemon", "coordd coordclient.protocol aiohttp structlog uvloop"),
-    rule("coordd.dev", "coordd.config coordd.settings coordd.observe"),
-    rule("coordd.__main__", "coordd.daemon coordd.dev coordd.config coordd.settings coordd.observe"),
+    rule("coordd.dev", "coordd.config coordd.settings coordd.observe coordd.exits"),
+    rule("coordd.__main__", "coordd.daemon coordd.dev coordd.config coordd.settings coordd.observe coordd.exits"),
     rule("coordd.testing", "coordd coordclient pytest aiohttp"),
     rule("coordd", "-nothing-"),
     rule("coordctl", "coordclient coordd.offline click"),
