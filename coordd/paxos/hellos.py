@@ -43,6 +43,8 @@ class Hellos:
             if isinstance(message, m.Hello):
                 self._refuse(message, known)
             return False
+        if isinstance(message, m.Regressed):
+            return True
         if message.start > known.start:
             if not isinstance(message, m.Hello):
                 self._say(sender, asks=True)

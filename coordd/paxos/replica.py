@@ -103,7 +103,12 @@ class Replica:
 
     def can_propose(self) -> bool:
         """True when `propose` may be called."""
-        return self.proposer is not None and self._leaving is None and self.proposer.can_propose()
+        return (
+            self.proposer is not None
+            and self._leaving is None
+            and not self.state.mute
+            and self.proposer.can_propose()
+        )
 
     # ---- inputs ----
 
@@ -228,10 +233,15 @@ class Replica:
             self._leaving = (to, now_ms + self.state.settings.retransmit_ms * 2)
 
     def disk_full(self, now_ms: int) -> None:
-        """The log cannot grow: vote no more, and let somebody else be master."""
+        """The log cannot grow: vote no more until the next start, and let somebody else be master.
+
+        What is in flight may not be on this disk, but it may still be chosen by the others: a master waits a little for
+        that. A candidacy, and a boost, would have to write: they end at once.
+        """
         self.state.mute = True
+        if self.proposer is None or self.proposer.boosting:
+            self._step_down()
         self.hand_over(now_ms)
-        self._settle()
 
     def compact(self, upto: int, size: int) -> None:
         """The own snapshot of everything up to `upto` is durable, `size` bytes long."""

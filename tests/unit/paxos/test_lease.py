@@ -1,0 +1,153 @@
+"""The master lease: who may believe what, until when."""
+
+from __future__ import annotations
+
+from coordd.paxos import messages as m
+from coordd.paxos.ballot import Ballot
+from coordd.paxos.lease import Grants, MasterLease
+from coordd.paxos.membership import Membership
+from tests.unit.paxos.cell import LEASE_MS, Cell
+
+MEMBERS = Membership(1, (1, 2, 3), lease_ms=LEASE_MS)
+
+
+def test_the_master_counts_its_lease_from_the_sending_and_less_the_drift() -> None:
+    lease = MasterLease(drift_ppm=10_000)
+    number = lease.begin_round(1_000)
+    lease.answer(1, number, MEMBERS)
+    assert lease.until_ms == 0
+    lease.answer(2, number, MEMBERS)
+    assert lease.until_ms == 1_000 + 1485 - 3
+
+
+def test_the_majority_heartbeat_is_the_highest_that_a_majority_answered() -> None:
+    lease = MasterLease(drift_ppm=0)
+    for now_ms in (0, 100, 200):
+        lease.begin_round(now_ms)
+    lease.answer(1, 3, MEMBERS)
+    lease.answer(2, 1, MEMBERS)
+    assert (lease.confirmed, lease.until_ms) == (1, LEASE_MS - 3)
+    lease.answer(3, 2, MEMBERS)
+    assert (lease.confirmed, lease.until_ms) == (2, 100 + LEASE_MS - 3)
+    lease.answer(3, 1, MEMBERS)
+    assert lease.confirmed == 2, "a late answer takes nothing back"
+
+
+def test_answers_of_learners_and_strangers_do_not_count() -> None:
+    lease = MasterLease(drift_ppm=0)
+    number = lease.begin_round(0)
+    lease.answer(1, number, MEMBERS)
+    lease.answer(9, number, MEMBERS)
+    assert lease.confirmed == 0
+
+
+def test_a_grant_is_given_to_one_start_of_one_replica() -> None:
+    grants = Grants(boot_until_ms=0)
+    grants.grant((1, 4), Ballot(1, 1), 1, LEASE_MS, now_ms=0)
+    assert grants.may_promise(1, 4, now_ms=1)
+    assert not grants.may_promise(1, 5, now_ms=LEASE_MS - 1), "the same replica, restarted"
+    assert not grants.may_promise(2, 1, now_ms=LEASE_MS - 1)
+    assert grants.may_promise(2, 1, now_ms=LEASE_MS)
+
+
+def test_boot_wait_a_restarted_acceptor_promises_to_nobody_for_one_lease_itself_included() -> None:
+    cell = Cell(3)
+    cell.elect(1)
+    cell.crash(2)
+    cell.boot(2)
+    cell.tick(2)
+    cell.tick(1, 3)
+    cell.settle()
+    assert not cell[2].state.grants.may_promise(3, 1, cell.now_ms)
+    assert not cell[2].state.grants.may_promise(2, 2, cell.now_ms)
+    cell.wire.clear()
+    cell[2].receive(m.Ask(3, 1, Ballot(99, 3), number=1), cell.now_ms)
+    cell[2].receive(m.Prepare(3, 1, Ballot(99, 3)), cell.now_ms)
+    cell.perform(2)
+    (willing,) = [message for _, _, message in cell.wire]
+    assert isinstance(willing, m.Willing)
+    assert not willing.yes
+
+
+def test_boot_wait_holds_for_a_single_replica_too_but_not_at_its_very_first_start() -> None:
+    cell = Cell(1)
+    cell.run(for_ms=500)
+    assert cell[1].serving
+    cell.crash(1)
+    cell.boot(1)
+    cell.run(for_ms=LEASE_MS - 100)
+    assert not cell[1].serving
+    cell.run(for_ms=600)
+    assert cell[1].serving
+
+
+def test_no_promise_to_another_within_a_grant() -> None:
+    cell = Cell(3)
+    cell.elect(1)
+    cell.tick(1, after_ms=300)
+    cell.settle()
+    cell.wire.clear()
+    promised = cell[2].ballot
+    cell.now_ms += LEASE_MS - 1
+    cell[2].receive(m.Prepare(3, 1, Ballot(99, 3)), cell.now_ms)
+    assert cell[2].ballot == promised
+    cell.now_ms += 1
+    cell[2].receive(m.Prepare(3, 1, Ballot(99, 3)), cell.now_ms)
+    assert cell[2].ballot == Ballot(99, 3)
+
+
+def test_the_lease_ends_at_the_master_before_any_grant_ends() -> None:
+    cell = Cell(3)
+    cell.elect(1)
+    cell.tick(1, after_ms=300)
+    cell.settle()
+    until_ms = cell[1].proposer.lease.until_ms if cell[1].proposer else 0
+    assert cell[1].lease_valid(until_ms - 1)
+    assert not cell[1].lease_valid(until_ms)
+    assert all(until_ms < cell[other].state.grants.until_ms for other in (1, 2, 3))
+
+
+def test_a_confirming_round_covers_only_what_came_before_it() -> None:
+    cell = Cell(3)
+    cell.elect(1)
+    number = cell[1].confirm(cell.now_ms)
+    assert cell[1].confirmed < number
+    cell.perform(1)
+    cell.deliver(lambda _, to, message: to == 2)
+    later = cell[1].confirm(cell.now_ms)
+    assert later > number, "numbered anew each time"
+    for _, to, message in cell.wire:
+        if to == 1:
+            cell[1].receive(message, cell.now_ms)
+    assert cell[1].confirmed == number, "the later round has not been sent yet"
+    cell.perform(1)
+    cell.settle()
+    assert cell[1].confirmed == later
+
+
+def test_an_old_hand_over_message_drops_no_newer_grant() -> None:
+    grants = Grants(boot_until_ms=0)
+    grants.grant((1, 1), Ballot(1, 1), 5, LEASE_MS, now_ms=0)
+    assert not grants.void((1, 1), Ballot(1, 1), number=4, now_ms=10)
+    grants.grant((1, 1), Ballot(3, 1), 1, LEASE_MS, now_ms=20)
+    assert not grants.void((1, 1), Ballot(1, 1), number=9, now_ms=30)
+    assert not grants.may_promise(2, 1, now_ms=40)
+
+
+def test_a_ballot_that_was_handed_over_never_holds_a_lease_again() -> None:
+    grants = Grants(boot_until_ms=0)
+    grants.grant((1, 1), Ballot(1, 1), 5, LEASE_MS, now_ms=0)
+    assert grants.void((1, 1), Ballot(1, 1), number=5, now_ms=10)
+    assert not grants.grant((1, 1), Ballot(1, 1), 4, LEASE_MS, now_ms=20)
+    assert grants.may_promise(2, 1, now_ms=20)
+
+
+def test_the_master_gives_its_lease_up_before_it_says_so() -> None:
+    cell = Cell(3)
+    cell.elect(1)
+    cell.run(for_ms=300)
+    assert cell[1].lease_valid(cell.now_ms)
+    cell[1].hand_over(cell.now_ms)
+    cell[1].tick(cell.now_ms, 0)
+    assert not cell[1].lease_valid(cell.now_ms)
+    assert any(isinstance(message, m.HandOver) for _, message in cell[1].take_effects().send_now)
