@@ -1,0 +1,199 @@
+"""Agreement alone: `coordd.paxos` under the plain engine, with clients that append tokens and read.
+
+Half the cost of a whole cell, so many more faults a second; what breaks here never needs to be looked for there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from coordclient.protocol.errors import Refusal
+from coordd.engine.effects import Reply
+from coordd.engine.inputs import Call
+from coordd.paxos.membership import Membership
+from coordd.paxos.state import PaxosSettings
+from tests.simulation import swarm as swarms
+from tests.simulation.checkers.agreement import ChosenValues, CoreInvariants, MasterLease, Promises
+from tests.simulation.checkers.panel import Panel
+from tests.simulation.checkers.plain import PlainDigests, PlainHistory
+from tests.simulation.faults import Nemesis
+from tests.simulation.network import Network
+from tests.simulation.plain import PlainKit
+from tests.simulation.process import Process
+from tests.simulation.report import Report
+from tests.simulation.swarm import Swarm
+from tests.simulation.world import Trace, World
+
+ANSWER_MS_MAX = 1_500
+CONVERGE_MS_MAX = 40_000
+
+
+@dataclass(slots=True)
+class Asked:
+    """A call of a client that is under way."""
+
+    number: int
+    operation: str
+    token: str
+    floor: int
+
+
+class PlainClient:
+    """One call at a time: an append of a new token, or a read."""
+
+    def __init__(self, world: World, name: str, network: Network, history: PlainHistory, replicas: list[int]) -> None:
+        self._world, self._network, self._history, self._replicas = world, network, history, replicas
+        self.name = name
+        self._chance = world.chance(f"client {name}")
+        self._target = self._chance.choice(replicas)
+        self._number = 0
+        self._asked: Asked | None = None
+        self.appended_at_us = -1  # when the last acknowledged append was begun
+        network.join(name, self._answer)
+
+    def think(self) -> None:
+        """Begin the next call."""
+        self._number += 1
+        operation = "append" if self._chance.random() < 0.7 else "read"
+        self._asked = Asked(self._number, operation, f"{self.name}.{self._number}", self._history.floor)
+        self._network.send(self.name, self._target, (self._number, operation, self._asked.token, self._world.now_us))
+        self._world.after(ANSWER_MS_MAX * 1000, self._give_up, self._number)
+
+    def _give_up(self, number: int) -> None:
+        if self._asked is not None and self._asked.number == number:
+            self._asked = None
+            self._target = self._chance.choice(self._replicas)
+            self.think()
+
+    def _answer(self, source: Any, message: tuple[int, int, dict[str, int] | Refusal]) -> None:
+        number, began_us, result = message
+        asked = self._asked
+        if asked is None or asked.number != number:
+            return
+        self._asked = None
+        pause_us = 1_000 + self._chance.randrange(100_000)
+        if isinstance(result, Refusal):
+            master = result.details.get("master")
+            self._target = master if isinstance(master, int) else self._chance.choice(self._replicas)
+            pause_us += 50_000
+        elif asked.operation == "append":
+            self._history.append_answered(asked.token, result["place"], result["slot"])
+            self.appended_at_us = max(self.appended_at_us, began_us)
+        else:
+            self._history.read_answered(asked.floor, result["count"])
+        self._world.after(pause_us, self._next, number)
+
+    def _next(self, number: int) -> None:
+        if self._number == number:
+            self.think()
+
+
+class PlainDoor:
+    """Hands client messages to the process and replies back."""
+
+    def __init__(self, process: Process, network: Network) -> None:
+        self._process, self._network = process, network
+        self._requests: dict[int, tuple[Any, int, int]] = {}
+        self._number = 0
+        process.on_client = self._message
+        process.on_reply = self._reply
+        process.on_end = self._requests.clear
+
+    def _message(self, source: Any, message: tuple[int, str, str, int]) -> None:
+        number, operation, token, began_us = message
+        self._number += 1
+        self._requests[self._number] = (source, number, began_us)
+        self._process.put(Call(self._number, operation, {"token": token}))
+
+    def _reply(self, reply: Reply) -> None:
+        source, number, began_us = self._requests.pop(reply.request)
+        self._network.send(self._process.name, source, (number, began_us, reply.result))
+
+
+class Consensus:
+    """One run: a safety phase with faults, then convergence."""
+
+    def __init__(self, seed: int, trace: Trace | None = None, swarm: Swarm | None = None) -> None:
+        self.world = World(seed, trace)
+        self.swarm = swarm or swarms.draw(self.world.chance("swarm"))
+        self.network = Network(self.world, self.swarm)
+        replicas = list(range(1, self.swarm.replicas + 1))
+        self.chosen = ChosenValues(self.world)
+        self.history = PlainHistory(self.world, self.chosen)
+        self.mastership = MasterLease(self.world, lambda: list(self.processes.values()))
+        panel = Panel(
+            [
+                self.chosen,
+                Promises(self.world),
+                self.mastership,
+                PlainDigests(self.world, self.chosen),
+                CoreInvariants(self.world, 7),
+            ]
+        )
+        membership = Membership(1, tuple(replicas), lease_ms=self.swarm.lease_ms)
+        settings = {replica: settings_of(self.swarm, replica) for replica in replicas}
+        self.kit = PlainKit(membership, settings, self.swarm.snapshot_bytes)
+        self.processes = {
+            replica: Process(self.world, self.swarm, self.network, self.kit, replica, panel) for replica in replicas
+        }
+        for process in self.processes.values():
+            PlainDoor(process, self.network)
+        self.clients = [
+            PlainClient(self.world, f"c{index}", self.network, self.history, replicas)
+            for index in range(1, self.swarm.clients + 1)
+        ]
+        self.nemesis = Nemesis(self.world, self.swarm, self.network, self.processes, self.kit, [])
+
+    def run(self) -> Report:
+        """Both phases; raises `Violation`."""
+        for process in self.processes.values():
+            self.world.after(self.world.chance("begin").randrange(300_000), process.start)
+        for client in self.clients:
+            self.world.after(50_000, client.think)
+        self.world.run(400_000)
+        self.nemesis.begin()
+        self.world.run(self.swarm.safety_ms * 1000)
+        self.nemesis.end()
+        self._converge()
+        return Report.of(self)
+
+    def _converge(self) -> None:
+        world = self.world
+        quiet_us = world.now_us
+        while not self._is_settled(quiet_us):
+            if world.now_us > quiet_us + CONVERGE_MS_MAX * 1000:
+                raise world.violation(
+                    "convergence", f"not settled {CONVERGE_MS_MAX} ms after the last fault: {self._state(quiet_us)}"
+                )
+            world.run(world.now_us + 100_000)
+
+    def _is_settled(self, quiet_us: int) -> bool:
+        if any(client.appended_at_us < quiet_us for client in self.clients):
+            return False
+        if not all(process.up for process in self.processes.values()):
+            return False
+        states = [process.engine.state for process in self.processes.values()]
+        upto = max(state.upto for state in states)
+        return all(state.upto >= upto - 8 for state in states)
+
+    def _state(self, quiet_us: int) -> str:
+        words = [
+            f"{process.name}: {process.engine.replica.role.value} upto {process.engine.state.upto}"
+            if process.up
+            else f"{process.name}: down"
+            for process in self.processes.values()
+        ]
+        late = [client.name for client in self.clients if client.appended_at_us < quiet_us]
+        return f"{'; '.join(words)}; without a new write: {late}"
+
+
+def settings_of(swarm: Swarm, replica: int) -> PaxosSettings:
+    """The core's settings that go with the lease of this seed."""
+    return PaxosSettings(
+        replica=replica,
+        drift_ppm=swarm.drift_ppm,
+        heartbeat_ms=swarm.lease_ms // 5,
+        retransmit_ms=swarm.lease_ms // 7,
+        election_jitter_ms=swarm.lease_ms // 5,
+    )

@@ -1,0 +1,356 @@
+"""One replica process on its machine: turns, syncs, pauses, crashes, restarts around a real engine and a real store.
+
+A turn is what the daemon's driver does: take the inbox, read the clock (perhaps after a pause), step, perform. The
+order of performing is the contract of `coordd.engine.effects`. Whatever belongs to a process that has died carries its `life`
+and is ignored afterwards; what it had sent stays on its way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from random import Random
+from typing import Any, Protocol
+
+from coordd.engine.effects import Effects, Reply
+from coordd.engine.inputs import (
+    DiskFull,
+    Input,
+    PeerMessage,
+    Persisted,
+    SnapshotReceived,
+    SnapshotTaken,
+)
+from coordd.paxos.effects import SendSnapshotChunk, StoreSnapshotChunk
+from tests.simulation.network import Network
+from tests.simulation.swarm import Swarm
+from tests.simulation.world import Clock, World
+
+CHUNK_BYTES = 1_500  # small, so that a snapshot takes several messages
+CRASH_POINTS = ("before append", "after append", "after sending", "while syncing")
+
+
+class Kit(Protocol):
+    """Makes the parts of a replica and knows the errors of its store."""
+
+    disk_full: type[Exception]
+    sync_failed: type[Exception]
+
+    def open(self, replica: int, now_ms: int) -> tuple[Any, Any]:
+        """A started engine over a recovered store."""
+        ...
+
+    def crash(self, replica: int, chance: Random, *, power: bool) -> None:
+        """The process is gone; with `power`, so are unsynced bytes."""
+        ...
+
+
+class Watcher(Protocol):
+    """Is told what a process does; the checkers stand behind it."""
+
+    def started(self, process: Process) -> None: ...
+    def stepped(self, process: Process, inputs: Sequence[Input], effects: Effects, now_ms: int) -> None: ...
+    def spoke(self, process: Process, messages: Sequence[tuple[int, Any]]) -> None: ...
+    def ended(self, process: Process, how: str) -> None: ...
+
+
+class Process:
+    """A replica's machine and, while `up`, the process on it."""
+
+    def __init__(self, world: World, swarm: Swarm, network: Network, kit: Kit, name: int, watcher: Watcher) -> None:
+        self.world, self.swarm, self.network, self.kit, self.name = world, swarm, network, kit, name
+        self.watcher = watcher
+        self._chance = world.chance(f"process {name}")
+        self._random = self._chance.random
+        self._entropy = world.chance(f"entropy {name}")
+        bound = swarm.drift_ppm // 2  # two clocks together differ by no more than the bound
+        self.clock = Clock(world, self._chance.randrange(10**9), self._chance.choice((-bound, 0, bound)))
+        self.on_reply: Callable[[Reply], None] = lambda reply: None
+        self.on_client: Callable[[Any, Any], None] = lambda source, message: None
+        self.on_end: Callable[[], None] = lambda: None  # the doors' side of the process dies with it
+        self.on_down: Callable[[Process], None] = lambda process: None  # somebody may start it again
+        self.up = self.paused = self._blocked = self._turn_due = self._syncing = False
+        self.life = 0
+        self.slow_sync_until_us = 0
+        self.crash_point: str | None = None  # die at this place of the next turn that persists something
+        self.crash_power = False
+        self.inbox: list[Input] = []
+        self.engine: Any = None
+        self.store: Any = None
+        self._reset()
+        network.join(name, self._message)
+
+    # ---- life and death ----
+
+    def _reset(self) -> None:
+        self.inbox = []
+        self._unsynced: list[tuple[int, list[tuple[int, Any]]]] = []
+        self._syncing_group: list[tuple[int, list[tuple[int, Any]]]] = []
+        self._backlog: list[Effects] = []
+        self._blocked = self._turn_due = self._syncing = self.paused = False
+        self._snapshotting = self.met_full_disk = False
+        self.crash_point = None
+
+    def start(self) -> None:
+        """The process begins: recovery, then its first turn."""
+        assert not self.up
+        self.life += 1
+        self._reset()
+        self.up = True
+        self.engine, self.store = self.kit.open(self.name, self.clock.now_ms())
+        if self.world.tracing:
+            self.world.tell(self.name, f"starts (life {self.life})")
+        self.watcher.started(self)
+        self._wake()
+        self.world.after(self._tick_us(), self._tick, self.life)
+
+    def crash(self, *, power: bool) -> None:
+        """The process ends in the middle of whatever it does."""
+        if self.world.tracing:
+            self.world.tell(self.name, "loses power" if power else "is killed with -9")
+        if self.up:
+            self._end("power" if power else "kill", power=power)
+        elif power:
+            self.kit.crash(self.name, self._chance, power=True)
+        if power:  # the machine boots anew: its clock begins somewhere else, its rate is another
+            bound = self.swarm.drift_ppm // 2
+            self.clock = Clock(self.world, self._chance.randrange(10**9), self._chance.randint(-bound, bound))
+
+    def _end(self, how: str, *, power: bool = False) -> None:
+        self.up = False
+        self.life += 1
+        self.on_end()
+        self.watcher.ended(self, how)
+        self._reset()
+        self.engine = self.store = None
+        self.kit.crash(self.name, self._chance, power=power)
+        self.on_down(self)
+
+    def pause(self, for_us: int) -> None:
+        """SIGSTOP; messages pile up in the inbox."""
+        if self.up and not self.paused:
+            if self.world.tracing:
+                self.world.tell(self.name, f"is stopped for {for_us / 1e6:.3f} s")
+            self.paused = True
+            self.world.after(for_us, self._resume, self.life)
+
+    def _resume(self, life: int) -> None:
+        if life == self.life:
+            self.resume()
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        if self.paused:
+            self.paused = False
+            self._wake()
+
+    # ---- turns ----
+
+    def put(self, item: Input) -> None:
+        """Something for the next turn."""
+        if self.up:
+            self.inbox.append(item)
+            self._wake()
+
+    def _message(self, source: Any, message: Any) -> None:
+        if not self.up:
+            return
+        if isinstance(source, int):
+            self.put(PeerMessage(message))
+        else:
+            self.on_client(source, message)
+
+    def _tick_us(self) -> int:
+        return self.swarm.tick_ms * 1000 + self._chance.randrange(2_000)
+
+    def _tick(self, life: int) -> None:
+        if life == self.life:
+            self._wake()
+            self.world.after(self._tick_us(), self._tick, life)
+
+    def _wake(self) -> None:
+        if self.up and not self._turn_due and not self.paused and not self._blocked:
+            self._turn_due = True
+            self.world.after(20 + self._chance.randrange(80), self._turn, self.life)
+
+    def _turn(self, life: int) -> None:
+        if life != self.life:
+            return
+        self._turn_due = False
+        if self.paused or self._blocked:
+            return
+        inputs, self.inbox = self.inbox, []
+        if self.swarm.gap_rate and self._random() < self.swarm.gap_rate:
+            self._blocked = True
+            gap_us = int(self._random() ** 3 * 3_000_000)
+            self.world.after(gap_us, self._step_after_gap, life, inputs)
+        else:
+            self._step(inputs)
+
+    def _step_after_gap(self, life: int, inputs: list[Input]) -> None:
+        if life == self.life:
+            self._blocked = False
+            self._step(inputs)
+            self._wake()
+
+    def _step(self, inputs: list[Input]) -> None:
+        now_ms = self.clock.now_ms()
+        try:
+            effects = self.engine.step(inputs, now_ms, self.clock.wall_ms(), self._entropy.randbytes(32))
+        except AssertionError as error:
+            raise self.world.violation("assertion", f"replica {self.name}: {error!r}") from error
+        self.watcher.stepped(self, inputs, effects, now_ms)
+        if effects.stop is not None:
+            raise self.world.violation("stop", f"replica {self.name} stops: {effects.stop}")
+        persisted = max((item.number for item in inputs if isinstance(item, Persisted)), default=0)
+        life = self.life
+        if persisted:
+            self._speak_after(persisted)
+        if life == self.life:
+            self._perform(effects)
+
+    def _speak_after(self, persisted: int) -> None:
+        group, self._syncing_group = self._syncing_group, []
+        assert all(number <= persisted for number, _ in group)
+        for _, messages in group:
+            self._speak(messages)
+        self._syncing = False
+        self._begin_sync()
+
+    # ---- performing ----
+
+    def _perform(self, effects: Effects) -> None:
+        life = self.life
+        dying = self.crash_point if effects.persist else None
+        if dying == "before append":
+            return self.crash(power=self.crash_power)
+        if effects.persist or self._backlog:
+            try:
+                self._append(effects)
+            except self.kit.disk_full:
+                if effects.persist_number:
+                    self._backlog.append(effects)
+                self.met_full_disk = True
+                self.put(DiskFull())
+                self._perform_without_disk(effects)
+                return None
+        if dying == "after append":
+            return self.crash(power=self.crash_power)
+        self._perform_without_disk(effects)
+        if life != self.life or not self.up:
+            return None
+        if dying == "after sending":
+            return self.crash(power=self.crash_power)
+        self._queue_sync(effects)
+        if dying == "while syncing":
+            self.world.after(self._chance.randrange(1 + self.swarm.sync_us[0]), self._crash_later, life)
+        return None
+
+    def _append(self, effects: Effects) -> None:
+        """Writes what an earlier full disk refused, then this."""
+        while self._backlog:
+            self.store.append(self._backlog[0].persist)
+            late = self._backlog.pop(0)
+            self._unsynced.append((late.persist_number, late.send_after_persist))
+        self.store.append(effects.persist)
+
+    def _perform_without_disk(self, effects: Effects) -> None:
+        self._send(effects.send_now)
+        for transfer in effects.transfers:
+            self._transfer(transfer)
+        for reply in effects.replies:
+            self.on_reply(reply)
+        if effects.cut is not None:
+            self.store.cut(effects.cut.upto)
+        if effects.snapshot is not None and not self._snapshotting:
+            self._snapshotting = True
+            slot, membership, state = effects.snapshot.slot, effects.snapshot.membership, self.engine.snapshot_state()
+            delay_us = int(self._random() ** 2 * 200_000)
+            self.world.after(delay_us, self._snapshot_written, self.life, slot, membership, state)
+
+    def _send(self, messages: Sequence[tuple[int, Any]]) -> None:
+        for target, message in messages:
+            if self.world.tracing:
+                self.world.tell(self.name, f"-> {target} {brief(message)}")
+            self.network.send(self.name, target, message)
+
+    def _speak(self, messages: Sequence[tuple[int, Any]]) -> None:
+        """Sends what rests on the disk; the checkers remember what was said."""
+        if messages:
+            self.watcher.spoke(self, messages)
+            self._send(messages)
+
+    def _queue_sync(self, effects: Effects) -> None:
+        if effects.persist_number:
+            self._unsynced.append((effects.persist_number, effects.send_after_persist))
+        else:
+            assert not effects.persist
+            self._speak(effects.send_after_persist)
+        self._begin_sync()
+
+    def _begin_sync(self) -> None:
+        if self._syncing or not self._unsynced:
+            return
+        self._syncing = True
+        self._syncing_group, self._unsynced = self._unsynced, []
+        early = self.swarm.sync_helper and self._random() < self.swarm.sync_early
+        if early and not self._sync_disk():
+            return
+        self._blocked = not self.swarm.sync_helper
+        low_us, high_us = self.swarm.sync_us
+        duration_us = low_us + int(self._random() * (high_us - low_us))
+        if self.world.now_us < self.slow_sync_until_us:
+            duration_us += int(self._random() * 2_000_000)
+        self.world.after(duration_us, self._sync_done, self.life, early)
+
+    def _sync_done(self, life: int, early: bool) -> None:
+        if life != self.life or (not early and not self._sync_disk()):
+            return
+        self._blocked = False
+        self.inbox.append(Persisted(self._syncing_group[-1][0]))
+        self._wake()
+
+    def _sync_disk(self) -> bool:
+        try:
+            self.store.sync()
+        except self.kit.sync_failed:
+            if self.world.tracing:
+                self.world.tell(self.name, "its sync fails: the process ends")
+            self._end("failed sync")
+            return False
+        return True
+
+    def _crash_later(self, life: int) -> None:
+        if life == self.life:
+            self.crash(power=self.crash_power)
+
+    # ---- snapshots ----
+
+    def _snapshot_written(self, life: int, slot: int, membership: Any, state: bytes) -> None:
+        if life != self.life:
+            return
+        self._snapshotting = False
+        size = self.store.write_snapshot(slot, membership, state)
+        self.put(SnapshotTaken(slot, size))
+
+    def _transfer(self, transfer: SendSnapshotChunk | StoreSnapshotChunk) -> None:
+        if isinstance(transfer, SendSnapshotChunk):
+            chunk = transfer.chunk
+            data = self.store.read_snapshot_chunk(chunk.slot, chunk.offset, CHUNK_BYTES)
+            if data is not None:
+                self._send([(transfer.to, replace(chunk, data=data))])
+            return
+        stored = self.store.store_chunk(transfer.slot, transfer.size, transfer.offset, transfer.data)
+        if stored is not None:
+            self.put(SnapshotReceived(stored.slot, stored.size, stored.membership, stored.state))
+
+
+def brief(message: Any) -> str:
+    """A message in few words, for the story."""
+    fields = []
+    for name in message.__dataclass_fields__:
+        if name not in ("sender", "start"):
+            value = getattr(message, name)
+            text = str(value) if not isinstance(value, bytes) else f"{len(value)} bytes"
+            fields.append(f"{name}={text if len(text) < 60 else text[:57] + '...'}")
+    return f"{type(message).__name__}({', '.join(fields)})"
