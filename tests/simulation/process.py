@@ -1,8 +1,8 @@
 """One replica process on its machine: turns, syncs, pauses, crashes, restarts around a real engine and a real store.
 
 A turn is what the daemon's driver does: take the inbox, read the clock (perhaps after a pause), step, perform. The
-order of performing is the contract of `coordd.engine.effects`. Whatever belongs to a process that has died carries its `life`
-and is ignored afterwards; what it had sent stays on its way.
+order of performing is the contract of `coordd.engine.effects`. Whatever belongs to a process that has died carries its
+`life` and is ignored afterwards; what it had sent stays on its way.
 """
 
 from __future__ import annotations
