@@ -1,0 +1,34 @@
+"""A run of the tests in which no test was run is a failure, and every run ends with pytest's own closing line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "closing"),
+    [
+        ("def test_it():\n    pass\n", 0, "1 passed in"),
+        ("def test_it():\n    assert 0\n", 1, "1 failed in"),
+        ("import pytest\ndef test_it():\n    pytest.skip('needs more')\n", 5, "1 skipped in"),
+        ("", 5, "no tests ran in"),
+        ("import warnings\ndef test_it():\n    warnings.warn('x')\n", 1, "1 failed in"),
+        ("import pytest\n@pytest.mark.xfail\ndef test_it():\n    pass\n", 1, "1 failed in"),
+        ("import pytest\n@pytest.mark.nosuch\ndef test_it():\n    pass\n", 2, "1 error in"),
+        ("async def test_it():\n    pass\n", 0, "1 passed in"),
+    ],
+)
+def test_the_exit_status_tells_whether_tests_passed(tmp_path: Path, body: str, status: int, closing: str) -> None:
+    file = tmp_path / "test_it.py"
+    file.write_text(body)
+    command = [sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT)]
+    command += ["-p", "tests.conftest", "-p", "no:cacheprovider", str(file)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == status, done.stdout + done.stderr
+    assert closing in done.stdout.splitlines()[-1]
