@@ -104,10 +104,7 @@ class Replica:
     def can_propose(self) -> bool:
         """True when `propose` may be called."""
         return (
-            self.proposer is not None
-            and self._leaving is None
-            and not self.state.mute
-            and self.proposer.can_propose()
+            self.proposer is not None and self._leaving is None and not self.state.mute and self.proposer.can_propose()
         )
 
     # ---- inputs ----

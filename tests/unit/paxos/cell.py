@@ -19,7 +19,7 @@ from coordd.paxos.effects import (
 )
 from coordd.paxos.membership import Membership
 from coordd.paxos.messages import Message
-from coordd.paxos.replica import Replica
+from coordd.paxos.replica import Replica, Role
 from coordd.paxos.state import PaxosSettings
 
 LEASE_MS = 1500
@@ -80,6 +80,14 @@ class Cell:
 
     def __getitem__(self, replica: int) -> Replica:
         return self.replicas[replica]
+
+    def role(self, replica: int) -> Role:
+        """What the replica is at this moment."""
+        return self.replicas[replica].role
+
+    def serves(self, replica: int) -> bool:
+        """Whether the replica is a serving master at this moment."""
+        return self.replicas[replica].serving
 
     def boot(self, replica: int) -> Replica:
         settings = PaxosSettings(replica)
@@ -143,7 +151,7 @@ class Cell:
         return [message for _, _, message in taken]
 
     def settle(self, *alive: int) -> None:
-        """Deliver until nothing is on the wire; what concerns replicas other than `alive` (all without names) is lost."""
+        """Deliver until nothing is on the wire; what concerns others than `alive` (all without names) is lost."""
         names = alive or tuple(self.replicas)
         for _ in range(1000):
             self.wire = [entry for entry in self.wire if entry[0] in names and entry[1] in names]

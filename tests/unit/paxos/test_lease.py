@@ -72,13 +72,13 @@ def test_boot_wait_a_restarted_acceptor_promises_to_nobody_for_one_lease_itself_
 def test_boot_wait_holds_for_a_single_replica_too_but_not_at_its_very_first_start() -> None:
     cell = Cell(1)
     cell.run(for_ms=500)
-    assert cell[1].serving
+    assert cell.serves(1)
     cell.crash(1)
     cell.boot(1)
     cell.run(for_ms=LEASE_MS - 100)
-    assert not cell[1].serving
+    assert not cell.serves(1)
     cell.run(for_ms=600)
-    assert cell[1].serving
+    assert cell.serves(1)
 
 
 def test_no_promise_to_another_within_a_grant() -> None:

@@ -1,4 +1,4 @@
-"""One test per sentence of *Paxos Made Simple* that the core rests on; the sentence's section is in each name or text."""
+"""One test per sentence of *Paxos Made Simple* that the core rests on; each name has the sentence."""
 
 from __future__ import annotations
 
