@@ -148,9 +148,9 @@ def pack(encoded: Iterable[bytes]) -> bytes:
     return b"".join(part for data in encoded for part in (len(data).to_bytes(4, "big"), data))
 
 
-def unpack(payload: bytes) -> list[Message]:
-    """All messages of one WebSocket frame, or `Malformed`."""
+def unpack(payload: bytes) -> list[tuple[Message, int]]:
+    """All messages of one WebSocket frame with their sizes, or `Malformed`."""
     try:
-        return [decode_message(data) for data in split_frames(payload, MESSAGE_BYTES_MAX)]
+        return [(decode_message(data), len(data)) for data in split_frames(payload, MESSAGE_BYTES_MAX)]
     except BadFrames as error:
         raise Malformed(str(error)) from None

@@ -1,0 +1,258 @@
+"""Links between replicas: each dials every peer and sends on its own connection; it receives on the accepted ones.
+
+Loss is allowed, so nothing waits: a message for a peer that is not connected, or whose outbox is full, is dropped. The
+core repeats what matters. A peer's silence, or a closed connection, is never taken for its death; it is dialled again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import Callable, Mapping, Sequence
+
+import structlog
+from aiohttp import WSCloseCode, WSMsgType, web
+
+from coordclient.protocol.codec import Malformed
+from coordd.paxos.messages import Message
+from coordd.transport.dial import DialFailed, Dialled, dial, tune_socket
+from coordd.transport.hello import NONCE_BYTES, Acceptor, Dialler, Identity, PeerRefused, refusal
+from coordd.transport.wire import PEER_FRAME_BYTES_MAX, encode_message, pack, unpack
+
+HANDSHAKE_SECONDS_MAX = 5.0
+CONNECT_SECONDS_MAX = 2.0
+BACK_OFF_SECONDS_MIN, BACK_OFF_SECONDS_MAX = 0.05, 1.0
+SOCKET_BATCH_BYTES = 4 * 1024 * 1024  # a frame is closed when it holds so much
+WAITING_HANDSHAKES_MAX = 64
+
+_log = structlog.get_logger("coordd.transport")
+
+
+class Outgoing:
+    """The dialled connection to one peer, made again for as long as `run` runs."""
+
+    def __init__(self, identity: Identity, peer: int, address: str, outbox_bytes_max: int) -> None:
+        self._identity = identity
+        self._peer = peer
+        self._address = address
+        self._outbox_bytes_max = outbox_bytes_max
+        self._connection: Dialled | None = None
+        self._retry = asyncio.Event()
+        self.dropped = 0
+
+    @property
+    def connected(self) -> bool:
+        """True while the handshake is done and the connection stands."""
+        return self._connection is not None
+
+    def send(self, encoded: Sequence[bytes]) -> None:
+        """Put these messages into the socket, in as few frames as the limits allow; drop what does not fit."""
+        connection = self._connection
+        if connection is None:
+            self.dropped += len(encoded)
+            return
+        room = self._outbox_bytes_max - connection.unsent_bytes
+        batch: list[bytes] = []
+        size = 0
+        for data in encoded:
+            if len(data) > room:
+                self.dropped += 1
+                continue
+            room -= len(data)
+            if size + len(data) > SOCKET_BATCH_BYTES and batch:
+                connection.send(pack(batch))
+                batch, size = [], 0
+            batch.append(data)
+            size += len(data)
+        if batch:
+            connection.send(pack(batch))
+
+    def hurry(self) -> None:
+        """The peer has just called us, so it can be reached: dial now instead of after the back-off."""
+        self._retry.set()
+
+    async def run(self) -> None:
+        """Dial, shake hands, wait until the connection ends; again, with jittered back-off, until cancelled."""
+        back_off = BACK_OFF_SECONDS_MIN
+        said = ""
+        while True:
+            self._retry.clear()
+            try:
+                connection = await self._open()
+            except (DialFailed, PeerRefused) as error:
+                if str(error) != said:  # once per reason: a peer that is down must not fill the log
+                    said = str(error)
+                    _log.warning("peer not reached", peer=self._peer, address=self._address, reason=said)
+            else:
+                _log.info("peer connected", peer=self._peer, address=self._address)
+                self._connection = connection
+                back_off, said = BACK_OFF_SECONDS_MIN, ""
+                reason = await self._until_closed(connection)
+                _log.info("peer disconnected", peer=self._peer, reason=reason)
+            await self._wait_before_retry(back_off)
+            back_off = min(back_off * 2, BACK_OFF_SECONDS_MAX)
+
+    async def _open(self) -> Dialled:
+        connection = await dial(self._address, CONNECT_SECONDS_MAX)
+        try:
+            async with asyncio.timeout(HANDSHAKE_SECONDS_MAX):
+                dialler = Dialler(self._identity, self._peer, os.urandom(NONCE_BYTES))
+                connection.send(dialler.hello())
+                connection.send(dialler.challenged(await connection.receive()))
+                dialler.welcomed(await connection.receive())
+        except TimeoutError:
+            connection.close("handshake")
+            raise DialFailed("the handshake was not answered in time") from None
+        except BaseException:
+            connection.close("handshake")
+            raise
+        return connection
+
+    async def _until_closed(self, connection: Dialled) -> str:
+        try:
+            reason: str = await asyncio.shield(connection.closed)
+        finally:
+            self._connection = None
+            connection.close("stopped")
+        return reason
+
+    async def _wait_before_retry(self, back_off: float) -> None:
+        try:
+            async with asyncio.timeout(back_off * random.uniform(0.5, 1.0)):
+                await self._retry.wait()
+        except TimeoutError:
+            pass
+
+
+class Links:
+    """All links of one replica. `deliver` gets every message of a proven peer, and its size, as it arrives."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        addresses: Mapping[int, str],
+        outbox_bytes_max: int,
+        deliver: Callable[[Message, int], None],
+    ) -> None:
+        self._identity = identity
+        self._deliver = deliver
+        self._outgoing = {
+            peer: Outgoing(identity, peer, address, outbox_bytes_max)
+            for peer, address in addresses.items()
+            if peer != identity.replica
+        }
+        assert identity.secret or not self._outgoing, "replicas of a cell know each other by its secret"
+        self._accepted: dict[int, tuple[int, asyncio.Transport | None]] = {}  # peer -> its start, its connection
+        self._handshakes = 0
+
+    async def run(self) -> None:
+        """Keep every outgoing connection up, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for outgoing in self._outgoing.values():
+                tasks.create_task(outgoing.run())
+
+    def send(self, addressed: Sequence[tuple[int, Message]]) -> None:
+        """Send each message to its peer; one frame per peer, a message to several peers is encoded once."""
+        by_peer: dict[int, list[bytes]] = {}
+        last: Message | None = None
+        data = b""
+        for peer, message in addressed:
+            if message is not last:
+                last, data = message, encode_message(message)
+            by_peer.setdefault(peer, []).append(data)
+        for peer, encoded in by_peer.items():
+            outgoing = self._outgoing.get(peer)
+            if outgoing is not None:
+                outgoing.send(encoded)
+
+    def connected(self) -> dict[int, bool]:
+        """Peer -> whether the own connection to it stands; for people, never for decisions."""
+        return {peer: outgoing.connected for peer, outgoing in self._outgoing.items()}
+
+    # ---- the accepting side ----
+
+    async def accept(self, request: web.Request) -> web.StreamResponse:
+        """The handler of `GET /v1/peer`."""
+        if self._handshakes >= WAITING_HANDSHAKES_MAX:
+            return web.Response(status=503, text="too many peer handshakes are waiting\n")
+        socket = web.WebSocketResponse(timeout=1.0, compress=False, max_msg_size=PEER_FRAME_BYTES_MAX)
+        if not socket.can_prepare(request).ok:
+            return web.Response(
+                status=426, text="replicas speak here, over a WebSocket\n", headers={"Upgrade": "websocket"}
+            )
+        await socket.prepare(request)
+        if request.transport is not None:
+            tune_socket(request.transport)
+        try:
+            acceptor = await self._shake_hands(socket)
+        except PeerRefused as error:
+            _log.warning("peer refused", remote=request.remote, code=error.code, reason=error.message)
+            await _refuse(socket, refusal(self._identity.cell_id, error), error.code)
+            return socket
+        await self._receive(socket, acceptor, request.transport)
+        return socket
+
+    async def _shake_hands(self, socket: web.WebSocketResponse) -> Acceptor:
+        self._handshakes += 1
+        try:
+            async with asyncio.timeout(HANDSHAKE_SECONDS_MAX):
+                acceptor = Acceptor(self._identity, self._outgoing.keys(), os.urandom(NONCE_BYTES))
+                await socket.send_bytes(acceptor.greeted(await _binary(socket)))
+                welcome = acceptor.proven(await _binary(socket))
+                known = self._accepted.get(acceptor.peer)
+                if known is not None and acceptor.start < known[0]:
+                    raise PeerRefused("old_start", f"start {acceptor.start} is over; {known[0]} has been here")
+                await socket.send_bytes(welcome)
+                return acceptor
+        except TimeoutError:
+            raise PeerRefused("malformed", "the handshake was not finished in time") from None
+        except ConnectionError as error:
+            raise PeerRefused("malformed", f"the connection ended in the handshake: {error}") from None
+        finally:
+            self._handshakes -= 1
+
+    async def _receive(
+        self, socket: web.WebSocketResponse, acceptor: Acceptor, transport: asyncio.Transport | None
+    ) -> None:
+        peer, start = acceptor.peer, acceptor.start
+        previous = self._accepted.get(peer)
+        self._accepted[peer] = (start, transport)
+        self._outgoing[peer].hurry()
+        if previous is not None and previous[1] is not None:
+            previous[1].abort()  # its other end has dialled anew; what is still under way in it may be lost
+        async for frame in socket:
+            try:
+                if frame.type is not WSMsgType.BINARY:
+                    raise Malformed(f"a frame is not binary: {frame.type.name} {socket.exception() or ''}")
+                for message, size in unpack(frame.data):
+                    if message.sender != peer or message.start != start:
+                        raise Malformed("a message names another sender or start than the hello did")
+                    self._deliver(message, size)
+            except Malformed as error:
+                _log.error("peer sent garbage", peer=peer, reason=str(error))
+                await socket.close(code=WSCloseCode.PROTOCOL_ERROR, message=b"malformed")
+
+    def close(self) -> None:
+        """End what was accepted; `run` is cancelled by its owner."""
+        for _, transport in self._accepted.values():
+            if transport is not None:
+                transport.abort()
+
+
+async def _binary(socket: web.WebSocketResponse) -> bytes:
+    message = await socket.receive()
+    if message.type is not WSMsgType.BINARY:
+        raise PeerRefused("malformed", "a handshake message is one binary WebSocket message")
+    data: bytes = message.data
+    return data
+
+
+async def _refuse(socket: web.WebSocketResponse, reason: bytes, code: str) -> None:
+    if socket.closed:
+        return
+    try:
+        await socket.send_bytes(reason)
+        await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=code.encode())
+    except ConnectionError as error:
+        _log.debug("peer gone before it was refused", reason=str(error))
