@@ -1,7 +1,7 @@
 """Requests that wait for their reply: number -> whom to tell.
 
-A reply is handed over once, in the loop's thread, between two steps of the engine. One that nobody waits for any more is
-dropped: the call itself has taken effect or not, regardless of who listens.
+A reply is handed over once, in the loop's thread, between two steps of the engine. One that nobody waits for any more
+is dropped: the call itself has taken effect or not, regardless of who listens.
 """
 
 from __future__ import annotations

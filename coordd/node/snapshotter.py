@@ -1,8 +1,9 @@
 """Own snapshots without stalling the loop: a forked child serialises and writes, the parent publishes.
 
 The child is a frozen copy of the moment of the fork, so the snapshot is of one slot exactly. It closes every descriptor
-but standard error (listeners, channels and the directory's lock stay the parent's alone), forgets the parent's signal handlers,
-dies with the parent, writes to a temporary name only, and leaves by `_exit`. Whatever happens to it, the log is whole.
+but standard error (listeners, channels and the directory's lock stay the parent's alone), forgets the parent's signal
+handlers, dies with the parent, writes to a temporary name only, and leaves by `_exit`. Whatever happens to it, the log
+is whole.
 `InlineSnapshotter` does the same work in the loop, for a cell inside somebody else's process, which must not be forked.
 """
 

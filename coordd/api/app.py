@@ -1,0 +1,85 @@
+"""The doors of one replica as an aiohttp application: which path leads where.
+
+| path | what |
+|---|---|
+| `POST /v1/<operation>` | calls.py |
+| `GET /v1/channel` | channel.py |
+| `GET /v1/peer` | the replicas' own door, given by the daemon |
+| `GET /livez /readyz /health` | admin.py |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from coordclient.protocol.errors import ERRORS, Refusal
+from coordd.api import json_body
+from coordd.api.admin import Admin
+from coordd.api.calls import Calls
+from coordd.api.channel import ChannelDoor
+from coordd.api.limits import ApiLimits, DoorKeeper
+from coordd.node.service import Service
+
+PeerDoor = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_log = structlog.get_logger("coordd.api")
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """Everything that listens: the protocol factory for the listener, and what has to be ended in order."""
+
+    runner: web.AppRunner
+    keeper: DoorKeeper
+    channels: ChannelDoor
+
+
+async def open_doors(service: Service, limits: ApiLimits, peer_door: PeerDoor, idle_seconds: float) -> Doors:
+    """Make the application; the caller binds the listener with `keeper` as its protocol factory."""
+    calls, channels, admin = Calls(service, limits), ChannelDoor(service, limits), Admin(service)
+    keepers: list[DoorKeeper] = []
+
+    @web.middleware
+    async def named_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+        keepers[0].heard(request)
+        try:
+            return await handler(request)
+        except Refusal as refusal:
+            return error_page(refusal)
+        except (web.HTTPException, ConnectionError):
+            raise
+        except Exception:
+            _log.exception("a request failed: this is a bug", path=request.path[:200])
+            return error_page(Refusal("internal", "a bug in coordd; the daemon's log says more"))
+
+    app = web.Application(middlewares=[named_errors], client_max_size=limits.body_bytes)
+    app.router.add_get("/v1/channel", channels.handle)
+    app.router.add_get("/v1/peer", peer_door)
+    app.router.add_route("*", "/v1/{operation}", calls.handle)
+    app.router.add_get("/livez", admin.livez)
+    app.router.add_get("/readyz", admin.readyz)
+    app.router.add_get("/health", admin.health)
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        handler_cancellation=True,
+        keepalive_timeout=idle_seconds,
+        lingering_time=1.0,
+        auto_decompress=False,  # a compressed body is none of the two formats; nothing is unpacked on a stranger's word
+        shutdown_timeout=1.0,
+    )
+    await runner.setup()
+    assert runner.server is not None
+    keepers.append(DoorKeeper(runner.server, limits))
+    return Doors(runner, keepers[0], channels)
+
+
+def error_page(refusal: Refusal) -> web.Response:
+    """A named error where no operation has chosen a format."""
+    body = json_body.render(refusal.to_wire()) + b"\n"
+    return web.Response(status=ERRORS[refusal.code].status, body=body, content_type="application/json")

@@ -1,0 +1,79 @@
+"""JSON in which bytes are spelled out: `{"text": ...}` or `{"base64": ...}`, both ways, never guessed.
+
+A result's bytes are given as text where they are valid UTF-8, else as base64; the key says which.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from typing import Any, NoReturn
+
+from coordclient.protocol.errors import Refusal
+from coordclient.protocol.operations import Operation
+from coordd.api.requests import bytes_arguments
+
+
+def parse(body: bytes) -> object:
+    """The JSON value of a request's body; `Refusal` for anything else."""
+    try:
+        return json.loads(body, parse_constant=_no_constant, object_pairs_hook=_once)
+    except RecursionError:
+        raise Refusal("bad_request", "the body is nested too deep") from None
+    except ValueError as error:  # not UTF-8 and not JSON alike
+        raise Refusal("bad_request", f"the body is not JSON: {str(error)[:200]}") from None
+
+
+def spelled_bytes(operation: Operation, arguments: object) -> object:
+    """The arguments with `{"text": ...}` and `{"base64": ...}` turned into bytes where the operation takes bytes."""
+    if not isinstance(arguments, dict):
+        return arguments
+    return {
+        name: _bytes(operation, name, value) if name in bytes_arguments(operation) and value is not None else value
+        for name, value in arguments.items()
+    }
+
+
+def render(value: object) -> bytes:
+    """The JSON text of a result."""
+    return json.dumps(value, default=_spell, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+
+
+def _bytes(operation: Operation, name: str, value: object) -> object:
+    if isinstance(value, dict) and len(value) == 1:
+        ((key, text),) = value.items()
+        if isinstance(text, str) and key == "text":
+            try:
+                return text.encode()
+            except UnicodeEncodeError:
+                raise Refusal("bad_request", f"{operation.name}: argument {name} is not valid text") from None
+        if isinstance(text, str) and key == "base64":
+            try:
+                return base64.b64decode(text, validate=True)
+            except (binascii.Error, ValueError):
+                raise Refusal("bad_request", f"{operation.name}: argument {name} is not valid base64") from None
+    raise Refusal(
+        "bad_request", f'{operation.name}: argument {name} must be {{"text": ...}} or {{"base64": ...}} in JSON'
+    )
+
+
+def _spell(value: object) -> dict[str, str]:
+    if not isinstance(value, bytes):
+        raise TypeError(f"a result holds {type(value).__name__}")
+    try:
+        return {"text": value.decode()}
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(value).decode()}
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A map, unless a key stands there twice: two readers could take different ones."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands there twice")
+    return found
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")

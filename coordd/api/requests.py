@@ -1,0 +1,71 @@
+"""The checks that both doors make, in one place, so that both refuse alike. Nothing unchecked reaches the node."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from coordclient.protocol.codec import DEPTH_MAX
+from coordclient.protocol.errors import Refusal
+from coordclient.protocol.operations import NUMBER_MAX, Argument, Kind, Operation, check_arguments, find_operation
+from coordclient.protocol.paths import parse_path
+
+
+def check_call(cell: str, name: object, arguments: object) -> tuple[Operation, dict[str, object]]:
+    """The operation and its checked arguments, paths in their short form; `Refusal` names whatever is wrong."""
+    operation = find_operation(name)
+    if isinstance(arguments, dict):
+        for value in arguments.values():
+            if isinstance(value, dict | list) and too_deep(value):
+                raise Refusal("bad_request", f"{operation.name}: the arguments are nested deeper than {DEPTH_MAX}")
+        arguments = _own_paths(cell, operation, arguments)
+    return operation, check_arguments(operation, arguments)
+
+
+def _own_paths(cell: str, operation: Operation, arguments: dict[object, object]) -> dict[object, object]:
+    """`/ls/<this cell>/...` becomes the short form; another cell is refused by its name."""
+    for argument in operation.arguments:
+        if argument.kind is Kind.PATH:
+            value = arguments.get(argument.name)
+            if isinstance(value, str) and value.startswith("/ls/"):
+                arguments = {**arguments, argument.name: parse_path(value, cell)}
+    return arguments
+
+
+def too_deep(value: object) -> bool:
+    """True when lists and maps are nested deeper than DEPTH_MAX; does not recurse."""
+    level: list[object] = [value]
+    for _ in range(DEPTH_MAX):
+        inner: list[object] = []
+        for item in level:
+            if isinstance(item, dict):
+                inner.extend(item.values())
+            elif isinstance(item, list):
+                inner.extend(item)
+        level = [item for item in inner if isinstance(item, dict | list)]
+        if not level:
+            return False
+    return True
+
+
+def check_cell(cell: str, named: object) -> None:
+    """The name in a channel's hello: this cell's, or "" for any."""
+    if not isinstance(named, str):
+        raise Refusal("bad_request", "the hello names a cell, or says '' for any")
+    if named not in ("", "local", cell):
+        raise Refusal("wrong_cell", f"this is the cell {cell}, not {named[:80]!r}")
+
+
+def require_session(operation: Operation, session: int) -> None:
+    """Refuse what needs a session where there is none."""
+    if operation.session and not session:
+        raise Refusal("session_required", f"{operation.name} needs a session; open one first")
+
+
+def is_number(value: object, low: int) -> bool:
+    """True for an integer from `low` to what is exact in JSON; True and False are no numbers."""
+    return type(value) is int and low <= value <= NUMBER_MAX
+
+
+def bytes_arguments(operation: Operation) -> Mapping[str, Argument]:
+    """The arguments of that operation that are bytes; JSON has to spell them."""
+    return {argument.name: argument for argument in operation.arguments if argument.kind is Kind.BYTES}
