@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from typing import cast
 
 import structlog
 from aiohttp import web
@@ -40,7 +41,7 @@ class _TurnedAway(asyncio.Protocol):
         self._limit = limit
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
         refusal = Refusal("overloaded", f"this replica has its limit of {self._limit} connections")
         body = json_body.render(refusal.to_wire()) + b"\n"
         head = (
@@ -60,6 +61,7 @@ class DoorKeeper:
         self._count_upper = 0  # never below the true number: closed connections are subtracted by the next count
         self._silent: dict[asyncio.BaseProtocol, float] = {}
         self.turned_away = 0
+        self.accepted = 0
 
     def __call__(self) -> asyncio.BaseProtocol:
         """asyncio's factory."""
@@ -69,6 +71,7 @@ class DoorKeeper:
             self.turned_away += 1
             return _TurnedAway(self._limits.connections)
         self._count_upper += 1
+        self.accepted += 1
         protocol = self._server()
         self._silent[protocol] = asyncio.get_running_loop().time() + self._limits.head_seconds
         return protocol

@@ -19,6 +19,7 @@ from coordd.engine.inputs import (
     Input,
     PeerMessage,
     Persisted,
+    SnapshotDropped,
     SnapshotFailed,
     SnapshotReceived,
     SnapshotTaken,
@@ -111,6 +112,8 @@ class Engine:
                 self._snapshot_slot = None  # the log is kept; as much of it again, and another is tried
             case SnapshotReceived():
                 self._snapshot_received(item)
+            case SnapshotDropped():
+                self.replica.forget_snapshot()
             case DiskFull():
                 self.replica.disk_full(self._now_ms)
             case HandOverRequest(to):

@@ -76,6 +76,13 @@ class SnapshotReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class SnapshotDropped:
+    """The snapshot that came in from a peer was damaged, or there was no room for it: nothing of it is left."""
+
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
 class DiskFull:
     """The log cannot grow: this replica votes no more and, as master, hands over."""
 
@@ -95,6 +102,7 @@ Input = (
     | SnapshotTaken
     | SnapshotFailed
     | SnapshotReceived
+    | SnapshotDropped
     | DiskFull
     | HandOverRequest
 )

@@ -26,12 +26,21 @@ import structlog
 
 from coordclient.protocol.errors import Refusal
 from coordd.engine.effects import CutLog, Effects, RoleChange, TakeSnapshot
-from coordd.engine.inputs import DiskFull, Input, PeerMessage, Persisted, SnapshotFailed, SnapshotReceived
+from coordd.engine.inputs import (
+    DiskFull,
+    Input,
+    PeerMessage,
+    Persisted,
+    SnapshotDropped,
+    SnapshotFailed,
+    SnapshotReceived,
+)
 from coordd.node import clock
 from coordd.node.snapshotter import Snapshotter
 from coordd.paxos.effects import Record, SendSnapshotChunk, StoreSnapshotChunk
 from coordd.paxos.messages import Message
 from coordd.storage.errors import DiskFullError, SnapshotRefusedError
+from coordd.storage.snapshots import StoredSnapshot
 
 TICK_SECONDS = 0.05
 INPUTS_PER_STEP = 256
@@ -56,15 +65,6 @@ class Stepper(Protocol):
     def status(self, now_ms: int) -> Mapping[str, Any]: ...
 
 
-class Received(Protocol):
-    """A whole snapshot from a peer."""
-
-    slot: int
-    size: int
-    membership: Any
-    state: bytes
-
-
 class LogStore(Protocol):
     """The storage, as the driver sees it."""
 
@@ -76,7 +76,7 @@ class LogStore(Protocol):
 
     def read_snapshot_chunk(self, slot: int, offset: int, limit: int) -> bytes | None: ...
 
-    def store_chunk(self, slot: int, size: int, offset: int, data: bytes) -> Any: ...
+    def store_chunk(self, slot: int, size: int, offset: int, data: bytes) -> StoredSnapshot | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,14 +243,18 @@ class Driver:
             self._outlets.send([(transfer.to, replace(chunk, data=data))])
 
     def _store_chunk(self, transfer: StoreSnapshotChunk) -> None:
+        slot = transfer.slot
         try:
-            stored = self._store.store_chunk(transfer.slot, transfer.size, transfer.offset, transfer.data)
+            stored = self._store.store_chunk(slot, transfer.size, transfer.offset, transfer.data)
         except (DiskFullError, SnapshotRefusedError) as error:
-            _log.error("snapshot of a peer not kept", slot=transfer.slot, reason=str(error))
+            _log.error("snapshot of a peer not kept", slot=slot, reason=str(error))
+            self._carried.append(SnapshotDropped(slot))
             return
         if stored is not None:
-            _log.info("snapshot received", slot=stored.slot, size=stored.size)
-            self._carried.append(SnapshotReceived(stored.slot, stored.size, stored.membership, stored.state))
+            _log.info("snapshot received", slot=slot, size=stored.size)
+            self._carried.append(SnapshotReceived(slot, stored.size, stored.membership, stored.state))
+        elif transfer.offset + len(transfer.data) == transfer.size:
+            self._carried.append(SnapshotDropped(slot))  # an earlier chunk was lost here
 
     def _begin_snapshot(self, wanted: TakeSnapshot) -> None:
         if self._snapshotter.busy:

@@ -39,8 +39,12 @@ class SnapshotStore(Protocol):
         """Write and sync under a temporary name; the size of the file."""
         ...
 
-    def publish_snapshot(self, slot: int) -> int:
-        """Give the temporary file its name, durably; the size of the file."""
+    def publish_snapshot(self, slot: int) -> int | None:
+        """Give the temporary file its name, durably; the size of the file, or None when a newer one came in."""
+        ...
+
+    def discard_snapshot_temp(self, slot: int) -> None:
+        """Remove what a failed attempt has left."""
         ...
 
 
@@ -81,7 +85,7 @@ class InlineSnapshotter:
         """See `Snapshotter`."""
         assert self._outcome is None
         self._store.write_snapshot_temp(slot, membership, state())
-        self._outcome = SnapshotTaken(slot, self._store.publish_snapshot(slot))
+        self._outcome = _published(self._store, slot)
 
     def poll(self) -> Outcome | None:
         """See `Snapshotter`."""
@@ -156,7 +160,8 @@ class ForkingSnapshotter:
         self._child = None
         code = os.waitstatus_to_exitcode(status)
         if code == _EXIT_OK:
-            return SnapshotTaken(child.slot, self._store.publish_snapshot(child.slot))
+            return _published(self._store, child.slot)
+        self._store.discard_snapshot_temp(child.slot)
         reason = "disk full" if code == _EXIT_DISK_FULL else f"the writing child ended with {code}"
         return SnapshotFailed(child.slot, reason)
 
@@ -165,7 +170,13 @@ class ForkingSnapshotter:
         if self._child is not None:
             os.kill(self._child.pid, signal.SIGKILL)
             os.waitpid(self._child.pid, 0)
+            self._store.discard_snapshot_temp(self._child.slot)
             self._child = None
+
+
+def _published(store: SnapshotStore, slot: int) -> Outcome:
+    size = store.publish_snapshot(slot)
+    return SnapshotFailed(slot, "a newer one came in from a peer") if size is None else SnapshotTaken(slot, size)
 
 
 def _reset_signals() -> None:

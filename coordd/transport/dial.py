@@ -12,6 +12,7 @@ import base64
 import hashlib
 import os
 import socket
+from typing import cast
 from urllib.parse import urlsplit
 
 from coordclient.protocol.frames import websocket_header
@@ -70,8 +71,7 @@ class Dialled(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Ask for the upgrade [RFC 6455 4.1]."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
         tune_socket(transport)
         head = (
             f"GET {PEER_PATH} HTTP/1.1\r\nHost: {self._host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

@@ -1,0 +1,345 @@
+"""The composition root: one replica from its settings to its end.
+
+Start: the log's set-up; the data directory (recovered, or made where it is empty); the machine from its snapshot; the
+engine; the listener (bound before the first word to a peer); driver and links; READY. Stop, on SIGTERM or SIGINT: the
+mastership is handed over, what can be answered is answered, the doors close, the log is let go.
+
+Whatever breaks a promise ends the process at once, by an exit status of its own:
+
+| status | why | started again by a supervisor? |
+|---|---|---|
+| 0 | stopped in order | no |
+| 2 | the configuration | no |
+| 65 | the data directory is damaged, not ours, or behind what its peers know | no |
+| 69 | the data directory or the port is in use | yes |
+| 70 | a bug: a broken assertion or an unexpected exception | yes |
+| 74 | the disk: a sync or another call failed | no |
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import structlog
+
+from coordclient.protocol.paths import cell_id
+from coordd.api.app import Doors, open_doors
+from coordd.api.limits import ApiLimits
+from coordd.engine.effects import RoleChange
+from coordd.engine.engine import Engine
+from coordd.engine.inputs import HandOverRequest
+from coordd.engine.settings import EngineSettings
+from coordd.machine.commands import BATCH_BYTES_MAX
+from coordd.machine.machine import Machine
+from coordd.node import clock
+from coordd.node.driver import Driver, Outlets, StopRequired
+from coordd.node.hub import Hub
+from coordd.node.node import Node
+from coordd.node.snapshotter import ForkingSnapshotter
+from coordd.notify import Supervisor
+from coordd.observe import configure_logging
+from coordd.paxos.membership import Membership
+from coordd.paxos.messages import Message
+from coordd.paxos.state import PaxosSettings
+from coordd.settings import Settings
+from coordd.storage.disk import RealDisk
+from coordd.storage.errors import (
+    AlreadyRunningError,
+    DamagedError,
+    DiskFailedError,
+    DiskFullError,
+    StorageError,
+    UnknownFormatError,
+    WrongDirectoryError,
+)
+from coordd.storage.store import Store
+from coordd.transport.hello import Identity
+from coordd.transport.links import Links
+
+EXIT_OK, EXIT_CONFIG, EXIT_DATA, EXIT_IN_USE, EXIT_BUG, EXIT_DISK = 0, 2, 65, 69, 70, 74
+HOUSEKEEPING_SECONDS = 1.0
+CONNECTION_DEAD_SECONDS = 30
+COLLECT_AFTER_CONNECTIONS = 5_000
+
+_log = structlog.get_logger("coordd")
+
+
+@dataclass(frozen=True, slots=True)
+class _Replica:
+    """The parts of one running replica."""
+
+    settings: Settings
+    driver: Driver
+    node: Node
+    links: Links
+    doors: Doors
+    listener: socket.socket
+    not_master: asyncio.Event
+
+
+def run(settings: Settings, stop_on_eof: bool = False) -> int:
+    """Run one replica until it is told to stop, or must; the exit status."""
+    configure_logging(
+        settings.observe.level, settings.observe.format, cell=settings.cell.name, replica=settings.replica.id
+    )
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(_run(settings, stop_on_eof))
+    except (DamagedError, UnknownFormatError, WrongDirectoryError, StopRequired) as error:
+        return _end(EXIT_DATA, error)
+    except AlreadyRunningError as error:
+        return _end(EXIT_IN_USE, error)
+    except (DiskFailedError, DiskFullError) as error:
+        return _end(EXIT_DISK, error)
+    except StorageError as error:
+        return _end(EXIT_DATA, error)
+    except _CannotListen as error:
+        return _end(EXIT_IN_USE, error)
+    except BaseException:
+        _log.critical("a bug ended this replica", exc_info=True)
+        return EXIT_BUG
+
+
+class _CannotListen(Exception):
+    """The address of the listener cannot be had."""
+
+
+def _end(status: int, error: Exception) -> int:
+    _log.critical("this replica cannot go on", status=status, reason=str(error), kind=type(error).__name__)
+    return status
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:  # the extra `speed` is not installed
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+async def _run(settings: Settings, stop_on_eof: bool) -> int:
+    supervisor = Supervisor(os.environ)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    loop.set_exception_handler(_log_unhandled)
+    if stop_on_eof:
+        _watch_stdin(loop, stop)
+    listener = _bind(settings.replica.host, settings.replica.port)
+    try:
+        store = _open_store(settings)
+    except BaseException:
+        listener.close()
+        raise
+    try:
+        await _live(await _compose(settings, store, listener, supervisor), supervisor, stop)
+    except BaseExceptionGroup as group:
+        raise _first_leaf(group) from group
+    finally:
+        store.close()
+        listener.close()
+    return EXIT_OK
+
+
+def _log_unhandled(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What fails in a callback of one connection ends that connection at most; the driver fails by its own way."""
+    _log.error("a callback failed: this is a bug", said=context.get("message"), exc_info=context.get("exception"))
+
+
+# ---- composition ----
+
+
+def _open_store(settings: Settings) -> Store:
+    bootstrap = Membership(1, settings.voters, (), settings.cell.lease_ms)
+    return Store.open(
+        RealDisk(),
+        str(settings.replica.data),
+        settings.cell.name,
+        settings.replica.id,
+        bootstrap,
+        segment_bytes=settings.log.segment_bytes,
+    )
+
+
+async def _compose(settings: Settings, store: Store, listener: socket.socket, supervisor: Supervisor) -> _Replica:
+    cell, replica, addresses = settings.cell.name, settings.replica.id, settings.addresses
+    state, store.snapshot_state = store.snapshot_state, None
+    machine = Machine(cell) if state is None else Machine.restore(state)
+    engine = Engine(_engine_settings(settings), store.durable, machine, clock.now_ms())
+    hub = Hub(lambda number: None if number is None else addresses.get(number))
+    not_master = asyncio.Event()
+    not_master.set()
+
+    def send(addressed: Sequence[tuple[int, Message]]) -> None:
+        links.send(addressed)
+
+    def role_changed(role: RoleChange) -> None:
+        if role.role == "master":
+            not_master.clear()
+        else:
+            not_master.set()
+        _log.info("role", role=role.role, master=role.master, epoch=role.epoch)
+        supervisor.status(f"{role.role}, master {role.master or 'unknown'}, epoch {role.epoch}")
+
+    identity = Identity(cell_id(cell), replica, store.durable.start, settings.secret())
+    driver = Driver(engine, store, ForkingSnapshotter(store), Outlets(send, hub.deliver, role_changed))
+    links = Links(identity, addresses, settings.limits.peer_outbox_bytes, driver.post_message)
+    node = Node(cell, replica, addresses, hub, driver, settings.limits.inbox, _version())
+    idle_seconds = settings.http.idle_timeout_ms / 1000
+    doors = await open_doors(node, _api_limits(settings), links.accept, idle_seconds)
+    _log.info("recovered", start=identity.start, chosen_upto=store.durable.chosen_upto, data=str(settings.replica.data))
+    return _Replica(settings, driver, node, links, doors, listener, not_master)
+
+
+def _engine_settings(settings: Settings) -> EngineSettings:
+    cell = settings.cell
+    paxos = PaxosSettings(
+        replica=settings.replica.id,
+        drift_ppm=cell.drift_ppm,
+        heartbeat_ms=cell.heartbeat_ms,
+        election_jitter_ms=cell.election_ms,
+        window_slots=settings.limits.window,
+    )
+    return EngineSettings(
+        paxos=paxos,
+        batch_bytes_max=min(settings.limits.batch_bytes, BATCH_BYTES_MAX) - 64,
+        snapshot_log_bytes=settings.log.snapshot_after_bytes,
+    )
+
+
+def _api_limits(settings: Settings) -> ApiLimits:
+    limits, http = settings.limits, settings.http
+    return ApiLimits(
+        connections=limits.connections,
+        body_bytes=limits.body_bytes,
+        outbox_bytes=limits.outbox_bytes,
+        body_seconds=http.body_timeout_ms / 1000,
+        head_seconds=http.body_timeout_ms / 1000,
+        hello_seconds=http.body_timeout_ms / 1000,
+        call_seconds=http.call_timeout_ms / 1000,
+    )
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """The listener; what is set on it holds for every accepted connection (dead ones are found by the kernel)."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if hasattr(socket, "TCP_KEEPIDLE"):
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, CONNECTION_DEAD_SECONDS)
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, CONNECTION_DEAD_SECONDS // 3)
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise _CannotListen(f"cannot listen on {host}, port {port}: {error.strerror or error}") from None
+    listener.setblocking(False)
+    return listener
+
+
+def _version() -> str:
+    try:
+        return version("coordd")
+    except PackageNotFoundError:
+        return "source"
+
+
+# ---- life ----
+
+
+async def _live(replica: _Replica, supervisor: Supervisor, stop: asyncio.Event) -> None:
+    """Serve until `stop`; any failure of any part ends all of them."""
+    loop = asyncio.get_running_loop()
+    _tune_garbage_collector()
+    server = await loop.create_server(replica.doors.keeper, sock=replica.listener)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            driving = tasks.create_task(replica.driver.run())
+            others = [tasks.create_task(replica.links.run()), tasks.create_task(_keep_house(replica, supervisor))]
+            supervisor.ready()
+            _log.info("listening", address=replica.node.address_of(replica.settings.replica.id))
+            await stop.wait()
+            supervisor.stopping()
+            _log.info("stopping")
+            await _leave(replica)
+            for task in others:
+                task.cancel()
+            replica.driver.stop()
+            await driving
+    finally:
+        server.close()
+        replica.links.close()
+        await replica.doors.runner.cleanup()
+
+
+async def _leave(replica: _Replica) -> None:
+    """Hand the mastership over and answer what is under way, as far as that goes within the time to stop."""
+    replica.driver.post(HandOverRequest())
+    try:
+        async with asyncio.timeout(replica.settings.http.stop_timeout_ms / 1000):
+            if len(replica.settings.voters) > 1:
+                await replica.not_master.wait()
+            await replica.doors.channels.close()
+    except TimeoutError:
+        _log.warning("the time to stop is over; what was not handed over is left")
+
+
+async def _keep_house(replica: _Replica, supervisor: Supervisor) -> None:
+    """What has to be looked at once a second; from the loop itself, so that a stuck loop is seen by the watchdog."""
+    collected_at = 0
+    turns = -1
+    while True:
+        await asyncio.sleep(HOUSEKEEPING_SECONDS)
+        replica.doors.keeper.sweep()
+        if replica.driver.turns != turns:
+            turns = replica.driver.turns
+            supervisor.alive()
+        if replica.doors.keeper.accepted - collected_at > COLLECT_AFTER_CONNECTIONS:
+            collected_at = replica.doors.keeper.accepted
+            _collect_garbage()
+
+
+def _tune_garbage_collector() -> None:
+    """What is there stays: it is not looked at again. A full collection is made by hand, see `_collect_garbage`."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(5_000, 10, 1_000_000)
+
+
+def _collect_garbage() -> None:
+    """Ended connections leave cycles behind in the oldest generation, which is never collected by itself."""
+    gc.collect()
+    gc.freeze()
+
+
+def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    """Stop when standard input ends: then whoever started this replica is gone."""
+    descriptor = sys.stdin.fileno()
+    os.set_blocking(descriptor, False)
+
+    def readable() -> None:
+        if not os.read(descriptor, 65536):
+            loop.remove_reader(descriptor)
+            stop.set()
+
+    loop.add_reader(descriptor, readable)
+
+
+def _first_leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first failure of the parts that failed together: it is the cause, the others followed."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
