@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from coordclient.protocol.codec import Malformed, decode, encode
 from coordd.transport.wire import INT_MAX, PEER_VERSION, REPLICA_MAX
@@ -44,7 +44,7 @@ class Identity:
     cell_id: bytes
     replica: int
     start: int
-    secret: bytes
+    secret: bytes = field(repr=False)  # so that no log of this object shows it
 
 
 @dataclass(frozen=True, slots=True)

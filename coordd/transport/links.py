@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 import structlog
@@ -87,8 +88,10 @@ class Outgoing:
             else:
                 _log.info("peer connected", peer=self._peer, address=self._address)
                 self._connection = connection
-                back_off, said = BACK_OFF_SECONDS_MIN, ""
+                since = time.monotonic()
                 reason = await self._until_closed(connection)
+                if time.monotonic() - since > BACK_OFF_SECONDS_MAX:
+                    back_off, said = BACK_OFF_SECONDS_MIN, ""
                 _log.info("peer disconnected", peer=self._peer, reason=reason)
             await self._wait_before_retry(back_off)
             back_off = min(back_off * 2, BACK_OFF_SECONDS_MAX)

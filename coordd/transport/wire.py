@@ -11,6 +11,7 @@ PEER_VERSION; the golden file in tests/unit/transport pins every layout.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import fields
 from operator import attrgetter
 
 from coordclient.protocol.codec import Malformed, decode, encode
@@ -85,8 +86,12 @@ _Check = Callable[[object], object]
 
 # The number of a type never changes and is never used again.
 _LAYOUTS: tuple[tuple[int, type[Message], tuple[tuple[str, _Check], ...]], ...] = (
-    (1, messages.Hello, (("log_upto", _whole),)),
-    (2, messages.Regressed, (("known_start", _whole), ("known_ballot", _ballot), ("known_upto", _whole))),
+    (1, messages.Hello, (("log_upto", _whole), ("asks", _flag))),
+    (
+        2,
+        messages.Regressed,
+        (("refused_start", _whole), ("known_start", _whole), ("known_ballot", _ballot), ("known_upto", _whole)),
+    ),
     (3, messages.Ask, (("number", _whole),)),
     (4, messages.Willing, (("number", _whole), ("yes", _flag))),
     (5, messages.Prepare, ()),
@@ -113,9 +118,11 @@ def _fields_getter(names: tuple[str, ...]) -> Callable[[Message], tuple[object, 
     return (lambda message: (get(message),)) if len(names) == 1 else get
 
 
-_ENCODERS = {kind: (number, _fields_getter(tuple(name for name, _ in fields))) for number, kind, fields in _LAYOUTS}
-_DECODERS = {number: (kind, tuple(check for _, check in fields)) for number, kind, fields in _LAYOUTS}
+_ENCODERS = {kind: (number, _fields_getter(tuple(name for name, _ in parts))) for number, kind, parts in _LAYOUTS}
+_DECODERS = {number: (kind, tuple(check for _, check in parts)) for number, kind, parts in _LAYOUTS}
 assert len(_ENCODERS) == len(_DECODERS) == len(_LAYOUTS)
+for _, _kind, _parts in _LAYOUTS:  # a field that is added there and not here would be lost on the way
+    assert [name for name, _ in _parts] == [field.name for field in fields(_kind)][3:], _kind
 
 
 def encode_message(message: Message) -> bytes:
@@ -139,8 +146,8 @@ def decode_message(data: bytes) -> Message:
     if len(array) != _HEADER_FIELDS + len(checks):
         raise Malformed(f"{kind.__name__} has another number of fields")
     ballot = Ballot(_whole(array[3]), _replica(array[4]))
-    fields = [check(value) for check, value in zip(checks, array[_HEADER_FIELDS:], strict=True)]
-    return kind(_replica(array[1]), _whole(array[2]), ballot, *fields)  # type: ignore[arg-type]
+    checked = [check(value) for check, value in zip(checks, array[_HEADER_FIELDS:], strict=True)]
+    return kind(_replica(array[1]), _whole(array[2]), ballot, *checked)  # type: ignore[arg-type]
 
 
 def pack(encoded: Iterable[bytes]) -> bytes:
