@@ -57,27 +57,21 @@ class CheckedDisk:
         return self.failed
 
     def make_directory(self, path: str) -> None:
-        """See `Disk`."""
         self.call("make", path, lambda: self.disk.make_directory(path))
 
     def list_directory(self, path: str) -> list[str]:
-        """See `Disk`."""
         return self.call("list", path, lambda: self.disk.list_directory(path))
 
     def sync_directory(self, path: str) -> None:
-        """See `Disk`."""
         self.call("sync", path, lambda: self.disk.sync_directory(path))
 
     def rename(self, old: str, new: str) -> None:
-        """See `Disk`."""
         self.call("rename", old, lambda: self.disk.rename(old, new))
 
     def unlink(self, path: str) -> None:
-        """See `Disk`."""
         self.call("remove", path, lambda: self.disk.unlink(path))
 
     def open(self, path: str, create: bool = False) -> File:
-        """See `Disk`."""
         handle = self.call("create" if create else "open", path, lambda: self.disk.open(path, create))
         file = File(self, path, handle)
         self._open[handle] = file
@@ -132,7 +126,9 @@ class File:
 
     def read(self, length: int, offset: int) -> bytes:
         """Up to `length` bytes; fewer only at the end."""
-        return self._checked.call("read", self.path, lambda: self._disk.pread(self._handle, length, offset))
+        return self._checked.call(
+            f"read byte {offset} of", self.path, lambda: self._disk.pread(self._handle, length, offset)
+        )
 
     def size(self) -> int:
         """Bytes in the file."""

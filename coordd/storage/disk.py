@@ -93,7 +93,6 @@ class RealDisk:
     _held: ClassVar[dict[tuple[int, int], int]] = {}
 
     def make_directory(self, path: str) -> None:
-        """See `Disk`."""
         missing = []
         while not os.path.isdir(path):
             missing.append(path)
@@ -103,11 +102,9 @@ class RealDisk:
             self.sync_directory(os.path.dirname(new) or ".")
 
     def list_directory(self, path: str) -> list[str]:
-        """See `Disk`."""
         return sorted(os.listdir(path))
 
     def sync_directory(self, path: str) -> None:
-        """See `Disk`."""
         file = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             _sync(file)
@@ -115,20 +112,16 @@ class RealDisk:
             os.close(file)
 
     def open(self, path: str, create: bool = False) -> int:
-        """See `Disk`."""
         flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if create else 0)
         return os.open(path, flags, FILE_MODE)
 
     def close(self, file: int) -> None:
-        """See `Disk`."""
         os.close(file)
 
     def size(self, file: int) -> int:
-        """See `Disk`."""
         return os.fstat(file).st_size
 
     def allocate(self, file: int, size: int) -> None:
-        """See `Disk`."""
         if sys.platform == "linux":
             try:
                 os.posix_fallocate(file, 0, size)
@@ -137,7 +130,6 @@ class RealDisk:
                     raise
 
     def pwrite(self, file: int, data: bytes | memoryview, offset: int) -> None:
-        """See `Disk`."""
         written = os.pwrite(file, data, offset)
         if written == len(data):
             return
@@ -148,7 +140,6 @@ class RealDisk:
             rest = rest[written:]
 
     def pread(self, file: int, length: int, offset: int) -> bytes:
-        """See `Disk`."""
         pieces = []
         while length:
             piece = os.pread(file, length, offset)
@@ -160,19 +151,16 @@ class RealDisk:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def fdatasync(self, file: int) -> None:
-        """See `Disk`."""
         _sync(file)
 
     def rename(self, old: str, new: str) -> None:
-        """See `Disk`."""
         os.rename(old, new)
 
     def unlink(self, path: str) -> None:
-        """See `Disk`."""
         os.unlink(path)
 
     def lock(self, path: str) -> int:
-        """See `Disk`. The file holds the process id, for people."""
+        """The file holds the process id, for people."""
         if os.path.exists(path):
             status = os.stat(path)
             if (status.st_dev, status.st_ino) in self._held:
@@ -194,14 +182,12 @@ class RealDisk:
         return file
 
     def unlock(self, lock: int) -> None:
-        """See `Disk`."""
         for key, file in list(self._held.items()):
             if file == lock:
                 del self._held[key]
         os.close(lock)
 
     def nonce(self) -> bytes:
-        """See `Disk`."""
         return os.urandom(8)
 
 

@@ -67,10 +67,10 @@ def size_in_head(head: bytes, cell: bytes, slot: int) -> int | None:
 def decode_snapshot(data: bytes, cell: bytes, slot: int, path: str) -> StoredSnapshot:
     """The inverse; refuses bytes that are not a whole snapshot of `cell` at `slot`."""
     if len(data) < _HEAD.size + _DIGEST_BYTES:
-        raise DamagedError(path, len(data), "the snapshot is cut short")
+        raise DamagedError(path, 0, f"{len(data)} bytes are no whole snapshot")
     view = memoryview(data)
     if blake2b(view[:-_DIGEST_BYTES], digest_size=_DIGEST_BYTES).digest() != data[-_DIGEST_BYTES:]:
-        raise DamagedError(path, len(data) - _DIGEST_BYTES, "the snapshot's checksum is not that of its bytes")
+        raise DamagedError(path, 0, f"the checksum is not that of the snapshot's {len(data)} bytes")
     magic, version, of_cell, at_slot, wire_size, _ = _HEAD.unpack_from(data)
     if magic == MAGIC and version != FORMAT:
         raise UnknownFormatError(path, 8, f"a snapshot of format {version}; this build reads format {FORMAT}")
@@ -136,6 +136,7 @@ class Snapshots:
     def write_temp(self, slot: int, membership: Membership, state: bytes) -> int:
         """Write the snapshot of `slot` under its temporary name and sync it; returns its size."""
         assert slot > 0
+        self.discard_temp(slot)
         path = self._temp(slot)
         head = encode_head(self._cell, slot, membership, len(state))
         digest = blake2b(head, digest_size=_DIGEST_BYTES)

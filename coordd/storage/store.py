@@ -91,8 +91,9 @@ class Store:
         stored = snapshots.load()
         _check_together(directory, log, snapshots.slot)
         wal = Wal.resume(disk, directory, log, segment_bytes)
-        wal.append([StartRecord(start)])
-        wal.sync()
+        for _ in range(2):  # the second says that the first is durable: rot in either is not taken for a torn tail
+            wal.append([StartRecord(start)])
+            wal.sync()
         durable = _durable(start, log.state, identity.membership, stored)
         wal.count(sum(_ACCEPTED_HEAD_BYTES + len(value) for _, value in durable.entries.values()))
         store = cls(disk, lock, wal, snapshots, durable)

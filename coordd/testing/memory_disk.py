@@ -186,19 +186,17 @@ class MemoryDisk:
     # ---- the calls of Disk ----
 
     def make_directory(self, path: str) -> None:
-        """See `Disk`. Directories are not modelled: all of them are there."""
+        """Directories are not modelled: all of them are there."""
         if self._call("make directory", path):
             self._cut()
 
     def list_directory(self, path: str) -> list[str]:
-        """See `Disk`."""
         if self._call("list", path):
             self._cut()
         prefix = path + "/"
         return sorted(name[len(prefix) :] for name in self._names if name.startswith(prefix))
 
     def sync_directory(self, path: str) -> None:
-        """See `Disk`."""
         prefix = path + "/"
         if self._call("sync directory", path):
             self._cut()
@@ -211,7 +209,6 @@ class MemoryDisk:
         self._changes = kept
 
     def open(self, path: str, create: bool = False) -> int:
-        """See `Disk`."""
         cut = self._call("create" if create else "open", path)
         if create:
             if path in self._names:
@@ -226,16 +223,13 @@ class MemoryDisk:
         return self._next_handle
 
     def close(self, file: int) -> None:
-        """See `Disk`."""
         self._file(file)
         del self._handles[file]
 
     def size(self, file: int) -> int:
-        """See `Disk`."""
         return len(self._file(file).seen)
 
     def allocate(self, file: int, size: int) -> None:
-        """See `Disk`."""
         if self._call("allocate", str(file)):
             self._cut()
         held = self._file(file)
@@ -243,7 +237,7 @@ class MemoryDisk:
         held.seen.extend(bytes(max(0, size - len(held.seen))))
 
     def pwrite(self, file: int, data: bytes | memoryview, offset: int) -> None:
-        """See `Disk`. A write that fails, or that the power cuts, has done its first half."""
+        """A write that fails, or that the power cuts, has done its first half."""
         held = self._file(file)
         half = len(data) // 2
         try:
@@ -258,13 +252,12 @@ class MemoryDisk:
         held.write(data, offset)
 
     def pread(self, file: int, length: int, offset: int) -> bytes:
-        """See `Disk`."""
         if self._call("read", f"{length} bytes at {offset}"):
             self._cut()
         return bytes(self._file(file).seen[offset : offset + length])
 
     def fdatasync(self, file: int) -> None:
-        """See `Disk`. One that fails leaves the pages clean and not durable."""
+        """One that fails leaves the pages clean and not durable."""
         held = self._file(file)
         try:
             if self._call("sync", str(file)):
@@ -275,7 +268,6 @@ class MemoryDisk:
         held.sync()
 
     def rename(self, old: str, new: str) -> None:
-        """See `Disk`."""
         cut = self._call("rename", old)
         if old not in self._names:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), old)
@@ -284,7 +276,6 @@ class MemoryDisk:
             self._cut()
 
     def unlink(self, path: str) -> None:
-        """See `Disk`."""
         cut = self._call("remove", path)
         if path not in self._names:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
@@ -293,7 +284,6 @@ class MemoryDisk:
             self._cut()
 
     def lock(self, path: str) -> int:
-        """See `Disk`."""
         if path in self._locks.values():
             raise BlockingIOError(errno.EAGAIN, "another process has it", path)
         if path not in self._names:
@@ -303,11 +293,10 @@ class MemoryDisk:
         return self._next_handle
 
     def unlock(self, lock: int) -> None:
-        """See `Disk`."""
         self._locks.pop(lock, None)
 
     def nonce(self) -> bytes:
-        """See `Disk`. Counts: the twin has no chance of its own."""
+        """Counts: the twin has no chance of its own."""
         self._nonces += 1
         return self._nonces.to_bytes(8, "big")
 
