@@ -98,13 +98,11 @@ def check_bytes(state: State, more: int) -> None:
 
 def make(state: State, path: str, directory: bool, missing: list[str], owner: str, temporary: bool) -> Node:
     """Makes `path` and the `missing` directories above it, in the present revision, as `check_room` allowed."""
+    if not temporary:
+        keep(state.nodes[parent_of(missing[0] if missing else path)])
     for above in missing:
         _make_one(state, above, True, owner, temporary)
-    node = _make_one(state, path, directory, owner, temporary)
-    if not temporary:
-        assert node.parent is not None
-        keep(node.parent)
-    return node
+    return _make_one(state, path, directory, owner, temporary)
 
 
 def _make_one(state: State, path: str, directory: bool, owner: str, temporary: bool) -> Node:

@@ -126,7 +126,10 @@ class Cell:
         """The grant, or None while it waits; the call number is `self.calls[session]`."""
         return self.do("acquire", session, self.call(session), path=path, mode=mode, **given)
 
-    def release(self, session: int, path: str, hold: int) -> Any:
+    def release(self, session: int, path: str, hold: int | None = None) -> Any:
+        """Releases that hold, or the first that the session has there."""
+        if hold is None:
+            hold = next(call for owner, call in self.holders(path) if owner == session)
         return self.do("release", session, self.call(session), path=path, hold=hold)
 
     def expire(self, session: int) -> Any:

@@ -1,0 +1,159 @@
+"""Cycles of waiting actors: reported to the youngest when they are real, never invented."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from coordclient.protocol.errors import Refusal
+from coordd.machine.limits import Limits
+from tests.unit.machine.harness import Cell
+
+
+@pytest.fixture
+def cell() -> Cell:
+    return Cell()
+
+
+def ask(cell: Cell, session: int, path: str, actor: str, mode: str = "exclusive", **given: Any) -> object:
+    """ "held", "waits" or the refusal."""
+    reply = cell.apply("acquire", session, cell.call(session), path=path, mode=mode, actor=actor, **given).reply
+    return reply if isinstance(reply, Refusal) else "waits" if reply is None else "held"
+
+
+def assert_cycle(reply: object, *entries: tuple[int, str, str]) -> None:
+    assert isinstance(reply, Refusal) and reply.code == "deadlock", reply
+    cycle = reply.details["cycle"]
+    assert isinstance(cycle, list)
+    assert [(entry["session"], entry["actor"], entry["path"]) for entry in cycle] == list(entries)
+
+
+def test_an_actor_that_waits_for_what_it_holds_itself_is_told_at_once(cell: Cell) -> None:
+    session = cell.open()
+    assert ask(cell, session, "/a", "t1") == "held"
+    assert_cycle(ask(cell, session, "/a", "t1"), (session, "t1", "/a"))
+    assert cell.queue("/a") == []
+
+
+def test_a_shared_holder_that_wants_more_waits_for_itself(cell: Cell) -> None:
+    session, other = cell.open(), cell.open()
+    ask(cell, session, "/a", "t1", "shared")
+    ask(cell, other, "/a", "t1", "shared")
+    assert_cycle(ask(cell, session, "/a", "t1"), (session, "t1", "/a"))
+    assert ask(cell, session, "/a", "t1", "shared") == "held", "but it may share with itself"
+
+
+@pytest.mark.parametrize(
+    ("actor", "wait", "code"), [("", True, None), ("t2", True, None), ("t1", False, "not_acquired")]
+)
+def test_no_actor_another_actor_or_no_wait_is_no_deadlock(cell: Cell, actor: str, wait: bool, code: str | None) -> None:
+    session = cell.open()
+    ask(cell, session, "/a", "t1")
+    reply = ask(cell, session, "/a", actor, wait=wait)
+    assert reply == "waits" if code is None else isinstance(reply, Refusal) and reply.code == code
+
+
+def test_the_same_name_in_another_session_is_another_actor(cell: Cell) -> None:
+    first, second = cell.open(), cell.open()
+    ask(cell, first, "/a", "main")
+    assert ask(cell, second, "/a", "main") == "waits"
+
+
+def test_the_youngest_of_a_cycle_is_told_with_the_cycle(cell: Cell) -> None:
+    first, second, third = cell.open(), cell.open(), cell.open()
+    for session, path in ((first, "/a"), (second, "/b"), (third, "/c")):
+        ask(cell, session, path, "main")
+    assert ask(cell, first, "/b", "main") == "waits"
+    assert ask(cell, second, "/c", "main") == "waits"
+    assert_cycle(ask(cell, third, "/a", "main"), (third, "main", "/a"), (first, "main", "/b"), (second, "main", "/c"))
+    assert cell.queue("/a") == []
+    cell.release(third, "/c")
+    assert cell.holders("/c") == [(second, 2)], "the others go on"
+
+
+def test_two_tasks_of_one_session_can_deadlock(cell: Cell) -> None:
+    session = cell.open()
+    ask(cell, session, "/a", "t1")
+    ask(cell, session, "/b", "t2")
+    assert ask(cell, session, "/b", "t1") == "waits"
+    assert_cycle(ask(cell, session, "/a", "t2"), (session, "t2", "/a"), (session, "t1", "/b"))
+
+
+def test_an_edge_leads_to_everyone_ahead_in_the_queue(cell: Cell) -> None:
+    reader, writer, holder = cell.open(), cell.open(), cell.open()
+    ask(cell, holder, "/m", "main")
+    ask(cell, reader, "/a", "main", "shared")
+    assert ask(cell, writer, "/a", "main") == "waits"
+    assert ask(cell, reader, "/m", "main") == "waits"
+    # the holder of /m would wait behind the writer, who waits for the reader, who waits for /m
+    assert_cycle(
+        ask(cell, holder, "/a", "main", "shared"),
+        (holder, "main", "/a"),
+        (writer, "main", "/a"),
+        (reader, "main", "/m"),
+    )
+
+
+def test_shared_co_holders_make_no_edge_for_a_shared_request(cell: Cell) -> None:
+    first, second, silent = cell.open(), cell.open(), cell.open()
+    ask(cell, second, "/b", "main")
+    ask(cell, first, "/a", "main", "shared")
+    assert ask(cell, silent, "/a", "") == "waits"  # without an actor: it may give up by itself
+    assert ask(cell, first, "/b", "main") == "waits"
+    assert ask(cell, second, "/a", "main", "shared") == "waits"
+
+
+def test_a_delayed_hold_makes_no_edge(cell: Cell) -> None:
+    gone, other = cell.open(), cell.open()
+    ask(cell, gone, "/a", "main")
+    ask(cell, other, "/b", "main")
+    cell.expire(gone)
+    assert ask(cell, other, "/a", "main") == "waits"
+
+
+def test_a_waiter_that_may_give_up_makes_no_edge(cell: Cell) -> None:
+    first, second = cell.open(), cell.open()
+    ask(cell, first, "/a", "main")
+    ask(cell, second, "/b", "main")
+    assert ask(cell, first, "/b", "") == "waits"
+    assert ask(cell, second, "/a", "main") == "waits"
+
+
+def test_a_lock_passed_on_to_somebody_else_makes_no_edge_to_the_one_who_released(cell: Cell) -> None:
+    first, second, third = cell.open(), cell.open(), cell.open()
+    ask(cell, first, "/a", "main")
+    ask(cell, second, "/b", "main")
+    assert ask(cell, third, "/a", "main") == "waits"
+    cell.release(first, "/a")
+    assert ask(cell, second, "/a", "main") == "waits"
+    assert ask(cell, first, "/b", "main") == "waits"
+
+
+def test_an_actor_that_waits_at_two_places_makes_no_edge(cell: Cell) -> None:
+    first, second, third = cell.open(), cell.open(), cell.open()
+    ask(cell, first, "/a", "pool")
+    ask(cell, second, "/b", "main")
+    ask(cell, third, "/c", "main")
+    assert ask(cell, first, "/b", "pool") == "waits"
+    assert ask(cell, first, "/c", "pool") == "waits"
+    assert ask(cell, second, "/a", "main") == "waits", "another task of that name may release /a"
+
+
+def test_an_actor_that_waits_elsewhere_already_is_told_of_no_cycle(cell: Cell) -> None:
+    pool, second, third = cell.open(), cell.open(), cell.open()
+    ask(cell, third, "/x", "")
+    ask(cell, pool, "/a", "pool")
+    ask(cell, second, "/b", "main")
+    assert ask(cell, pool, "/x", "pool") == "waits"
+    assert ask(cell, second, "/a", "main") == "waits"
+    assert ask(cell, pool, "/b", "pool") == "waits", "another task of that name may release /a"
+
+
+def test_beyond_the_limit_of_steps_a_cycle_goes_unseen_and_the_acquire_waits() -> None:
+    cell = Cell(Limits(deadlock_steps=1))
+    first, second = cell.open(), cell.open()
+    ask(cell, first, "/a", "main")
+    ask(cell, second, "/b", "main")
+    assert ask(cell, first, "/b", "main") == "waits"
+    assert ask(cell, second, "/a", "main") == "waits"

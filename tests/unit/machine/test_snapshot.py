@@ -1,0 +1,92 @@
+"""Snapshots: canonical, versioned, verified, and pinned by a golden file."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from pathlib import Path
+
+import pytest
+
+from coordclient.protocol.codec import decode, encode, reference_encode
+from coordd.machine.invariants import check
+from coordd.machine.machine import Machine
+from coordd.machine.snapshot import BadSnapshot
+from tests.unit.machine.harness import Cell
+
+GOLDEN = Path(__file__).parent / "golden" / "snapshot-1.hex"
+
+
+def story() -> Cell:
+    """A state with one of everything that a snapshot can hold."""
+    cell = Cell()
+    gone, holder, waiter = cell.open(host="alpha"), cell.open(host="beta", pid="7"), cell.open()
+    cell.do("put", path="/svc/config", contents=b"a file", parents=True)
+    cell.acquire(gone, "/svc/delayed", lock_delay_ms=2_000)
+    cell.acquire(holder, "/svc/config", "shared", actor="main")
+    cell.acquire(waiter, "/svc/config", actor="worker", lock_delay_ms=0)
+    cell.acquire(waiter, "/made/for/the/lock")
+    cell.do("create", holder, cell.call(holder), path="/svc/alive", ephemeral=True)
+    cell.do("open", waiter, cell.call(waiter), path="/svc/alive")
+    cell.refused("acquire", holder, cell.call(holder), path="/made/for/the/lock", wait=False)
+    cell.do("cancel", holder, cell.call(holder), acked=2, target=9)
+    cell.expire(gone)
+    cell.begin_epoch(4)
+    cell.master("set_sequencer_key", key=b"k" * 32, epoch=4)
+    return cell
+
+
+def test_the_bytes_are_those_of_the_golden_file() -> None:
+    golden = bytes.fromhex(GOLDEN.read_text())
+    assert story().machine.snapshot() == golden, "another layout needs another SNAPSHOT_VERSION and a golden file"
+    machine = Machine.restore(golden)
+    check(machine)
+    assert machine.snapshot() == golden
+
+
+def test_the_digest_ends_the_snapshot_and_tells_states_apart() -> None:
+    cell = story()
+    assert cell.machine.snapshot().endswith(cell.machine.digest()) and len(cell.machine.digest()) == 16
+    digests = [cell.machine.digest()]
+    cell.do("put", path="/x")
+    digests.append(cell.machine.digest())
+    cell.machine.skip(cell.machine.applied_upto + 1)
+    digests.append(cell.machine.digest())
+    assert len(set(digests)) == 3
+
+
+def test_the_reference_codec_writes_the_same_bytes() -> None:
+    body = story().machine.snapshot()[:-16]
+    assert reference_encode(decode(body)) == body
+
+
+def test_the_state_does_not_depend_on_the_order_in_which_things_came() -> None:
+    # Two directories made in either order, nothing else different: the same tree, so the same order in the bytes.
+    one, other = Cell(), Cell()
+    for cell, names in ((one, ("b", "a")), (other, ("a", "b"))):
+        cell.wall_ms = 0
+        for name in names:
+            cell.wall_ms = 5
+            cell.do("mkdir", path=f"/{name}")
+    nodes = [[row[0] for row in decode(cell.machine.snapshot()[:-16])[9]] for cell in (one, other)]
+    assert nodes == [["/", "/a", "/b"]] * 2
+
+
+@pytest.mark.parametrize("cut", [0, 1, 15, 16, 17, 40, -1])
+def test_a_cut_snapshot_is_refused(cut: int) -> None:
+    with pytest.raises(BadSnapshot, match="digest"):
+        Machine.restore(story().machine.snapshot()[:cut])
+
+
+def test_every_flipped_byte_is_noticed() -> None:
+    snapshot = story().machine.snapshot()
+    for position in range(0, len(snapshot), 7):
+        changed = bytearray(snapshot)
+        changed[position] ^= 1
+        with pytest.raises(BadSnapshot):
+            Machine.restore(bytes(changed))
+
+
+@pytest.mark.parametrize("body", [encode([2, 1, "test"]), encode([1, 2, "test"]), encode({}), encode([]), b"\xc1"])
+def test_an_unknown_version_is_refused_by_name(body: bytes) -> None:
+    with pytest.raises(BadSnapshot, match=r"version|msgpack"):
+        Machine.restore(body + blake2b(body, digest_size=16).digest())
