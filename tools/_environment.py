@@ -77,14 +77,14 @@ def provide(root: Path) -> Path:
 
 
 @contextmanager
-def held(path: Path) -> Iterator[int]:
-    """Hold the lock file; the kernel gives it back when we, and what we started, are gone."""
+def held(path: Path, doing: str = "making the environment") -> Iterator[int]:
+    """Hold the lock file; the kernel gives it back when we, and what we gave the descriptor, are gone."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print("dev: another ./dev is making the environment; waiting for it", file=sys.stderr)
+            print(f"dev: another ./dev is {doing}; waiting for it", file=sys.stderr)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield descriptor
     finally:

@@ -54,6 +54,7 @@ RULES = (
     rule("coordd.engine", "coordd.paxos coordd.machine coordclient.protocol", pure=True),
     # what touches the world
     rule("coordd.exits"),
+    rule("coordd.notify", "structlog"),
     rule("coordd.settings", "pydantic"),
     rule("coordd.config", "coordd.settings pydantic"),
     rule("coordd.observe", "structlog prometheus_client"),

@@ -168,7 +168,7 @@ class Cell:
         self.seed = seed
         self.now_ms = 1_000_000
         self.numbers = numbers
-        self.answers: dict[int, Answer] = {}
+        self.answers: dict[int, Any] = {}
         self.cut: set[tuple[int, int]] = set()
         self.dropped: Callable[[int, int, Message], bool] = lambda sender, to, message: False
         self._requests = 0
@@ -302,7 +302,7 @@ class Client:
 
     def keep_alive(self, node: Node | None = None) -> int:
         number = self.next()
-        about = {"session": self.session, "call": number, "attachment": self.attachment}
+        about: dict[str, Any] = {"session": self.session, "call": number, "attachment": self.attachment}
         self.cell._requests += 1
         call = Call(self.cell._requests, "keep_alive", {"number": number}, **about)
         (node or self.cell.master()).inbox.append(call)

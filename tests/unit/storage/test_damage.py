@@ -57,7 +57,7 @@ def test_a_flipped_bit_anywhere_is_refused_by_file_and_offset_or_harmless(path):
     for at in range(min(len(DISK.contents(path)), USED[path] + 100)):
         disk = DISK.copy()
         disk.flip(path, at, 1 << (at * 5 % 8))
-        harmless = at >= USED[path] or HEADER_BYTES <= at < HEADER_BLOCK_BYTES and "log" in path
+        harmless = at >= USED[path] or (HEADER_BYTES <= at < HEADER_BLOCK_BYTES and "log" in path)
         try:
             store = open_store(disk)
         except (DamagedError, UnknownFormatError, WrongDirectoryError) as error:
@@ -66,7 +66,7 @@ def test_a_flipped_bit_anywhere_is_refused_by_file_and_offset_or_harmless(path):
             assert getattr(error, "offset", 0) <= at
             refused += 1
         else:
-            assert harmless or path == SECOND and at >= LAST_GROUP, f"byte {at} of {path} was accepted"
+            assert harmless or (path == SECOND and at >= LAST_GROUP), f"byte {at} of {path} was accepted"
             assert LEDGER.copy().check(store) == len(LEDGER.records)
     assert refused > USED[path] * 0.7
 
