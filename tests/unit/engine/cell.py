@@ -12,7 +12,7 @@ from typing import Any
 
 from coordclient.protocol.errors import Refusal
 from coordclient.protocol.operations import check_arguments, find_operation
-from coordd.engine.effects import Effects
+from coordd.engine.effects import Effects, TakeSnapshot
 from coordd.engine.engine import Engine
 from coordd.engine.inputs import Call, Input, PeerMessage, Persisted, SnapshotReceived, SnapshotTaken
 from coordd.engine.settings import EngineSettings
@@ -32,7 +32,6 @@ from coordd.paxos.membership import Membership
 from coordd.paxos.messages import Message, SnapshotChunk
 from coordd.paxos.state import PaxosSettings
 
-Answer = dict[str, Any] | Refusal
 TICK_MS = 50
 
 
@@ -71,6 +70,8 @@ class Node:
         self.paused = False
         self.disk_held = False
         self.steps = 0
+        self.rewrite: Callable[[Input], Input] = lambda item: item  # what a driver may make of an input
+        self.wishes: list[TakeSnapshot] | None = None  # where given, snapshots are only noted here, not taken
         self.start()
 
     def start(self) -> None:
@@ -92,7 +93,7 @@ class Node:
 
     def step(self, *inputs: Input) -> Effects:
         """One turn of the driver, without its sync."""
-        taken, self.inbox = [*self.inbox, *inputs], []
+        taken, self.inbox = [self.rewrite(item) for item in (*self.inbox, *inputs)], []
         self.steps += 1
         entropy = sha256(f"{self.cell.seed} {self.replica} {self.disk.start} {self.steps}".encode()).digest()
         effects = self.engine.step(taken, self.cell.now_ms, self.cell.now_ms + 1_700_000_000_000, entropy)
@@ -104,7 +105,9 @@ class Node:
         for reply in effects.replies:
             assert reply.request not in self.cell.answers, "one answer for one request"
             self.cell.answers[reply.request] = reply.result
-        if effects.snapshot is not None:
+        if effects.snapshot is not None and self.wishes is not None:
+            self.wishes.append(effects.snapshot)
+        elif effects.snapshot is not None:
             state = self.engine.snapshot_state()
             self.disk.snapshot = (effects.snapshot.slot, effects.snapshot.membership, state)
             self.inbox.append(SnapshotTaken(effects.snapshot.slot, len(state)))
@@ -282,7 +285,7 @@ class Client:
         self.attachment = 0
         self.attach()
 
-    def attach(self) -> Answer:
+    def attach(self) -> Any:
         self.attachment += 1
         return self.cell.do("attach", session=self.session, secret=self.secret, attachment=self.attachment)
 

@@ -1,0 +1,334 @@
+"""Calls, once: retries, refusals that say only what is true, doors of sessions, what the end of a mastership tells."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from coordclient.protocol.errors import Refusal
+from coordd.engine.inputs import Call, Gone
+from coordd.paxos.state import PaxosSettings
+from tests.unit.engine.cell import Cell, Node
+
+WINDOW = PaxosSettings(1).window_slots
+
+
+def code(cell: Cell, request: int) -> str:
+    answer = cell.answers[request]
+    assert isinstance(answer, Refusal), answer
+    return answer.code
+
+
+def log_upto(node: Node) -> int:
+    return node.engine.replica.chosen_upto
+
+
+# ---- once ----
+
+
+def test_a_retry_of_an_answered_call_is_answered_without_being_logged():
+    cell = Cell()
+    client, node = cell.open(), cell.master()
+    first = client.do("create", path="/a")
+    upto = log_upto(node)
+    assert client.do("create", number=client.number, path="/a") == first
+    assert log_upto(node) == upto
+    assert client.do("create", path="/a").code == "exists"
+
+
+def test_a_retry_of_a_call_on_its_way_waits_with_the_first_try():
+    cell = Cell()
+    client, node = cell.open(), cell.master()
+    node.disk_held = True
+    requests = [client.call("create", path="/a")]
+    cell.settle()
+    requests += [client.call("create", number=client.number, path="/a") for _ in range(2)]
+    cell.settle()
+    assert not set(requests) & set(cell.answers)
+    node.disk_held = False
+    cell.settle()
+    assert len({str(cell.answers[request]) for request in requests}) == 1
+    assert cell.answers[requests[0]]["stat"]["path"] == "/a"
+
+
+def test_a_retry_of_a_waiting_acquire_attaches_to_the_waiter_and_both_are_answered():
+    cell = Cell(3)
+    holder, client = cell.open(), cell.open()
+    held = holder.do("acquire", path="/l")
+    first = client.call("acquire", path="/l")
+    cell.settle()
+    second = client.call("acquire", number=client.number, path="/l")
+    cell.settle()
+    holder.do("release", path="/l", hold=held["hold"])
+    assert cell.answers[first] == cell.answers[second]
+    assert cell.answers[first]["hold"] == client.number
+
+
+def test_a_retry_on_its_way_whose_waiter_is_granted_meanwhile_is_answered_once():
+    cell = Cell(3)
+    holder, client = cell.open(), cell.open()
+    held = holder.do("acquire", path="/l")
+    client.call("acquire", path="/l")
+    cell.settle()
+    cell.master().crash()
+    new = cell.master()
+    holder.attach()
+    client.attach()
+    new.disk_held = True
+    for node in cell.nodes.values():
+        node.disk_held = True
+    released = holder.call("release", new, path="/l", hold=held["hold"])
+    new.step()
+    again = client.call("acquire", new, number=client.number, path="/l")
+    new.step()
+    third = client.call("acquire", new, number=client.number, path="/l")
+    for node in cell.nodes.values():
+        node.disk_held = False
+    cell.settle()
+    assert cell.answers[released]["revision"]
+    assert cell.answers[again] == cell.answers[third]
+    assert cell.answers[again]["hold"] == client.number
+
+
+def test_a_call_below_what_was_acknowledged_is_unknown_and_never_run():
+    cell = Cell()
+    client = cell.open()
+    client.do("put", path="/a", contents=b"1")
+    old = client.number
+    client.do("put", path="/a", contents=b"2", acked=old + 1)
+    assert client.do("put", number=old, path="/a", contents=b"3").code == "outcome_unknown"
+    assert cell.do("get", path="/a")["contents"] == b"2"
+
+
+def test_a_cancel_ends_the_waiting_call():
+    cell = Cell()
+    holder, client = cell.open(), cell.open()
+    holder.do("acquire", path="/l")
+    waiting = client.call("acquire", path="/l")
+    cell.settle()
+    target = client.number
+    assert client.do("cancel", target=target)["did"] == "withdrew"
+    assert code(cell, waiting) == "cancelled"
+
+
+def test_nobody_waits_any_more_and_the_call_goes_on():
+    cell = Cell()
+    client, node = cell.open(), cell.master()
+    node.disk_held = True
+    request = client.call("put", path="/a", contents=b"x")
+    cell.settle()
+    node.inbox.append(Gone((request, 999)))
+    cell.settle()
+    node.disk_held = False
+    cell.settle()
+    assert request not in cell.answers
+    assert cell.do("get", path="/a")["contents"] == b"x"
+    assert not node.engine._mastership.calls.open
+
+
+# ---- what is told ----
+
+
+def test_a_follower_names_the_master():
+    cell = Cell(3)
+    master = cell.master()
+    follower = next(node for node in cell.nodes.values() if node is not master)
+    cell.run(500)
+    answer = cell.do("put", follower, path="/a", contents=b"x")
+    assert answer.code == "not_master"
+    assert answer.details == {"master": master.replica, "address": None}
+
+
+def test_without_a_known_master_nothing_was_done():
+    cell = Cell(3)
+    for replica in cell.nodes:
+        cell.isolate(replica)
+    node = cell.nodes[1]
+    cell.run(5_000)
+    assert cell.refused("put", node, path="/a") == "unavailable"
+    assert cell.refused("get", node, path="/a") == "unavailable"
+
+
+def test_not_master_is_said_only_of_a_call_that_was_not_proposed():
+    cell = Cell(3)
+    holder, waiter = cell.open(), cell.open()
+    holder.do("acquire", path="/l")
+    waiting = waiter.call("acquire", path="/l")
+    cell.settle()
+    old = cell.master()
+    cell.isolate(old.replica)
+    proposed = []
+    for turn in range(WINDOW):
+        proposed.append(cell.call("put", old, path=f"/p{turn}"))
+        old.step()
+    queued = [cell.call("put", old, path=f"/q{turn}") for turn in range(3)]
+    old.step()
+    cell.run(200)
+    new_read = cell.call("get", old, path="/")
+    keep_alive = holder.keep_alive(old)
+    cell.until(lambda: old.engine.replica.proposer is None)
+    assert {code(cell, request) for request in proposed} == {"outcome_unknown"}
+    assert {code(cell, request) for request in queued} == {"not_master"}
+    assert code(cell, waiting) == "outcome_unknown"
+    assert code(cell, new_read) == "is_a_directory", "inside its lease it may still read"
+    assert cell.answers[keep_alive]["lease_ms"]
+    cell.heal()
+    new = cell.master()
+    cell.run(1_000)
+    for turn in range(3):
+        assert cell.refused("get", new, path=f"/q{turn}") == "not_found", "not_master was the truth"
+    waiter.attach()
+    again = waiter.call("acquire", number=waiter.number, path="/l")
+    cell.settle()
+    assert again not in cell.answers, "it waits still, in its old place"
+
+
+def test_a_new_master_holds_calls_until_it_serves():
+    cell = Cell(3)
+    cell.open()
+    cell.master().crash()
+    standing: list[Node] = []
+
+    def elected() -> bool:
+        standing[:] = [n for n in cell.nodes.values() if n.alive and n.engine.replica.proposer is not None]
+        return bool(standing)
+
+    while not elected():  # one round of syncs at a time, so that it is seen between its election and its epoch entry
+        for node in cell.nodes.values():
+            node.disk_held = False
+            node.sync()
+            node.disk_held = True
+        cell.run(50)
+    (node,) = standing
+    assert not node.engine.replica.serving
+    write, read = cell.call("put", node, path="/a", contents=b"x"), cell.call("get", node, path="/b")
+    node.step()
+    assert write not in cell.answers and read not in cell.answers
+    for each in cell.nodes.values():
+        each.disk_held = False
+    cell.settle()
+    assert cell.answers[write]["stat"] and code(cell, read) == "not_found"
+
+
+def test_a_call_that_cannot_even_be_begun_is_told_so_in_time():
+    cell = Cell(patience_ms=1_000)
+    client, node = cell.open(), cell.master()
+    node.disk_held = True
+    for turn in range(WINDOW):
+        client.call("put", path=f"/p{turn}")
+        node.step()
+    late = client.call("put", path="/late")
+    cell.run(500)
+    assert late not in cell.answers
+    cell.run(900)
+    assert code(cell, late) == "unavailable"
+    node.disk_held = False
+    cell.settle()
+    assert cell.refused("get", path="/late") == "not_found"
+
+
+# ---- doors ----
+
+
+def test_an_attach_proves_the_session_by_its_secret():
+    cell = Cell()
+    client = cell.open()
+    for session, secret in ((client.session, "0" * 32), (client.session + 1, client.secret), (client.session, "é")):
+        assert cell.refused("attach", session=session, secret=secret, attachment=5) == "session_expired"
+    assert client.attach() == {
+        "session": client.session,
+        "lease_ms": 12_000,
+        "epoch": cell.master().engine.machine.epoch,
+    }
+
+
+def test_frames_of_an_older_attachment_are_refused_and_what_was_accepted_stays():
+    cell = Cell()
+    client, node = cell.open(), cell.master()
+    node.disk_held = True
+    accepted = client.call("put", path="/a", contents=b"x")
+    cell.settle()
+    old = client.attachment
+    client.attach()
+    client.attachment, new = old, client.attachment
+    assert client.do("put", path="/b").code == "stale_channel"
+    late = client.keep_alive()
+    cell.settle()
+    assert code(cell, late) == "stale_channel"
+    node.disk_held = False
+    cell.settle()
+    assert cell.answers[accepted]["stat"]
+    assert cell.refused("attach", session=client.session, secret=client.secret, attachment=old) == "stale_channel"
+    client.attachment = new
+    assert client.do("put", path="/b")["stat"]
+
+
+def test_a_post_proves_its_session_each_time():
+    cell = Cell()
+    client = cell.open()
+    about: dict[str, Any] = {"session": client.session, "call": 100}
+    assert cell.do("put", path="/a", secret=client.secret, **about)["stat"]
+    for operation in ("put", "get"):
+        assert cell.refused(operation, path="/a", secret="f" * 32, **about) == "session_expired"
+    assert cell.refused("put", path="/a", secret=client.secret, session=99_999, call=1) == "session_expired"
+
+
+def test_a_call_of_a_dead_session_is_refused_before_it_can_reach_the_log():
+    cell = Cell()
+    client, node = cell.open(), cell.master()
+    client.do("close_session")
+    upto = log_upto(node)
+    assert client.do("put", path="/a").code == "session_expired"
+    assert log_upto(node) == upto
+
+
+def test_an_operation_of_a_session_needs_one_and_an_acquire_a_number():
+    cell = Cell()
+    client = cell.open()
+    assert cell.refused("acquire", path="/l") == "session_required"
+    assert cell.refused("close_session") == "session_required"
+    assert cell.refused("acquire", path="/l", session=client.session, secret=client.secret) == "bad_request"
+
+
+def test_an_operation_that_this_build_does_not_know_is_refused_by_name():
+    cell = Cell()
+    cell.master().inbox.append(Call(77, "explode", {}))
+    cell.settle()
+    assert code(cell, 77) == "unknown_operation"
+
+
+def test_no_refusal_is_taken_from_a_state_that_may_be_old():
+    """A session opened at the new master must not be called expired by the old one."""
+    cell = Cell(3)
+    old = cell.master()
+    cell.isolate(old.replica)
+    old.paused = True
+    new = cell.master()
+    client = cell.open()
+    assert new is not old
+    old.paused = False
+    requests = [
+        cell.call("put", old, path="/a", session=client.session, call=50, secret=client.secret),
+        cell.call("attach", old, session=client.session, secret=client.secret, attachment=9),
+        client.keep_alive(old),
+        cell.call("get", old, path="/a"),
+    ]
+    old.step()
+    assert old.engine.replica.serving, "it does not know yet"
+    assert not set(requests) & set(cell.answers)
+    cell.run(4_000)
+    assert {code(cell, request) for request in requests} == {"not_master"}
+
+
+@pytest.mark.parametrize("replicas", [1, 3])
+def test_secrets_differ_and_come_from_the_entropy_that_was_given(replicas: int):
+    secrets = []
+    for seed in (1, 1, 2):
+        cell = Cell(replicas, seed=seed)
+        cell.master()
+        requests = [cell.call("open_session") for _ in range(3)]
+        cell.settle()
+        secrets.append([cell.answers[request]["secret"] for request in requests])
+    assert secrets[0] == secrets[1] != secrets[2]
+    assert len(set(secrets[0])) == 3 and all(len(secret) == 32 for secret in secrets[0])

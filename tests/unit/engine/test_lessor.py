@@ -1,0 +1,181 @@
+"""The lessor by itself: whose time is over, under a clock that is only a number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from coordd.engine.lessor import Lessor
+
+
+@dataclass
+class Info:
+    lease_ms: int = 1_000
+    incarnation: int = 1
+
+
+def ruling(sessions: dict[int, Info], now_ms: int = 0) -> Lessor:
+    lessor = Lessor(300, now_ms)
+    lessor.regain(sessions, [])
+    return lessor
+
+
+def pass_time(lessor: Lessor, start_ms: int, ms: int) -> int:
+    for now_ms in range(start_ms + 100, start_ms + ms + 1, 100):
+        assert not lessor.tick(now_ms)
+    return start_ms + ms
+
+
+def test_a_session_is_overdue_when_its_lease_is_over_and_not_before():
+    sessions = {1: Info()}
+    lessor = ruling(sessions)
+    now = pass_time(lessor, 0, 900)
+    assert lessor.overdue(sessions, 10) == []
+    pass_time(lessor, now, 100)
+    assert lessor.overdue(sessions, 10) == [(1, 1)]
+
+
+def test_a_keep_alive_gives_a_whole_lease_from_now_and_only_to_its_own_session():
+    sessions = {1: Info(), 2: Info()}
+    lessor = ruling(sessions)
+    now = pass_time(lessor, 0, 900)
+    lessor.renew(1, 1_000)
+    now = pass_time(lessor, now, 900)
+    assert lessor.overdue(sessions, 10) == [(2, 1)]
+    pass_time(lessor, now, 100)
+    assert lessor.overdue(sessions, 10) == [(1, 1)]
+
+
+def test_the_gap_of_a_stall_is_added_to_every_lease_and_every_lock_delay():
+    sessions = {1: Info()}
+    lessor = ruling(sessions)
+    lessor.watch_delays([("/l", 7, 3, 1_000)])
+    pass_time(lessor, 0, 900)
+    assert lessor.tick(900 + 50_000)
+    assert lessor.left_ms(1) == 100
+    assert lessor.overdue(sessions, 10) == []
+    assert lessor.ended_delays(10) == []
+    lessor.tick(900 + 50_000 + 100)
+    assert lessor.overdue(sessions, 10) == [(1, 1)]
+    assert lessor.ended_delays(10) == [("/l", 7, 3)]
+
+
+def test_a_tick_that_is_only_late_is_charged():
+    lessor = ruling({1: Info()})
+    assert not lessor.tick(300)
+    assert lessor.left_ms(1) == 700
+
+
+def test_the_clock_never_goes_back():
+    lessor = Lessor(300, 1_000)
+    with pytest.raises(AssertionError, match="never goes back"):
+        lessor.tick(999)
+
+
+def test_when_the_lease_is_regained_everything_begins_whole():
+    sessions = {1: Info()}
+    lessor = ruling(sessions)
+    lessor.watch_delays([("/l", 7, 3, 1_000)])
+    now = pass_time(lessor, 0, 900)
+    lessor.pause()
+    now = pass_time(lessor, now, 900)
+    lessor.regain(sessions, [("/l", 7, 3, 1_000)])
+    now = pass_time(lessor, now, 900)
+    assert lessor.overdue(sessions, 10) == []
+    assert lessor.ended_delays(10) == []
+    pass_time(lessor, now, 100)
+    assert lessor.overdue(sessions, 10) == [(1, 1)]
+    assert lessor.ended_delays(10) == [("/l", 7, 3)]
+
+
+def test_outside_the_lease_nothing_can_be_asked():
+    lessor = ruling({1: Info()})
+    lessor.pause()
+    with pytest.raises(AssertionError):
+        lessor.overdue({1: Info()}, 10)
+    with pytest.raises(AssertionError):
+        lessor.ended_delays(10)
+    with pytest.raises(AssertionError):
+        lessor.renew(1, 1_000)
+    assert lessor.left_ms(1) is None
+
+
+def test_a_session_in_decision_is_not_renewed_and_not_found_twice():
+    sessions = {1: Info()}
+    lessor = ruling(sessions)
+    now = pass_time(lessor, 0, 1_000)
+    assert lessor.overdue(sessions, 10) == [(1, 1)]
+    with pytest.raises(AssertionError, match="no KeepAlive"):
+        lessor.renew(1, 1_000)
+    lessor.pause()
+    lessor.regain(sessions, [])
+    pass_time(lessor, now, 2_000)
+    assert lessor.overdue(sessions, 10) == [], "a lease regained meanwhile does not withdraw the decision"
+    assert lessor.in_decision(1)
+
+
+def test_a_session_whose_expiry_did_nothing_gets_a_whole_lease():
+    sessions = {1: Info()}
+    lessor = ruling(sessions)
+    pass_time(lessor, 0, 1_000)
+    lessor.overdue(sessions, 10)
+    sessions[1].incarnation = 2
+    lessor.decided(1, sessions[1])
+    assert lessor.left_ms(1) == 1_000
+    pass_time(lessor, 1_000, 1_000)
+    assert lessor.overdue(sessions, 10) == [(1, 2)]
+
+
+def test_expiries_come_in_bounded_pieces_and_all_of_them():
+    sessions = {session: Info() for session in range(1, 1_001)}
+    lessor = ruling(sessions)
+    pass_time(lessor, 0, 1_000)
+    pieces = [lessor.overdue(sessions, 128) for _ in range(8)]
+    assert [len(piece) for piece in pieces] == [128] * 7 + [104]
+    assert sorted(session for piece in pieces for session, _ in piece) == list(range(1, 1_001))
+
+
+def test_the_heap_stays_as_small_as_the_sessions_however_many_keep_alives_come():
+    sessions = {session: Info() for session in range(1, 11)}
+    lessor = ruling(sessions)
+    for now_ms in range(100, 100_000, 100):
+        lessor.tick(now_ms)
+        for session in sessions:
+            lessor.renew(session, 1_000)
+        assert lessor.overdue(sessions, 10) == []
+    assert len(lessor._heap) == len(lessor._deadlines) == 10
+
+
+def test_a_closed_session_is_forgotten_when_its_turn_comes():
+    sessions = {1: Info()}
+    lessor = ruling(sessions)
+    del sessions[1]
+    pass_time(lessor, 0, 1_000)
+    assert lessor.overdue(sessions, 10) == []
+    assert not lessor._heap and not lessor._deadlines
+
+
+def test_forgetting_leaves_nothing():
+    sessions = {1: Info(), 2: Info(5_000)}
+    lessor = ruling(sessions)
+    lessor.watch_delays([("/l", 7, 3, 500), ("/m", 7, 4, 5_000)])
+    pass_time(lessor, 0, 1_000)
+    lessor.overdue(sessions, 10)
+    lessor.ended_delays(10)
+    lessor.forget()
+    assert not lessor.ruling and not lessor.in_decision(1)
+    assert not lessor._deadlines and not lessor._delays and not lessor._delays_in_decision
+
+
+def test_a_lock_delay_seen_again_does_not_begin_again():
+    lessor = ruling({})
+    lessor.watch_delays([("/l", 7, 3, 1_000)])
+    now = pass_time(lessor, 0, 900)
+    lessor.watch_delays([("/l", 7, 3, 1_000), ("/m", 7, 4, 1_000)])
+    now = pass_time(lessor, now, 100)
+    assert lessor.ended_delays(10) == [("/l", 7, 3)]
+    lessor.watch_delays([("/l", 7, 3, 1_000), ("/m", 7, 4, 1_000)])
+    lessor.delay_decided(("/l", 7, 3))
+    pass_time(lessor, now, 900)
+    assert lessor.ended_delays(10) == [("/m", 7, 4)]

@@ -1,0 +1,128 @@
+"""A limit on everything: refused with `overloaded`, nothing done, and room again when something has left."""
+
+from __future__ import annotations
+
+from coordclient.protocol.errors import Refusal
+from coordd.engine.inputs import DiskFull, Gone
+from coordd.machine.commands import BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, decode_batch
+from coordd.paxos.effects import AcceptedRecord
+from coordd.paxos.state import PaxosSettings
+from tests.unit.engine.cell import Cell, Node
+
+WINDOW = PaxosSettings(1).window_slots
+
+
+def codes(cell: Cell, requests: list[int]) -> list[str | None]:
+    found: list[str | None] = []
+    for request in requests:
+        answer = cell.answers.get(request)
+        found.append(answer.code if isinstance(answer, Refusal) else None)
+    return found
+
+
+def stuck(cell: Cell) -> Node:
+    """The single replica, its window full of slots that its disk does not finish."""
+    node = cell.master()
+    node.disk_held = True
+    for turn in range(WINDOW):
+        cell.call("put", path=f"/w{turn}")
+        node.step()
+    return node
+
+
+def test_the_queue_has_a_largest_number_of_commands():
+    cell = Cell(queue_commands_max=3)
+    node = stuck(cell)
+    requests = [cell.call("put", path=f"/q{turn}") for turn in range(4)]
+    node.step()
+    assert codes(cell, requests) == [None, None, None, "overloaded"]
+    node.disk_held = False
+    cell.settle()
+    assert cell.refused("get", path="/q3") == "not_found"
+    assert cell.do("put", path="/q3")["stat"]
+
+
+def test_the_queue_has_a_largest_number_of_bytes():
+    cell = Cell(queue_bytes_max=2_500)
+    node = stuck(cell)
+    requests = [cell.call("put", path=f"/q{turn}", contents=bytes(1_000)) for turn in range(3)]
+    requests.append(cell.call("put", path="/small"))
+    node.step()
+    assert codes(cell, requests) == [None, None, "overloaded", None]
+
+
+def test_unanswered_requests_have_a_largest_number_waiting_acquires_included():
+    cell = Cell(requests_max=3)
+    holder, client = cell.open(), cell.open()
+    holder.do("acquire", path="/l")
+    waits = [client.call("acquire", path="/l") for _ in range(4)]
+    cell.settle()
+    assert codes(cell, waits) == [None, None, None, "overloaded"]
+    cell.master().inbox.append(Gone((waits[0],)))
+    assert client.do("put", path="/a")["stat"]
+
+
+def test_calls_that_wait_for_a_round_have_a_largest_number_and_size():
+    cell = Cell(3, waiting_calls_max=2, waiting_bytes_max=10_000)
+    master = cell.master()
+    cell.cut |= {(replica, master.replica) for replica in cell.nodes}
+    cell.until(lambda: not master.engine.replica.lease_valid(cell.now_ms))
+    big = cell.call("put", master, path="/a", contents=bytes(20_000), session=5, call=1, secret="wrong")
+    requests = [cell.call("get", master, path="/") for _ in range(3)]
+    master.step()
+    assert codes(cell, [big, *requests]) == ["overloaded", None, None, "overloaded"]
+    cell.heal()
+    cell.run(300)
+    assert len(master.engine._mastership.waiting) == 0 and not master.engine._mastership.calls.open
+
+
+def test_a_batch_is_bounded_in_commands_and_in_bytes():
+    cell = Cell()
+    node = cell.master()
+    seen = node.engine.replica.chosen_upto
+    requests = [cell.call("put", path=f"/n{turn}") for turn in range(BATCH_COMMANDS_MAX + 10)]
+    requests += [cell.call("put", path=f"/b{turn}", contents=bytes(200_000)) for turn in range(12)]
+    cell.settle()
+    assert all("stat" in cell.answers[request] for request in requests)
+    values = [r.value for r in node.disk.records if isinstance(r, AcceptedRecord) and r.slot > seen]
+    sizes = [(len(decode_batch(value[1:])[1]), len(value)) for value in values]
+    assert max(count for count, _ in sizes) == BATCH_COMMANDS_MAX
+    assert all(size <= BATCH_BYTES_MAX for _, size in sizes)
+    assert len(sizes) == 4
+
+
+def test_everything_that_queued_meanwhile_goes_into_one_slot():
+    cell = Cell()
+    node = stuck(cell)
+    requests = [cell.call("put", path=f"/q{turn}") for turn in range(100)]
+    for _ in range(5):
+        node.step()
+    before = node.engine.replica.chosen_upto + WINDOW
+    node.disk_held = False
+    cell.settle()
+    assert node.engine.replica.chosen_upto == before + 1
+    assert all("stat" in cell.answers[request] for request in requests)
+
+
+def test_with_a_full_disk_a_single_replica_serves_no_more_and_does_not_fall():
+    cell = Cell()
+    node = cell.master()
+    node.disk_held = True
+    flying = cell.call("put", path="/a")
+    node.step()
+    node.inbox.append(DiskFull())
+    after = cell.call("put", path="/b")
+    cell.run(10_000)
+    assert codes(cell, [flying, after]) == ["outcome_unknown", "not_master"]
+    assert cell.refused("put", node, path="/c") == "unavailable"
+
+
+def test_with_a_full_disk_a_master_hands_over():
+    cell = Cell(3)
+    cell.do("put", path="/a", contents=b"x")
+    old = cell.master()
+    old.inbox.append(DiskFull())
+    cell.run(1_000)
+    new = cell.master()
+    assert new is not old
+    assert cell.do("put", new, path="/b")["stat"] and cell.do("get", new, path="/a")["contents"] == b"x"
