@@ -10,14 +10,14 @@ Call 0 has no number and is not remembered.
 from __future__ import annotations
 
 from coordclient.protocol.errors import ERRORS, Action, Refusal
-from coordd.machine.limits import CALL_WINDOW
+from coordd.machine.limits import CALL_WINDOW, Limits
 from coordd.machine.state import Reply, Session, client_bytes
 
 # What a late copy of an acquire is told when its hold has gone since. Never again "granted".
 RELEASED = Refusal("not_held", "this call was granted, and its hold has been released since")
 CANCELLED = Refusal("cancelled", "this call was cancelled by its own client")
 
-_FORGOTTEN = Refusal("outcome_unknown", "this call was answered or given up before; what it did is not remembered")
+FORGOTTEN = Refusal("outcome_unknown", "this call was answered or given up before; what it did is not remembered")
 
 
 def acknowledge(session: Session, acked: int) -> None:
@@ -37,17 +37,19 @@ def acknowledge(session: Session, acked: int) -> None:
             session.reply_bytes -= reply_bytes(replies.pop(call))
 
 
-def refusal_of(session: Session, call: int, acked: int, bytes_max: int) -> Refusal | None:
+def refusal_of(session: Session, call: int, limits: Limits) -> Refusal | None:
     """Why a call that nothing remembers must not run, if so."""
-    if call < acked:
-        return _FORGOTTEN
-    if call >= acked + CALL_WINDOW:
+    if call < session.acked:
+        return FORGOTTEN
+    if call >= session.acked + CALL_WINDOW:
         return call_window(session)
-    if session.reply_bytes >= bytes_max:
+    bound = limits.remembered_bytes_per_session
+    if session.reply_bytes >= bound:
         name = "remembered_bytes_per_session"
-        return Refusal(
-            "limit", f"the answers kept for this session have {bytes_max} bytes", limit=name, bound=bytes_max
+        text = (
+            f"remembered bytes per session: the limit of {bound} is reached; earlier answers must be acknowledged first"
         )
+        return Refusal("limit", text, limit=name, bound=bound)
     return None
 
 

@@ -23,6 +23,7 @@ from coordd.machine.state import (
     Arguments,
     Hold,
     Lock,
+    Reply,
     Session,
     State,
     Waiter,
@@ -82,6 +83,15 @@ def _grant(state: State, lock: Lock, session: Session, call: int, mode: str, act
     hold = Hold(lock, session.id, call, actor, lock_delay_ms, state.wall_ms, session.client)
     lock.holders[session.id, call] = session.holds[call] = hold
     return hold
+
+
+def recall(state: State, session: Session, call: int) -> Reply | None:
+    """The answer that was given to this call, if its session remembers it or a hold that it made is still there."""
+    reply = session.replies.get(call)
+    if reply is not None:
+        return reply
+    hold = session.holds.get(call)
+    return None if hold is None else grant_reply(state, hold)
 
 
 def grant_reply(state: State, hold: Hold) -> dict[str, object]:

@@ -107,7 +107,9 @@ class Machine:
             if call:
                 if call in session.waiters:
                     return Applied(None)
-                known = self._known(session, call, session.acked)
+                known = locks.recall(state, session, call)
+                if known is None:
+                    known = calls.refusal_of(session, call, state.limits)
                 if known is not None:
                     return Applied(known)
         elif row.needs_session:
@@ -126,31 +128,22 @@ class Machine:
                 calls.remember(session, call, reply)
         return Applied(reply, woken)
 
-    def _known(self, session: Session, call: int, acked: int) -> Reply | None:
-        reply = session.replies.get(call)
-        if reply is not None:
-            return reply
-        hold = session.holds.get(call)
-        if hold is not None:
-            return locks.grant_reply(self.state, hold)
-        return calls.refusal_of(session, call, acked, self.state.limits.remembered_bytes_per_session)
-
     # ---- what the engine looks at ----
 
     def recall(self, session: int, call: int, acked: int = 0) -> Reply | None:
         """What a call that comes again, with `acked`, is answered without being logged; None: log it (or it waits).
 
-        The same answer that apply would give, except that a refusal for room (`call_window`, `limit`) may be overtaken
-        by the acknowledgement of a command that is still on its way.
+        The same answer that apply would give, except for want of room (`call_window`, `limit`): whether there is room
+        depends on acknowledgements that may still be on their way through the log, so there apply alone decides.
         """
         found = self.state.sessions.get(session)
         if found is None:
             return _EXPIRED
         if call == 0 or call in found.waiters:
             return None
-        known = self._known(found, call, max(acked, found.acked))
-        if known is not None and isinstance(known, Refusal) and known.code == "limit" and call not in found.replies:
-            return None
+        known = locks.recall(self.state, found, call)
+        if known is None and call < max(acked, found.acked):
+            return calls.FORGOTTEN
         return known
 
     def waiting(self, session: int, call: int) -> bool:

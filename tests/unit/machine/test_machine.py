@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from coordclient.protocol.errors import Refusal
 from coordclient.protocol.operations import OPERATIONS, Way
 from coordd.machine.commands import MASTER_COMMANDS, Command, encode_batch, encode_command
 from coordd.machine.machine import HANDLERS, QUERIES, Machine
@@ -61,7 +62,7 @@ def test_every_command_that_changes_something_gets_a_revision_of_its_own() -> No
     cell = Cell()
     revisions = [cell.machine.revision]
     session = cell.open()
-    steps = (
+    steps: list[tuple[str, dict[str, Any]]] = [
         ("put", {"path": "/a"}),
         ("create", {"path": "/b", "ephemeral": True}),
         ("mkdir", {"path": "/d"}),
@@ -72,7 +73,7 @@ def test_every_command_that_changes_something_gets_a_revision_of_its_own() -> No
         ("release", {"path": "/a", "hold": 4}),
         ("delete", {"path": "/b"}),
         ("close_session", {}),
-    )
+    ]
     for number, (operation, given) in enumerate(steps, 1):
         revisions.append(cell.machine.revision)
         cell.do(operation, session, number, **given)
@@ -102,4 +103,4 @@ def test_a_kept_refusal_holds_no_frames_in_memory() -> None:
     cell = Cell()
     session = cell.open()
     refusal = cell.refused("delete", session, 1, path="/none")
-    assert isinstance(refusal, Refusal) and refusal.__traceback__ is None and refusal.__context__ is None
+    assert refusal.__traceback__ is None and refusal.__context__ is None

@@ -177,9 +177,9 @@ class RandomCommands(RuleBasedStateMachine):
     def cancel(self, number: int, back: int, lag: int) -> None:
         session = self.session(number)
         target = self.cell.calls[session] + 1 - back
-        if target >= 1:
-            if self.send("cancel", session, lag, target=target) in ({"did": "withdrew"}, {"did": "released"}):
-                self.model.leave((session, target))
+        reply = self.send("cancel", session, lag, target=max(1, target))
+        if reply in ({"did": "withdrew"}, {"did": "released"}):
+            self.model.leave((session, max(1, target)))
 
     # ---- files ----
 
@@ -219,7 +219,7 @@ class RandomCommands(RuleBasedStateMachine):
         recalled = self.cell.machine.recall(command.session, command.call, command.acked)
         again = self.cell.batch(command)[0].reply
         assert self.cell.machine.revision == before, "a retry changes nothing"
-        assert plain(recalled) == plain(again), "the short cut answers as apply does"
+        assert recalled is None or plain(recalled) == plain(again), "the short cut answers as apply does"
         if session is not None and command.call in session.replies and command.operation != "acquire":
             assert plain(again) == plain(reply)
 

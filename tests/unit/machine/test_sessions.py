@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from coordclient.protocol.errors import Refusal
@@ -42,19 +44,21 @@ def test_a_session_id_is_never_given_twice_and_never_valid_again(cell: Cell) -> 
         seen.append(session)
         cell.expire(session)
         assert session not in cell.machine.sessions
-        for operation, arguments in (("acquire", {"path": "/a"}), ("put", {"path": "/a"}), ("close_session", {})):
-            assert cell.refused(operation, session, 1, **arguments).code == "session_expired"
+        for operation in ("acquire", "put", "open", "delete"):
+            assert cell.refused(operation, session, 1, path="/").code == "session_expired"
+        assert cell.refused("close_session", session, 2).code == "session_expired"
     assert seen == sorted(set(seen))
 
 
 def test_an_operation_that_needs_a_session_says_so(cell: Cell) -> None:
-    for operation, arguments in (
+    needs: list[tuple[str, dict[str, Any]]] = [
         ("acquire", {"path": "/a"}),
         ("release", {"path": "/a", "hold": 1}),
         ("cancel", {"target": 1}),
         ("open", {"path": "/"}),
         ("close_session", {}),
-    ):
+    ]
+    for operation, arguments in needs:
         assert cell.refused(operation, **arguments).code == "session_required"
 
 
