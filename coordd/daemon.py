@@ -69,6 +69,7 @@ EXIT_OK, EXIT_CONFIG, EXIT_DATA, EXIT_IN_USE, EXIT_BUG, EXIT_DISK = 0, 2, 65, 69
 HOUSEKEEPING_SECONDS = 1.0
 CONNECTION_DEAD_SECONDS = 30
 COLLECT_AFTER_CONNECTIONS = 5_000
+COLLECT_EVERY_MS_MIN, COLLECT_EVERY_MS_MAX = 60_000, 900_000
 
 _log = structlog.get_logger("coordd")
 
@@ -298,30 +299,30 @@ async def _leave(replica: _Replica) -> None:
 
 async def _keep_house(replica: _Replica, supervisor: Supervisor) -> None:
     """What has to be looked at once a second; from the loop itself, so that a stuck loop is seen by the watchdog."""
-    collected_at = 0
-    turns = -1
+    keeper = replica.doors.keeper
+    accepted, since_ms, turns = 0, clock.now_ms(), -1
     while True:
         await asyncio.sleep(HOUSEKEEPING_SECONDS)
-        replica.doors.keeper.sweep()
+        keeper.sweep()
         if replica.driver.turns != turns:
             turns = replica.driver.turns
             supervisor.alive()
-        if replica.doors.keeper.accepted - collected_at > COLLECT_AFTER_CONNECTIONS:
-            collected_at = replica.doors.keeper.accepted
-            _collect_garbage()
+        now_ms = clock.now_ms()
+        many = keeper.accepted - accepted > COLLECT_AFTER_CONNECTIONS and now_ms - since_ms > COLLECT_EVERY_MS_MIN
+        if many or now_ms - since_ms > COLLECT_EVERY_MS_MAX:
+            accepted, since_ms = keeper.accepted, now_ms
+            gc.collect()
 
 
 def _tune_garbage_collector() -> None:
-    """What is there stays: it is not looked at again. A full collection is made by hand, see `_collect_garbage`."""
+    """Young garbage is collected as usual; what is there now never again, what gets old only by `_keep_house`.
+
+    A full collection stops the loop for as long as the state is large; ended connections leave cycles behind that need
+    one, but not at a moment that the collector chooses.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(5_000, 10, 1_000_000)
-
-
-def _collect_garbage() -> None:
-    """Ended connections leave cycles behind in the oldest generation, which is never collected by itself."""
-    gc.collect()
-    gc.freeze()
 
 
 def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:

@@ -104,8 +104,7 @@ async def run_replicas(files: Mapping[int, Path], log_level: str = "info") -> in
 async def _start(config_file: Path, log_level: str) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         *command(config_file),
-        "--log-level",
-        log_level,
+        *("--log-level", log_level, "--log-format", "console"),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

@@ -5,12 +5,9 @@ Without NOTIFY_SOCKET in the environment nothing is sent. A supervisor that does
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Mapping
-
-import structlog
-
-_log = structlog.get_logger("coordd")
 
 
 class Supervisor:
@@ -42,7 +39,5 @@ class Supervisor:
             return
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as out:
-            try:
+            with contextlib.suppress(OSError):  # nobody listens: that is the supervisor's affair, not ours
                 out.sendto(text.encode(), address)
-            except OSError as error:
-                _log.debug("the supervisor does not listen", reason=str(error))

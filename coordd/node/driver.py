@@ -46,6 +46,7 @@ TICK_SECONDS = 0.05
 INPUTS_PER_STEP = 256
 PEER_INBOX_BYTES_MAX = 64 * 1024 * 1024
 DISK_FULL_RETRY_MS = 1_000
+UNWRITTEN_RECORDS_MAX = 100_000  # the engine makes next to none while the disk is full
 SNAPSHOT_CHUNK_BYTES = 512 * 1024
 
 _log = structlog.get_logger("coordd.node")
@@ -207,6 +208,7 @@ class Driver:
         """Append what is to be durable; False when something is still unwritten because the disk is full."""
         if self._unwritten:
             self._unwritten.extend(records)
+            assert len(self._unwritten) <= UNWRITTEN_RECORDS_MAX, "a full disk makes this replica mute"
             if now_ms < self._disk_full_until_ms:
                 return False
             records = self._unwritten

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import os
 import resource
 import signal
@@ -131,6 +132,7 @@ class ForkingSnapshotter:
         """Never returns: whatever happens here, the parent's code must not run twice."""
         status = _EXIT_FAILED
         try:
+            gc.disable()  # it would touch, and so copy, every page that is shared with the parent
             _reset_signals()
             if self._prctl is not None:
                 self._prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
