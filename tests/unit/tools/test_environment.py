@@ -171,16 +171,15 @@ def test_a_call_that_was_killed_keeps_nobody_waiting(checkout: Path) -> None:
 
 
 def test_what_a_killed_call_started_keeps_the_lock(tmp_path: Path) -> None:
-    code = "import sys; print('up', flush=True); sys.stdin.read()"
     with environment.held(tmp_path / "lock") as descriptor:
-        child = subprocess.Popen(
-            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=(descriptor,)
-        )
-    with child, (tmp_path / "lock").open() as file:
-        assert child.stdout and child.stdout.readline() == b"up\n"
+        lock = str(tmp_path / "lock")
+        code = "import os, sys; sys.exit(not os.path.sameopenfile(int(sys.argv[1]), os.open(sys.argv[2], os.O_RDONLY)))"
+        assert environment.run([sys.executable, "-c", code, str(descriptor), lock], tmp_path, descriptor)
+        child = os.dup(descriptor)  # as a process that was started has it
+    with (tmp_path / "lock").open() as file:
         with pytest.raises(BlockingIOError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        child.communicate(b"")
+        os.close(child)
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
