@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import pytest
 
@@ -125,7 +126,7 @@ def test_after_a_failed_sync_the_store_refuses_all_further_use():
     disk.fail_at(1)
     with pytest.raises(SyncFailedError, match=r"log-00000001.*Way out"):
         store.sync()
-    uses = [
+    uses: list[Callable[[], object]] = [
         store.sync,
         lambda: store.append([accepted(2)]),
         lambda: store.cut(0),

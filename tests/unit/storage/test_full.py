@@ -1,0 +1,161 @@
+"""A full disk: refused by name, nothing half written, and all well again when there is room."""
+
+from __future__ import annotations
+
+import errno
+import random
+
+import pytest
+
+from coordd.paxos.ballot import Ballot
+from coordd.paxos.effects import AcceptedRecord, PromiseRecord
+from coordd.storage.errors import DiskFailedError, DiskFullError, StorageError, SyncFailedError
+from coordd.testing.memory_disk import MemoryDisk
+from tests.unit.storage.test_power import calls_of_work, work
+from tests.unit.storage.world import SMALL, Ledger, accepted, open_store
+
+
+def fill(store, ledger: Ledger) -> int:
+    """Append until it is refused; returns the first slot that did not fit."""
+    slot = 1 + max((record.slot for record in ledger.records if isinstance(record, AcceptedRecord)), default=0)
+    while True:
+        try:
+            store.append([accepted(slot, size=400)])
+        except DiskFullError:
+            return slot
+        ledger.records.append(accepted(slot, size=400))
+        slot += 1
+
+
+@pytest.mark.parametrize("segments", [1, 2, 3])
+def test_what_does_not_fit_is_refused_whole_and_the_rest_is_kept(segments):
+    disk, ledger = MemoryDisk(capacity=segments * SMALL + 200), Ledger()
+    store = open_store(disk)
+    slot = fill(store, ledger)
+    assert 7 * segments <= slot <= 10 * segments and store.disk_full
+    for _ in range(3):
+        with pytest.raises(DiskFullError, match="No space left"):
+            store.append([accepted(slot, size=400)])
+    ledger.append(store, PromiseRecord(Ballot(50, 1)))  # there is still room for a little
+    ledger.sync(store)
+    disk.capacity = None
+    for more in range(slot, slot + 10):
+        ledger.append(store, accepted(more, size=400))
+    assert not store.disk_full
+    ledger.sync(store)
+    disk.crash(random.Random(1), 0.0)
+    ledger.recover(disk)
+
+
+def test_a_full_disk_is_seen_while_there_is_still_room_in_the_log():
+    disk, ledger = MemoryDisk(capacity=SMALL + 200), Ledger()
+    store = open_store(disk)
+    seen_at = None
+    for slot in range(1, 7):
+        ledger.append(store, accepted(slot, size=400))
+        if store.disk_full and seen_at is None:
+            seen_at = slot
+    assert seen_at is not None and seen_at < 6
+    disk.capacity = None
+    ledger.append(store, accepted(7, size=100))
+    assert not store.disk_full
+    assert [name for name in disk.list_directory("/data") if name.endswith(".tmp")] == []
+
+
+def test_a_batch_too_large_for_the_disk_leaves_the_prepared_segment_for_smaller_ones():
+    disk, ledger = MemoryDisk(capacity=2 * SMALL + 1000), Ledger()
+    store = open_store(disk)
+    ledger.append(store, accepted(1, size=2000))
+    with pytest.raises(DiskFullError):
+        store.append([accepted(2, size=3 * SMALL)])
+    ledger.append(store, accepted(2, size=2500))
+    ledger.sync(store)
+    disk.crash(random.Random(1), 0.0)
+    ledger.recover(disk)
+
+
+def test_a_snapshot_and_a_cut_make_room_again():
+    disk, ledger = MemoryDisk(capacity=4 * SMALL), Ledger()
+    store = open_store(disk)
+    slot = fill(store, ledger)
+    ledger.sync(store)
+    ledger.snapshot(store, slot - 1, b"small")
+    store.cut(slot - 1)
+    slot = fill(store, ledger)
+    ledger.sync(store)
+    assert slot > len(ledger.records)
+    disk.crash(random.Random(1), 0.0)
+    ledger.recover(disk)
+
+
+def test_a_start_on_a_full_disk_refuses_or_works_but_forgets_nothing():
+    disk, ledger = MemoryDisk(capacity=2 * SMALL + 200), Ledger()
+    store = open_store(disk)
+    fill(store, ledger)
+    ledger.sync(store)
+    disk.kill()
+    opened = 0
+    for _ in range(30):  # each start needs a little room in the log, until there is none
+        try:
+            store = ledger.recover(disk)
+        except DiskFullError as error:
+            assert "log-00000003" in str(error)
+            break
+        store.close()
+        opened += 1
+    assert 0 < opened < 30
+    disk.capacity = None
+    ledger.recover(disk)
+
+
+def test_no_room_at_any_call_is_named_and_the_work_goes_on_or_the_store_refuses_all():
+    """Also where room was reserved: a file system that copies on write may lack it for the second write."""
+    full = 0
+    for call in range(1, calls_of_work() + 1):
+        disk, ledger = MemoryDisk(), Ledger()
+        disk.fail_at(call, errno.ENOSPC)
+        try:
+            store = open_store(disk)
+            ledger.opened(store)
+            work(store, ledger)
+        except DiskFullError:
+            full += 1
+        except DiskFailedError as error:
+            assert isinstance(error, SyncFailedError) or "Way out" in str(error)
+        disk.kill()
+        copy = disk.copy()
+        copy.crash(random.Random(call), 0.5)
+        for after in (disk, copy):
+            ledger.copy().check(open_store(after))
+    assert full > 20
+
+
+def test_a_batch_that_found_no_room_half_way_is_not_there_afterwards():
+    disk, ledger = MemoryDisk(), Ledger()
+    store = open_store(disk)
+    ledger.append(store, accepted(1))
+    disk.fail_at(1, errno.ENOSPC)
+    with pytest.raises(DiskFullError):
+        store.append([accepted(2), accepted(3), accepted(4)])
+    ledger.sync(store)
+    twin, found = disk.copy(), ledger.copy()
+    twin.kill()
+    assert list(found.recover(twin).durable.entries) == [1]
+    ledger.append(store, accepted(2, size=10))
+    ledger.sync(store)
+    disk.kill()
+    assert list(ledger.recover(disk).durable.entries) == [1, 2]
+
+
+def test_a_batch_that_can_be_neither_written_nor_taken_back_ends_the_store(monkeypatch):
+    disk = MemoryDisk()
+    store = open_store(disk)
+
+    def no_room(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(disk, "pwrite", no_room)
+    with pytest.raises(DiskFailedError, match=r"half written.*Way out"):
+        store.append([accepted(1)])
+    with pytest.raises(StorageError, match="half written"):
+        store.sync()
