@@ -9,6 +9,8 @@ Call 0 has no number and is not remembered.
 
 from __future__ import annotations
 
+from typing import Any
+
 from coordclient.protocol.errors import ERRORS, Action, Refusal
 from coordd.machine.limits import CALL_WINDOW, Limits
 from coordd.machine.state import Reply, Session, client_bytes
@@ -21,36 +23,40 @@ FORGOTTEN = Refusal("outcome_unknown", "this call was answered or given up befor
 
 
 def acknowledge(session: Session, acked: int) -> None:
-    """Every call below `acked` has been answered: their replies may be forgotten."""
+    """Every call below `acked` (more than before) has been answered: their replies may be forgotten."""
     before, replies = session.acked, session.replies
-    if acked <= before:
-        return
     session.acked = acked
-    if not replies:
-        return
     if acked - before <= len(replies):
         for call in range(before, acked):
             if call in replies:
-                session.reply_bytes -= reply_bytes(replies.pop(call))
-    else:
+                session.reply_bytes -= replies.pop(call)[1]
+    elif replies:
         for call in [call for call in replies if call < acked]:
-            session.reply_bytes -= reply_bytes(replies.pop(call))
+            session.reply_bytes -= replies.pop(call)[1]
 
 
-def refusal_of(session: Session, call: int, limits: Limits) -> Refusal | None:
-    """Why a call that nothing remembers must not run, if so."""
+def is_new(session: Session, call: int, bytes_max: int) -> bool:
+    """Whether this call runs now: nothing remembers it, and there is room to remember it."""
+    return (
+        session.acked <= call < session.acked + CALL_WINDOW
+        and call not in session.replies
+        and call not in session.holds
+        and call not in session.waiters
+        and session.reply_bytes < bytes_max
+    )
+
+
+def refusal_of(session: Session, call: int, limits: Limits) -> Refusal:
+    """Why a call that is not new and that nothing remembers must not run."""
     if call < session.acked:
         return FORGOTTEN
     if call >= session.acked + CALL_WINDOW:
         return call_window(session)
     bound = limits.remembered_bytes_per_session
-    if session.reply_bytes >= bound:
-        name = "remembered_bytes_per_session"
-        text = (
-            f"remembered bytes per session: the limit of {bound} is reached; earlier answers must be acknowledged first"
-        )
-        return Refusal("limit", text, limit=name, bound=bound)
-    return None
+    assert session.reply_bytes >= bound
+    name = "remembered_bytes_per_session"
+    text = f"remembered bytes per session: the limit of {bound} is reached; earlier answers must be acknowledged first"
+    return Refusal("limit", text, limit=name, bound=bound)
 
 
 def call_window(session: Session) -> Refusal:
@@ -60,11 +66,12 @@ def call_window(session: Session) -> Refusal:
 
 def remember(session: Session, call: int, reply: Reply) -> None:
     """Keeps the answer of a call that ran. A refusal that asks for a retry of the same call ran nothing: not kept."""
-    if isinstance(reply, Refusal) and ERRORS[reply.code].action is Action.RETRY:
-        return
     assert call not in session.replies, "a call runs once"
-    session.replies[call] = reply
-    session.reply_bytes += reply_bytes(reply)
+    if type(reply) is Refusal and ERRORS[reply.code].action is Action.RETRY:
+        return
+    size = reply_bytes(reply)
+    session.replies[call] = (reply, size)
+    session.reply_bytes += size
 
 
 def forget_hold(session: Session, call: int, reply: Refusal) -> None:
@@ -75,13 +82,17 @@ def forget_hold(session: Session, call: int, reply: Refusal) -> None:
 
 def reply_bytes(reply: Reply) -> int:
     """About how many bytes a remembered reply has: cheap, never much too small, the same on every replica."""
-    if isinstance(reply, Refusal):
-        holder = reply.details.get("holder")
-        client = holder.get("client") if isinstance(holder, dict) else None
-        labels = client_bytes(client) if isinstance(client, dict) else 0
-        cycle = reply.details.get("cycle")
-        return 256 + len(reply.message) + labels + (1536 * len(cycle) if isinstance(cycle, list) else 0)
-    stat = reply.get("stat")
-    if isinstance(stat, dict):
-        return 384 + len(stat["path"]) + len(stat["owner"])
-    return 64
+    if isinstance(reply, dict):
+        stat: Any = reply.get("stat")
+        return 64 if stat is None else 384 + len(stat["path"]) + len(stat["owner"])
+    size = 256 + len(reply.message)
+    if reply.details:
+        size += _details_bytes(reply.details)
+    return size
+
+
+def _details_bytes(details: dict[str, object]) -> int:
+    holder, cycle = details.get("holder"), details.get("cycle")
+    client = holder.get("client") if isinstance(holder, dict) else None
+    labels = client_bytes(client) if isinstance(client, dict) else 0
+    return labels + (1536 * len(cycle) if isinstance(cycle, list) else 0)

@@ -115,7 +115,8 @@ def _check_session(state: State, session: Session) -> None:
     for path, node in session.ephemerals.items():
         assert state.nodes[path] is node and node.openers is not None and session.id in node.openers
     assert all(session.acked <= call < session.acked + CALL_WINDOW for call in session.replies)
-    assert session.reply_bytes == sum(map(reply_bytes, session.replies.values())), "the count of bytes drifted"
+    assert all(size == reply_bytes(reply) for reply, size in session.replies.values())
+    assert session.reply_bytes == sum(size for _, size in session.replies.values()), "the count of bytes drifted"
 
 
 def _check_limits(state: State) -> None:

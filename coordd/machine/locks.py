@@ -65,9 +65,7 @@ def acquire(
 def _lock_free_node(state: State, path: str, principal: str) -> Lock:
     node = state.nodes.get(path)
     if node is None:
-        missing = namespace.check_room(state, path, 0, True)
-        state.revision += 1
-        node = namespace.make(state, path, False, missing, principal, True)
+        node = namespace.make_temporary(state, path, principal)
     else:
         state.revision += 1
     lock = state.locks[path] = Lock(node)
@@ -87,9 +85,9 @@ def _grant(state: State, lock: Lock, session: Session, call: int, mode: str, act
 
 def recall(state: State, session: Session, call: int) -> Reply | None:
     """The answer that was given to this call, if its session remembers it or a hold that it made is still there."""
-    reply = session.replies.get(call)
-    if reply is not None:
-        return reply
+    remembered = session.replies.get(call)
+    if remembered is not None:
+        return remembered[0]
     hold = session.holds.get(call)
     return None if hold is None else grant_reply(state, hold)
 

@@ -104,14 +104,11 @@ class Machine:
                 return Applied(_EXPIRED)
             if acked > session.acked:
                 calls.acknowledge(session, acked)
-            if call:
+            if call and not calls.is_new(session, call, state.limits.remembered_bytes_per_session):
                 if call in session.waiters:
                     return Applied(None)
                 known = locks.recall(state, session, call)
-                if known is None:
-                    known = calls.refusal_of(session, call, state.limits)
-                if known is not None:
-                    return Applied(known)
+                return Applied(calls.refusal_of(session, call, state.limits) if known is None else known)
         elif row.needs_session:
             return Applied(_REQUIRED)
         woken: list[Woken] = []

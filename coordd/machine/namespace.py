@@ -85,9 +85,20 @@ def check_room(state: State, path: str, size: int, parents: bool) -> list[str]:
         refuse_limit("children_per_directory", limits.children_per_directory)
     if len(state.nodes) + len(missing) >= limits.nodes:
         refuse_limit("nodes", limits.nodes)
-    check_bytes(state, size + len(path) + sum(map(len, missing)))
-    missing.reverse()
+    size += len(path)
+    if missing:
+        missing.reverse()
+        size += sum(map(len, missing))
+    if state.bytes + size > limits.total_bytes:
+        refuse_limit("total_bytes", limits.total_bytes)
     return missing
+
+
+def make_temporary(state: State, path: str, owner: str) -> Node:
+    """Makes the missing `path` for a lock, with whatever is missing above it, in the next revision."""
+    missing = check_room(state, path, 0, True)
+    state.revision += 1
+    return make(state, path, False, missing, owner, True)
 
 
 def check_bytes(state: State, more: int) -> None:

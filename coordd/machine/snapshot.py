@@ -22,7 +22,7 @@ from typing import Any
 from coordclient.protocol.codec import Malformed, decode, encode
 from coordclient.protocol.errors import Refusal
 from coordclient.protocol.paths import name_of, parent_of
-from coordd.machine.calls import reply_bytes
+from coordd.machine.calls import remember
 from coordd.machine.limits import Limits
 from coordd.machine.sequencer import set_key
 from coordd.machine.state import Hold, Lock, Node, Reply, Session, State, Waiter, checksum_of, node_bytes
@@ -71,7 +71,7 @@ def _body(state: State) -> bytes:
 
 
 def _session(session: Session) -> list[object]:
-    replies = [_reply(call, session.replies[call]) for call in sorted(session.replies)]
+    replies = [_reply(call, session.replies[call][0]) for call in sorted(session.replies)]
     return [
         session.id,
         session.secret,
@@ -158,8 +158,7 @@ def _read_session(state: State, fields: list[Any]) -> None:
     session.incarnation, session.acked = incarnation, acked
     for call, refused, wire in replies:
         reply: Reply = Refusal.from_wire(wire) if refused else wire
-        session.replies[call] = reply
-        session.reply_bytes += reply_bytes(reply)
+        remember(session, call, reply)
     state.sessions[number] = session
 
 

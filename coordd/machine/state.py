@@ -87,7 +87,7 @@ class Node:
 
 
 class Session:
-    """One session. `replies` remembers what calls >= `acked` were answered, `reply_bytes` about how large that is."""
+    """One session. `replies` remembers what calls >= `acked` were answered, each with about how large it is."""
 
     __slots__ = (
         "acked",
@@ -116,7 +116,7 @@ class Session:
         self.opened_ms = opened_ms
         self.client = client
         self.acked = 0
-        self.replies: dict[int, Reply] = {}
+        self.replies: dict[int, tuple[Reply, int]] = {}
         self.reply_bytes = 0
         self.holds: dict[int, Hold] = {}
         self.waiters: dict[int, Waiter] = {}
