@@ -9,6 +9,8 @@
   the call's deadline. So is "outcome unknown", once per channel: the reply cache of the next master settles it.
 * A call that ends without an answer is `Unavailable` if no transmission of it can have taken effect (or it only reads),
   `OutcomeUnknown` otherwise. `session_expired` in answer to a retry tells nothing about the earlier transmission.
+* A *lasting* call (release, cancel) outlives its deadline: whoever waits for it is told that no answer came, and it is
+  retried until it is answered or the session ends.
 * An answer to a call that is not known any more is ignored.
 """
 
@@ -31,17 +33,25 @@ _LOGGED = frozenset(row.name for row in OPERATIONS.values() if row.way is Way.WR
 class Call:
     """One call. `tag` belongs to the driver (its future)."""
 
-    __slots__ = ("arguments", "deadline_ms", "in_flight", "number", "operation", "retry_ms", "tag", "tries", "unknown",
-                 "unsettled", "waits")  # fmt: skip
+    __slots__ = ("arguments", "deadline_ms", "in_flight", "lasting", "number", "operation", "retry_ms", "tag", "tries",
+                 "unknown", "unsettled", "waits")  # fmt: skip
 
     def __init__(
-        self, number: int, operation: str, arguments: Mapping[str, object], deadline_ms: int, waits: bool, tag: object
+        self,
+        number: int,
+        operation: str,
+        arguments: Mapping[str, object],
+        deadline_ms: int,
+        tag: object,
+        lasting: bool,
     ) -> None:
         self.number = number
         self.operation = operation
         self.arguments = arguments
         self.deadline_ms = deadline_ms
-        self.waits = waits  # an acquire that waits: the answer takes as long as it takes
+        # An acquire that waits: the answer takes as long as it takes.
+        self.waits = operation == "acquire" and arguments.get("wait", True) is True
+        self.lasting = lasting
         self.tag = tag
         self.in_flight = False  # transmitted on the present channel, no answer yet
         self.unknown = False  # an earlier transmission was never answered, so it may take effect
@@ -116,13 +126,17 @@ class Calls:
         return number
 
     def begin(
-        self, operation: str, arguments: Mapping[str, object], deadline_ms: int = NEVER_MS, tag: object = None
+        self,
+        operation: str,
+        arguments: Mapping[str, object],
+        deadline_ms: int = NEVER_MS,
+        tag: object = None,
+        lasting: bool = False,
     ) -> Call:
-        """A new call, not yet sent. Only when `free()`; what ends a hold or a waiter may go beyond."""
+        """A new call, not yet sent. Only when `free()`."""
         number = self.next_number
         self.next_number = number + 1
-        waits = operation == "acquire" and arguments.get("wait", True) is True
-        call = Call(number, operation, arguments, deadline_ms, waits, tag)
+        call = Call(number, operation, arguments, deadline_ms, tag, lasting)
         self._pending[number] = call
         self._idle[number] = call
         if deadline_ms < self._soonest_ms:
@@ -203,7 +217,10 @@ class Calls:
             return []
         over = [call for call in self._pending.values() if call.deadline_ms <= now_ms]
         for call in over:
-            self._drop(call)
+            if call.lasting:
+                call.deadline_ms = NEVER_MS
+            else:
+                self._drop(call)
         self._soonest_ms = min((call.deadline_ms for call in self._pending.values()), default=NEVER_MS)
         return [(call, _no_answer(call, why)) for call in over]
 

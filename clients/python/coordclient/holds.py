@@ -44,7 +44,7 @@ class Hold:
         self.number = number
         self.path = str(grant["path"])
         self.mode = str(grant["mode"])
-        self.token = int(grant["token"])  # type: ignore[call-overload]
+        self.token: int = int(grant["token"])  # type: ignore[call-overload]
         self.sequencer = str(grant["sequencer"])
         self.delay_ms = local_ms(lock_delay_ms, session.drift_ppm)
         self.stop_margin_ms = stop_margin_ms

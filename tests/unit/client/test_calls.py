@@ -160,6 +160,16 @@ def test_a_read_without_an_answer_is_unavailable_for_it_did_nothing():
     assert isinstance(calls.expire(1_000, "")[0][1], Unavailable)
 
 
+def test_a_lasting_call_is_retried_beyond_its_deadline_until_it_is_answered():
+    calls = Calls()
+    call = calls.begin("release", {}, 1_000, lasting=True)
+    assert [over for over, _ in calls.expire(1_000, "")] == [call]
+    assert calls.expire(2_000, "") == [], "who waits for it is told once"
+    assert calls.due(2_000) == [call]
+    assert calls.acked == call.number
+    assert calls.succeeded(call.number) is call
+
+
 def test_session_expired_on_a_first_try_means_nothing_was_done():
     calls = Calls()
     verdict = refuse(calls, send(calls), "session_expired")

@@ -1,0 +1,51 @@
+"""Arguments of the file operations, checked before anything is sent, and their answers made into values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from coordclient.errors import BadPath, InternalError, TooLarge
+from coordclient.protocol.operations import CONTENTS_BYTES_MAX
+from coordclient.protocol.paths import PATH_BYTES_MAX
+from coordclient.values import Entry, File, Stat, stat_of
+
+
+def path_of(path: str) -> str:
+    """The path, if it can be sent at all; what else may be wrong with it the cell says."""
+    if not isinstance(path, str):
+        raise TypeError(f"a path is text, not {type(path).__name__}")
+    if len(path) > PATH_BYTES_MAX:
+        raise BadPath(f"the path has {len(path)} characters; the limit is {PATH_BYTES_MAX} bytes")
+    return path
+
+
+def contents_of(contents: bytes) -> bytes:
+    """The contents, if they are bytes within the limit."""
+    if not isinstance(contents, bytes | bytearray | memoryview):
+        raise TypeError(f"contents are bytes, not {type(contents).__name__}; encode text first")
+    contents = bytes(contents)
+    if len(contents) > CONTENTS_BYTES_MAX:
+        raise TooLarge(f"contents have {len(contents)} bytes; the limit is {CONTENTS_BYTES_MAX}")
+    return contents
+
+
+def file_of(answer: Mapping[str, Any]) -> File:
+    """The answer to `get`."""
+    contents = answer.get("contents")
+    if not isinstance(contents, bytes):
+        raise InternalError("the cell's answer holds no contents")
+    return File(contents, stat_in(answer))
+
+
+def stat_in(answer: Mapping[str, Any]) -> Stat:
+    """The stat in the answer to `put`, `create`, `mkdir` or `stat`."""
+    return stat_of(answer.get("stat") or {})
+
+
+def entries_of(answer: Mapping[str, Any]) -> list[Entry]:
+    """The answer to `ls`."""
+    try:
+        return [Entry(entry["name"], stat_of(entry["stat"])) for entry in answer["entries"]]
+    except (KeyError, TypeError) as error:
+        raise InternalError(f"the cell's answer holds no entries: {error!r}") from None

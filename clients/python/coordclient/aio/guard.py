@@ -1,0 +1,36 @@
+"""Who may use a client: the process and the loop that used it first, until it is closed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from coordclient.errors import ClientClosed, ClientForked
+
+
+class Guard:
+    """Belongs to nobody until the first use, so a client made before a fork and used only after it is the child's."""
+
+    def __init__(self) -> None:
+        self.pid = 0
+        self.closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def at_home(self) -> bool:
+        """Whether this is the process that used it first."""
+        return self.pid == os.getpid()
+
+    def check_process(self) -> None:
+        """Raises ClientForked in a child of the process that used it first."""
+        if self.pid and not self.at_home():
+            raise ClientForked(f"this client belongs to process {self.pid}; make one of your own after the fork")
+
+    def use(self) -> None:
+        """Raises when the client cannot be used here; otherwise it belongs to this process and loop from now on."""
+        self.check_process()
+        if self.closed:
+            raise ClientClosed("the client was closed")
+        loop = asyncio.get_running_loop()
+        if self._loop is not None and self._loop is not loop:
+            raise RuntimeError("this client belongs to another event loop; make one in each")
+        self.pid, self._loop = os.getpid(), loop

@@ -1,0 +1,113 @@
+"""What one session of a client consists of: the pure parts, and who waits for them. A new session is a new Life."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+from coordclient.calls import Calls
+from coordclient.errors import CoordError
+from coordclient.holds import Holds
+from coordclient.session import Session
+
+WAIT_MS_MAX = 3_600_000  # of one wait inside a loop
+
+
+class Backlog:
+    """Calls that must be made as soon as the window has room, whoever waits for them or not (release, cancel)."""
+
+    __slots__ = ("arguments", "deadline_ms", "future", "operation")
+
+    def __init__(
+        self, operation: str, arguments: Mapping[str, object], deadline_ms: int, future: asyncio.Future[Any]
+    ) -> None:
+        self.operation = operation
+        self.arguments = arguments
+        self.deadline_ms = deadline_ms
+        self.future = future
+
+
+class Life:
+    """One session from the first call to its end. `session` is None until the cell has opened it."""
+
+    def __init__(self) -> None:
+        self.session: Session | None = None
+        self.calls = Calls()
+        self.holds = Holds()
+        self.over: CoordError | None = None  # why it is over
+        self.keep_alives: dict[int, int] = {}  # call number -> number of the transmission, on the present channel
+        self.room: deque[asyncio.Future[None]] = deque()  # who waits for room in the window
+        self.backlog: deque[Backlog] = deque()
+        self.changed: list[asyncio.Future[None]] = []  # who waits for a renewal, the opening or the end
+
+    def wanted(self) -> bool:
+        """Whether anybody needs the session: it exists, or somebody waits for it."""
+        return bool(self.session is not None or self.calls.pending or self.changed or self.backlog or self.room)
+
+    async def change(self, wait_ms: int) -> bool:
+        """Wait until the session is attached, renewed or over; False when `wait_ms` passed before."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.changed.append(future)
+        await asyncio.wait([future], timeout=min(wait_ms, WAIT_MS_MAX) / 1_000)
+        if future.done():
+            return True
+        self.changed.remove(future)
+        return False
+
+    async def more_room(self, wait_ms: int) -> None:
+        """Wait until the window may have room, or until `wait_ms` passed."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.room.append(future)
+        await asyncio.wait([future], timeout=min(wait_ms, WAIT_MS_MAX) / 1_000)
+        if future.done():
+            future.result()
+
+    def wake(self) -> None:
+        """Tell those who wait for a change of the session's state."""
+        waiters, self.changed = self.changed, []
+        for future in waiters:
+            if not future.done():
+                future.set_result(None)
+
+    def make_room(self) -> None:
+        """Begin what is in the backlog, then let waiting calls try again, as far as the window has room."""
+        while self.backlog and self.calls.free():
+            item = self.backlog.popleft()
+            self.calls.begin(item.operation, item.arguments, item.deadline_ms, item.future, lasting=True)
+        if self.room and not self.backlog and self.calls.free():
+            for future in self.room:
+                if not future.done():
+                    future.set_result(None)
+            self.room.clear()
+
+    def end(self, error: CoordError) -> None:
+        """It is over: every call, hold and waiter of it is told. Does nothing the second time."""
+        if self.over is not None:
+            return
+        self.over = error
+        if self.session is not None:
+            self.session.ended(str(error))
+        for call, lost in self.calls.session_over(str(error)):
+            settle_error(call.tag, lost if self.session is not None else error)
+        for item in self.backlog:
+            settle_error(item.future, error)
+        self.backlog.clear()
+        for future in self.room:
+            settle_error(future, error)
+        self.room.clear()
+        self.wake()
+
+
+def settle(tag: object, result: Any) -> None:
+    """Give the result to whoever waits; nobody may (the waiting task was cancelled)."""
+    if isinstance(tag, asyncio.Future) and not tag.done():
+        tag.set_result(result)
+
+
+def settle_error(tag: object, error: CoordError) -> None:
+    """Give the error to whoever waits; it counts as seen, for a release or a cancel may have nobody who looks."""
+    if isinstance(tag, asyncio.Future) and not tag.done():
+        tag.set_exception(error)
+        tag.exception()

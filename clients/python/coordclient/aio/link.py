@@ -1,0 +1,202 @@
+"""Finds the master and keeps one channel to it that speaks for the session: connect, open or attach, again when lost.
+
+It knows nothing of calls; the keeper is told when a channel is attached, when it is lost, and when the session is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import aiohttp
+
+from coordclient.aio.channel import Channel, ChannelError, OnFrames, open_channel
+from coordclient.aio.life import Life
+from coordclient.endpoints import CHANCE_MAX, Endpoints
+from coordclient.errors import CoordError, SessionExpired, error_of
+from coordclient.protocol.errors import ERRORS, Action, Refusal
+from coordclient.session import Reading, Session
+
+CONNECT_MS, ATTACH_MS = 2_000, 3_000
+
+
+class Owner(Protocol):
+    """What the link tells, in the loop."""
+
+    def attached(self, life: Life, channel: Channel) -> None:
+        """The channel speaks for the session from now on."""
+
+    def detached(self, life: Life) -> None:
+        """It does no more."""
+
+    def ended(self, life: Life, error: CoordError) -> None:
+        """The cell says that the session is over, or every replica refuses to open one."""
+
+
+class Link:
+    """See the module docstring. `channel` is the attached one, or None."""
+
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        *,
+        cell: str,
+        lease_ms: int,
+        labels: Mapping[str, str],
+        clocks: Callable[[], Reading],
+        owner: Owner,
+        on_frames: OnFrames,
+    ) -> None:
+        self.channel: Channel | None = None
+        self._endpoints = endpoints
+        self._cell = cell
+        self._lease_ms = lease_ms
+        self._labels = dict(labels)
+        self._clocks = clocks
+        self._owner = owner
+        self._on_frames = on_frames
+        self._chance = random.Random()
+        self._http: aiohttp.ClientSession | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._refusals: dict[str, CoordError] = {}  # address -> why it will never open a session for us
+
+    async def run(self, life: Life) -> None:
+        """Keep `life` connected until it is over, or until nobody needs a session that could not be opened."""
+        self._refusals.clear()
+        while life.over is None and life.wanted():
+            attempt = self._endpoints.next(self._clocks()[0], self._chance.randrange(CHANCE_MAX))
+            if attempt.wait_ms:
+                await asyncio.sleep(attempt.wait_ms / 1_000)
+            try:
+                await self._connect(life, attempt.address)
+            except ChannelError as error:
+                self._endpoints.failed(attempt.address, str(error), self._clocks()[0])
+                self._refused(life, attempt.address, error.refusal)
+            except Refusal as refusal:
+                self._refused_to_attach(life, attempt.address, refusal)
+
+    async def ask(self, address: str, operation: str, timeout_ms: int) -> Mapping[str, Any]:
+        """One question to one replica about itself, on a channel of its own and without a session."""
+        channel = await open_channel(self._session(), address, self._cell, self._labels, min(CONNECT_MS, timeout_ms))
+        channel.start(_hand_out, lambda *_: None)
+        try:
+            return await channel.request(1, 1, operation, {}, timeout_ms)
+        finally:
+            await channel.close()
+
+    def leave(self, reason: str) -> None:
+        """Let go of the present channel; its calls go out again on the next one."""
+        if self.channel is not None:
+            self.channel.lose(reason)
+
+    async def close(self) -> None:
+        """Everything that it opened."""
+        self.leave("closed by this client")
+        while self._tasks:
+            await asyncio.wait(tuple(self._tasks))
+        if self._http is not None:
+            await self._http.close()
+
+    def background(self, coroutine: Any) -> None:
+        """A task that ends by itself and is awaited by `close` at the latest."""
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _connect(self, life: Life, address: str) -> None:
+        """One channel, from connecting to its loss."""
+        channel = await open_channel(self._session(), address, self._cell, self._labels, CONNECT_MS)
+        lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def on_lost(channel: Channel, reason: str) -> None:
+            if self.channel is channel:
+                self.channel = None
+                self._endpoints.failed(address, reason, self._clocks()[0])
+                self._owner.detached(life)
+            if not lost.done():
+                lost.set_result(None)
+
+        try:
+            if channel.master != channel.replica:
+                self._endpoints.redirected(address, channel.master_address)
+                return
+            channel.start(self._on_frames, on_lost)
+            await self._attach(life, channel)
+            if not lost.done() and life.over is None:
+                self._refusals.clear()
+                self.channel = channel
+                self._owner.attached(life, channel)
+                self.background(self._learn(life, channel))
+                await lost
+        finally:
+            if self.channel is channel:
+                channel.lose("closed by this client")
+            self.background(channel.close())
+
+    async def _attach(self, life: Life, channel: Channel) -> None:
+        calls = life.calls
+        if life.session is None:
+            opening = {"lease_ms": self._lease_ms, "client": self._labels}
+            number, sent = calls.reserve(), self._clocks()
+            life.session = _session_of(
+                await channel.request(number, calls.acked, "open_session", opening, ATTACH_MS), sent
+            )
+        session = life.session
+        attaching = {"session": session.id, "secret": session.secret, "attachment": session.next_attachment()}
+        number = calls.reserve()
+        answer = await channel.request(number, calls.acked, "attach", attaching, ATTACH_MS)
+        epoch = answer.get("epoch")
+        if not isinstance(epoch, int) or not session.believes(epoch):
+            raise ChannelError(f"is a master of epoch {epoch!r}, which is over")
+
+    async def _learn(self, life: Life, channel: Channel) -> None:
+        """Ask for the members of the cell; the answer comes when it comes."""
+        try:
+            status = await channel.request(life.calls.reserve(), life.calls.acked, "status", {}, ATTACH_MS)
+        except (ChannelError, Refusal):
+            return  # what is known goes on being used; the next channel asks again
+        members = status.get("members")
+        if isinstance(members, list):
+            addresses = [member.get("address") for member in members if isinstance(member, dict)]
+            self._endpoints.learn(address for address in addresses if isinstance(address, str))
+
+    def _refused_to_attach(self, life: Life, address: str, refusal: Refusal) -> None:
+        action = ERRORS[refusal.code].action
+        if action is Action.GO_TO_MASTER:
+            to = refusal.details.get("address")
+            self._endpoints.redirected(address, to if isinstance(to, str) else None)
+        elif action is Action.NEW_SESSION:
+            self._owner.ended(life, SessionExpired(refusal.message, details=refusal.details))
+        else:
+            self._endpoints.failed(address, f"{refusal.code}: {refusal.message}", self._clocks()[0])
+            self._refused(life, address, refusal)
+
+    def _refused(self, life: Life, address: str, refusal: Refusal | None) -> None:
+        """When every replica refuses for ever to open a session, nobody waits for the request time-out."""
+        if refusal is None or ERRORS[refusal.code].action is not Action.GIVE_UP or refusal.code == "stale_channel":
+            self._refusals.pop(address, None)
+            return
+        self._refusals[address] = error_of(refusal)
+        if life.session is None and self._refusals.keys() >= set(self._endpoints.known):
+            self._owner.ended(life, self._refusals[address])
+
+    def _session(self) -> aiohttp.ClientSession:
+        if self._http is None:
+            self._http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+        return self._http
+
+
+def _hand_out(channel: Channel, frames: list[list[Any]]) -> None:
+    for item in frames:
+        channel.answer(item)
+
+
+def _session_of(answer: Mapping[str, Any], sent: Reading) -> Session:
+    session, secret, lease_ms, epoch = (answer.get(name) for name in ("session", "secret", "lease_ms", "epoch"))
+    if not (
+        isinstance(session, int) and isinstance(secret, str) and isinstance(lease_ms, int) and isinstance(epoch, int)
+    ):
+        raise ChannelError("opened a session, but does not say which")
+    return Session(session, secret, lease_ms, epoch, sent)

@@ -1,0 +1,60 @@
+"""What a client is made with, checked and with its defaults, for both flavours."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from coordclient.endpoints import DEFAULT_ENDPOINTS, Endpoints
+from coordclient.protocol.operations import LEASE_MS_MAX, LEASE_MS_MIN
+
+LABEL_MAX = 128
+REQUEST_SECONDS_MAX = 3_600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """See `Client`."""
+
+    endpoints: tuple[str, ...]
+    cell: str
+    lease_ms: int
+    request_ms: int
+    name: str
+
+    @classmethod
+    def of(
+        cls,
+        endpoints: str | Sequence[str] | None,
+        cell: str | None,
+        session_lease: float,
+        request_timeout: float,
+        name: str | None,
+    ) -> Options:
+        """The checked options; ValueError says what is wrong."""
+        if endpoints is None:
+            endpoints = os.environ.get("COORD_ENDPOINTS") or DEFAULT_ENDPOINTS
+        if isinstance(endpoints, str):
+            endpoints = [part for part in endpoints.split(",") if part.strip()]
+        lease_ms, request_ms = round(session_lease * 1_000), round(request_timeout * 1_000)
+        if not LEASE_MS_MIN <= lease_ms <= LEASE_MS_MAX:
+            raise ValueError(
+                f"session_lease must be {LEASE_MS_MIN // 1_000} to {LEASE_MS_MAX // 1_000} seconds, not {session_lease}"
+            )
+        if not 1 <= request_ms <= REQUEST_SECONDS_MAX * 1_000:
+            raise ValueError(
+                f"request_timeout must be above 0 and at most {REQUEST_SECONDS_MAX} seconds, not {request_timeout}"
+            )
+        return cls(Endpoints(endpoints).configured, cell or "", lease_ms, request_ms, name or "")
+
+    def labels(self) -> dict[str, str]:
+        """Who this client is, for people who look at sessions and locks."""
+        program = os.path.basename(sys.argv[0]) if getattr(sys, "argv", None) else ""
+        labels = {"host": socket.gethostname(), "pid": str(os.getpid()), "program": program, "name": self.name}
+        clean = {
+            key: text.encode(errors="replace").decode(errors="replace")[:LABEL_MAX] for key, text in labels.items()
+        }
+        return {key: text for key, text in clean.items() if text}
