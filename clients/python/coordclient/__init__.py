@@ -1,0 +1,113 @@
+"""The client library of coordd, a lock service: `from coordclient import Client, LockLost`.
+
+`Client` is for threads; `coordclient.aio.Client` has the same names with await. `Fence` is for the side that is
+protected by a lock. Everything raised on purpose is a `CoordError` (see `coordclient.errors`).
+
+>>> with Client() as client:
+...     with client.lock("/billing/nightly", timeout=5) as lock:
+...         write_report(fencing_token=lock.token)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from coordclient.errors import (
+    BadPath,
+    BadRequest,
+    CallCancelled,
+    CallWindow,
+    ClientClosed,
+    ClientForked,
+    Conflict,
+    CoordError,
+    Deadlock,
+    Exists,
+    InternalError,
+    IsADirectory,
+    LimitReached,
+    Locked,
+    LockLost,
+    LockTimeout,
+    NotADirectory,
+    NotEmpty,
+    NotFound,
+    NotMaster,
+    OutcomeUnknown,
+    Overloaded,
+    PermissionDenied,
+    SessionExpired,
+    SessionRequired,
+    StaleChannel,
+    StaleToken,
+    TooLarge,
+    Unavailable,
+    UnknownOperation,
+    UnsupportedVersion,
+    WrongCell,
+)
+from coordclient.fence import Fence
+from coordclient.values import Entry, File, Holder, LockInfo, SequencerCheck, SessionInfo, Stat, Waiter
+
+if TYPE_CHECKING:
+    from coordclient.sync import Client
+    from coordclient.synclock import Lock
+
+__all__ = [
+    "BadPath",
+    "BadRequest",
+    "CallCancelled",
+    "CallWindow",
+    "Client",
+    "ClientClosed",
+    "ClientForked",
+    "Conflict",
+    "CoordError",
+    "Deadlock",
+    "Entry",
+    "Exists",
+    "Fence",
+    "File",
+    "Holder",
+    "InternalError",
+    "IsADirectory",
+    "LimitReached",
+    "Lock",
+    "LockInfo",
+    "LockLost",
+    "LockTimeout",
+    "Locked",
+    "NotADirectory",
+    "NotEmpty",
+    "NotFound",
+    "NotMaster",
+    "OutcomeUnknown",
+    "Overloaded",
+    "PermissionDenied",
+    "SequencerCheck",
+    "SessionExpired",
+    "SessionInfo",
+    "SessionRequired",
+    "StaleChannel",
+    "StaleToken",
+    "Stat",
+    "TooLarge",
+    "Unavailable",
+    "UnknownOperation",
+    "UnsupportedVersion",
+    "Waiter",
+    "WrongCell",
+]
+
+
+def __getattr__(name: str) -> object:
+    """`Client` and `Lock` are imported when they are asked for: `coordclient.protocol` alone needs no aiohttp."""
+    if name == "Client":
+        from coordclient.sync import Client
+
+        return Client
+    if name == "Lock":
+        from coordclient.synclock import Lock
+
+        return Lock
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

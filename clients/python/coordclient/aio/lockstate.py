@@ -114,6 +114,8 @@ class LockState:
             keeper = self.keeper
             bound_ms = timeout_ms if wait else keeper.request_ms
             deadline_ms = NEVER_MS if bound_ms is None else keeper.clocks()[0] + bound_ms
+            if wait and timeout_ms is not None:
+                actor = ""  # one who waits for a limited time is no part of a deadlock, and the cell cannot tell
             life = keeper.alive()
             if life.session is None:
                 await keeper.ready(life, deadline_ms)
