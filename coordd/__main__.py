@@ -10,18 +10,17 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from coordd.config import FLAGS, ConfigError, load_settings
+from coordd.config import FLAGS, ConfigError, cautions, load_settings
 from coordd.dev import free_ports, run_replicas, write_cell
+from coordd.exits import Exit
 from coordd.settings import MEMBERS_MAX, PORT_DEFAULT, Settings
-
-EXIT_CONFIG = 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status; see `coordd.daemon` for what each means."""
     if not __debug__:
         sys.stderr.write("coordd: its assertions are part of its safety: do not run it with python -O\n")
-        return EXIT_CONFIG
+        return Exit.CONFIG
     arguments = _parser().parse_args(argv)
     if arguments.dev:
         return _dev(arguments)
@@ -59,7 +58,7 @@ def _run(config_file: Path | None, flags: dict[str, object], *, check: bool, sto
     except ConfigError as error:
         return _wrong(error.errors)
     if check:
-        sys.stdout.write("the settings are good\n")
+        sys.stdout.write("".join(f"caution: {text}\n" for text in cautions(settings)) + "the settings are good\n")
         return 0
     return _run_daemon(settings, stop_on_eof)
 
@@ -73,7 +72,7 @@ def _run_daemon(settings: Settings, stop_on_eof: bool) -> int:
 def _wrong(errors: Sequence[str]) -> int:
     for error in errors:
         sys.stderr.write(f"coordd: {error}\n")
-    return EXIT_CONFIG
+    return Exit.CONFIG
 
 
 # ---- development cells ----

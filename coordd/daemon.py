@@ -34,11 +34,12 @@ import structlog
 from coordclient.protocol.paths import cell_id
 from coordd.api.app import Doors, open_doors
 from coordd.api.limits import ApiLimits
+from coordd.config import cautions
 from coordd.engine.effects import RoleChange
 from coordd.engine.engine import Engine
 from coordd.engine.inputs import HandOverRequest
 from coordd.engine.settings import EngineSettings
-from coordd.machine.commands import BATCH_BYTES_MAX
+from coordd.exits import Exit
 from coordd.machine.machine import Machine
 from coordd.node import clock
 from coordd.node.driver import Driver, Outlets, StopRequired
@@ -65,7 +66,6 @@ from coordd.storage.store import Store
 from coordd.transport.hello import Identity
 from coordd.transport.links import Links
 
-EXIT_OK, EXIT_CONFIG, EXIT_DATA, EXIT_IN_USE, EXIT_BUG, EXIT_DISK = 0, 2, 65, 69, 70, 74
 HOUSEKEEPING_SECONDS = 1.0
 CONNECTION_DEAD_SECONDS = 30
 COLLECT_AFTER_CONNECTIONS = 5_000
@@ -92,22 +92,24 @@ def run(settings: Settings, stop_on_eof: bool = False) -> int:
     configure_logging(
         settings.observe.level, settings.observe.format, cell=settings.cell.name, replica=settings.replica.id
     )
+    for text in cautions(settings):
+        _log.warning("caution", text=text)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(_run(settings, stop_on_eof))
     except (DamagedError, UnknownFormatError, WrongDirectoryError, StopRequired) as error:
-        return _end(EXIT_DATA, error)
+        return _end(Exit.DATA, error)
     except AlreadyRunningError as error:
-        return _end(EXIT_IN_USE, error)
+        return _end(Exit.IN_USE, error)
     except (DiskFailedError, DiskFullError) as error:
-        return _end(EXIT_DISK, error)
+        return _end(Exit.DISK, error)
     except StorageError as error:
-        return _end(EXIT_DATA, error)
+        return _end(Exit.DATA, error)
     except _CannotListen as error:
-        return _end(EXIT_IN_USE, error)
+        return _end(Exit.IN_USE, error)
     except BaseException:
         _log.critical("a bug ended this replica", exc_info=True)
-        return EXIT_BUG
+        return Exit.BUG
 
 
 class _CannotListen(Exception):
@@ -150,7 +152,7 @@ async def _run(settings: Settings, stop_on_eof: bool) -> int:
     finally:
         store.close()
         listener.close()
-    return EXIT_OK
+    return Exit.OK
 
 
 def _log_unhandled(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -209,14 +211,10 @@ def _engine_settings(settings: Settings) -> EngineSettings:
         replica=settings.replica.id,
         drift_ppm=cell.drift_ppm,
         heartbeat_ms=cell.heartbeat_ms,
-        election_jitter_ms=cell.election_ms,
+        election_jitter_ms=cell.election_jitter_ms,
         window_slots=settings.limits.window,
     )
-    return EngineSettings(
-        paxos=paxos,
-        batch_bytes_max=min(settings.limits.batch_bytes, BATCH_BYTES_MAX) - 64,
-        snapshot_log_bytes=settings.log.snapshot_after_bytes,
-    )
+    return EngineSettings(paxos=paxos, snapshot_log_bytes=settings.log.snapshot_after_bytes)
 
 
 def _api_limits(settings: Settings) -> ApiLimits:
@@ -225,6 +223,8 @@ def _api_limits(settings: Settings) -> ApiLimits:
         connections=limits.connections,
         body_bytes=limits.body_bytes,
         outbox_bytes=limits.outbox_bytes,
+        channel_in_flight=limits.channel_calls,
+        posts_in_flight=limits.post_calls,
         body_seconds=http.body_timeout_ms / 1000,
         head_seconds=http.body_timeout_ms / 1000,
         hello_seconds=http.body_timeout_ms / 1000,

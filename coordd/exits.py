@@ -1,4 +1,7 @@
-"""How the daemon ends: the exit status says whether starting it again can help. The systemd units know them."""
+"""How the daemon ends: the exit status says whether starting it again can help. The systemd units know them.
+
+The numbers follow sysexits.h where it has one.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,14 @@ from enum import IntEnum
 
 
 class Exit(IntEnum):
-    """Everything from SYNC_FAILED on needs a person: the units do not restart the daemon after it."""
+    """Those in NEEDS_A_PERSON are not answered by another start."""
 
     OK = 0
-    FAILED = 1  # a bug (a failed assert), or something that may be better at the next start: a port in use
     CONFIG = 2  # wrong settings or usage; every error was printed
-    SYNC_FAILED = (
-        70  # the disk did not take what was written: what the page cache says from now on is not to be believed
-    )
-    DAMAGED = 71  # the data are damaged; file, offset and way out were printed
-    WRONG_DIRECTORY = 72  # the data are of another cell or replica, of an unknown format, or in use by a running daemon
-    REFUSED = 73  # the cell will not have this replica any more: its data went back in time, or its state differs
+    DATA = 65  # the data are damaged, of another cell or replica, of an unknown format, or behind what the peers know
+    IN_USE = 69  # the data directory or the port is in use
+    BUG = 70  # a failed assertion or an unexpected exception
+    DISK = 74  # the disk did not take what was written: what the page cache says from now on is not to be believed
+
+
+NEEDS_A_PERSON = frozenset({Exit.CONFIG, Exit.DATA, Exit.DISK})

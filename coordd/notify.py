@@ -38,6 +38,7 @@ class Supervisor:
         if not self._address:
             return
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as out:
-            with contextlib.suppress(OSError):  # nobody listens: that is the supervisor's affair, not ours
-                out.sendto(text.encode(), address)
+        kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+        # Where nobody listens: that is the supervisor's affair, not ours.
+        with socket.socket(socket.AF_UNIX, kind) as out, contextlib.suppress(OSError):
+            out.sendto(text.encode(), address)

@@ -73,7 +73,7 @@ class Cell(Section):
     secret_file: File | None = None
     lease_ms: int = _number(1_500, 300, 30_000, "milliseconds")
     heartbeat_ms: int = _number(300, 50, 10_000, "milliseconds")
-    election_ms: int = _number(500, 50, 30_000, "milliseconds")
+    election_jitter_ms: int = _number(200, 10, 10_000, "milliseconds")
     drift_ppm: int = _number(10_000, 100, 200_000, "parts per million")
 
 
@@ -89,13 +89,11 @@ class Replica(Section):
 class Limits(Section):
     """Each is refused by name when reached; none makes the daemon fall over."""
 
-    sessions: int = _number(20_000, 1, 1_000_000, "sessions of the cell")
-    waiters: int = _number(50_000, 1, 1_000_000, "waiting acquires of the cell")
-    nodes: int = _number(1_000_000, 100, 100_000_000, "files and directories of the cell")
     inbox: int = _number(20_000, 16, 1_000_000, "calls queued at this replica")
-    batch_bytes: int = _number(1_048_576, 524_288, 16_777_216, "bytes")
     window: int = _number(8, 1, 64, "slots in flight")
     connections: int = _number(25_000, 8, 1_000_000, "connections")
+    channel_calls: int = _number(4_096, 16, 1_000_000, "unanswered calls of one channel")
+    post_calls: int = _number(10_000, 16, 1_000_000, "unanswered POST requests")
     body_bytes: int = _number(524_288, 524_288, 16_777_216, "bytes")
     outbox_bytes: int = _number(4_194_304, 1_048_576, 268_435_456, "bytes")
     peer_outbox_bytes: int = _number(67_108_864, 2_097_152, 1_073_741_824, "bytes")

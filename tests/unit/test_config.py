@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
 from pathlib import Path
@@ -76,13 +77,13 @@ def test_every_error_is_told_at_once_with_its_source(tmp_path: Path) -> None:
         'x = 1\n[cell]\nname = "Foo"\nlease_ms = true\nheartbeet_ms = 3\n[[cell.member]]\nreplica = 300\n'
         'adress = "http://a:7420"\n[replica]\nport = "7420"\n[loog]\nx = 1\n[log]\nsegment_bytes = 1048576000\n'
     )
-    environ = {"COORDD_REPLICA__ID": "one", "COORDD_LIMITS__SESION": "3"}
+    environ = {"COORDD_REPLICA__ID": "one", "COORDD_LIMITS__INBX": "3"}
     found = errors(tmp_path, text, environ, observe__level="loud")
     file = str(tmp_path / "coordd.toml")
     wanted = [
         (file, "x: unknown section"),
         (file, "loog: unknown section", "did you mean log?"),
-        ("environment COORDD_LIMITS__SESION", "did you mean COORDD_LIMITS__SESSIONS?"),
+        ("environment COORDD_LIMITS__INBX", "did you mean COORDD_LIMITS__INBOX?"),
         (file, "cell.name = 'Foo'"),
         (file, "cell.lease_ms = True", "300 to 30000 (milliseconds)"),
         (file, "cell.heartbeet_ms: unknown key", "did you mean heartbeat_ms?"),
@@ -246,6 +247,15 @@ def test_the_explained_file_names_every_key_with_its_default(tmp_path: Path) -> 
     assert {name: set(table) for name, table in tables.items()} == {
         name: set(model.model_fields) for name, model in SECTIONS.items()
     }
+
+
+def test_every_setting_does_something() -> None:
+    read: set[str] = set()
+    for path in sorted((ROOT / "coordd").rglob("*.py")):
+        if path.name != "config.py":
+            read |= {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
+    unused = [f"{name}.{key}" for name, model in SECTIONS.items() for key in model.model_fields if key not in read]
+    assert unused == []
 
 
 @pytest.mark.parametrize("replica", [1, 2, 3])
