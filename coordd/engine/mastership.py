@@ -189,11 +189,8 @@ class Mastership:
             self._refuse(call, Refusal("bad_request", f"{call.operation} needs a call number"))
             return
         if sure and session:
-            # Short cuts, safe as a read is; apply decides the same again for what goes the long way.
-            if session not in self.machine.sessions:
-                self._refuse(call, session_expired(session))
-                return
-            remembered = self.machine.recall(session, number) if number else None
+            # A short cut, safe as a read is; apply decides the same again for what goes the long way.
+            remembered = self.machine.recall(session, number, call.acked)
             if remembered is not None:
                 self.replies.append(Reply(call.request, remembered))
                 return
@@ -370,8 +367,7 @@ class Mastership:
                 if info is None:
                     self._doors.forget(session)
                 for held in self._withheld.pop(session, ()):
-                    if not held.gone:
-                        self.waiting.add(held)
+                    self.waiting.add(held)
             case DelayEnd(key):
                 self.lessor.delay_decided(key)
                 self._delays_changed = True

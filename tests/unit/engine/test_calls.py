@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 
 from coordclient.protocol.errors import Refusal
+from coordd.engine.effects import Reply
 from coordd.engine.inputs import Call, Gone
+from coordd.engine.pending import Pending, PendingCalls
+from coordd.engine.settings import EngineSettings
 from coordd.paxos.state import PaxosSettings
 from tests.unit.engine.cell import Cell, Node
 
@@ -184,6 +187,46 @@ def test_not_master_is_said_only_of_a_call_that_was_not_proposed():
     assert again not in cell.answers, "it waits still, in its old place"
 
 
+def test_no_answer_comes_from_a_slot_that_somebody_else_has_filled():
+    """A deposed master learns, in the very step that deposes it, what was chosen for the slots that it had proposed."""
+    cell = Cell(3)
+    cell.do("put", path="/a", contents=b"before")
+    old = cell.master()
+    mine = old.replica
+    cell.cut |= {(mine, replica) for replica in cell.nodes}
+    lost = []
+    for turn in range(3):
+        lost.append(cell.call("put", old, path=f"/lost{turn}"))
+        old.step()
+        old.sync()
+    old.paused = True  # what the others say gathers in its inbox
+    new = cell.master()
+    assert new is not old
+    written = [cell.do("put", new, path=f"/kept{turn}") for turn in range(3)]
+    cell.run(400)
+    assert all("stat" in answer for answer in written)
+    old.step()
+    assert old.engine.replica.chosen_upto == new.engine.replica.chosen_upto
+    assert {code(cell, request) for request in lost} == {"outcome_unknown"}
+    cell.heal()
+    old.paused = False
+    cell.run(500)
+    assert cell.refused("get", new, path="/lost0") == "not_found"
+    assert old.engine.machine.digest() == new.engine.machine.digest()
+
+
+def test_a_finished_retry_does_not_hide_a_later_one():
+    calls = PendingCalls(EngineSettings(PaxosSettings(1)))
+    replies: list[Reply] = []
+    first, later = (Pending(Call(number, "acquire", {}, 7, 3), b"command", 0) for number in (1, 2))
+    calls.enqueue(first)
+    calls.finish(first, {}, replies)
+    calls.enqueue(later)
+    calls.finish(first, {}, replies)
+    assert calls.by_call == {(7, 3): later}
+    assert [reply.request for reply in replies] == [1]
+
+
 def test_a_new_master_holds_calls_until_it_serves():
     cell = Cell(3)
     cell.open()
@@ -226,6 +269,18 @@ def test_a_call_that_cannot_even_be_begun_is_told_so_in_time():
     node.disk_held = False
     cell.settle()
     assert cell.refused("get", path="/late") == "not_found"
+
+
+def test_a_call_that_waits_in_vain_for_a_round_is_told_so_in_time():
+    cell = Cell(3, patience_ms=800)
+    master = cell.master()
+    cell.cut |= {(replica, master.replica) for replica in cell.nodes}
+    cell.until(lambda: not master.engine.replica.lease_valid(cell.now_ms))
+    read = cell.call("get", master, path="/")
+    cell.run(700)
+    assert read not in cell.answers
+    cell.run(400)
+    assert code(cell, read) == "unavailable"
 
 
 # ---- doors ----
@@ -314,11 +369,13 @@ def test_no_refusal_is_taken_from_a_state_that_may_be_old():
         client.keep_alive(old),
         cell.call("get", old, path="/a"),
     ]
+    logged = client.call("put", old, path="/a")
     old.step()
     assert old.engine.replica.serving, "it does not know yet"
-    assert not set(requests) & set(cell.answers)
+    assert not {*requests, logged} & set(cell.answers)
     cell.run(4_000)
     assert {code(cell, request) for request in requests} == {"not_master"}
+    assert code(cell, logged) == "outcome_unknown"
 
 
 @pytest.mark.parametrize("replicas", [1, 3])

@@ -121,6 +121,7 @@ def test_outside_the_lease_a_read_waits_for_its_round():
 
 def test_a_confirmed_round_lets_through_a_read_that_came_before_it_and_none_that_came_after():
     cell = Cell(3)
+    client = cell.open()
     cell.do("put", path="/a", contents=b"x")
     master = cell.master()
     replica = master.engine.replica
@@ -128,6 +129,7 @@ def test_a_confirmed_round_lets_through_a_read_that_came_before_it_and_none_that
     no_answers(cell, master, held)
     cell.until(lambda: not replica.lease_valid(cell.now_ms))
     before = cell.call("get", master, path="/a")
+    keep_alive = client.keep_alive(master)
     cell.settle()
     assert replica.proposer is not None
     number = replica.proposer.lease.number
@@ -136,8 +138,6 @@ def test_a_confirmed_round_lets_through_a_read_that_came_before_it_and_none_that
     cell.run(lease_end_ms - cell.now_ms - 20, tick_ms=20)
     cell.run(20, tick_ms=1)
     after = cell.call("get", master, path="/a")
-    keep_alive = cell._requests = cell._requests + 1
-    master.inbox.append(Call(keep_alive, "keep_alive", {"number": 1}, session=1, call=1, attachment=0))
     master.step()
     all_answers(cell)
     for sender, to, message in held:

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from coordd.engine.effects import TakeSnapshot
-from coordd.engine.inputs import Input, SnapshotDropped, SnapshotFailed, SnapshotReceived, SnapshotTaken
+from coordd.engine.inputs import (
+    HandOverRequest,
+    Input,
+    SnapshotDropped,
+    SnapshotFailed,
+    SnapshotReceived,
+    SnapshotTaken,
+)
 from tests.unit.engine.cell import Cell, Node
 
 KIB = 1_024
@@ -76,6 +83,10 @@ def test_a_replica_far_behind_gets_a_snapshot_and_goes_on_from_there():
     write(cell, 3)
     cell.run(500)
     assert behind.engine.machine.digest() == cell.master().engine.machine.digest()
+    master.inbox.append(HandOverRequest(behind.replica))
+    cell.run(100)
+    assert cell.master() is behind
+    assert len(cell.do("ls", behind, path="/")["entries"]) == 5, "it serves from what it was given"
 
 
 def test_a_snapshot_overtaken_on_its_way_changes_nothing():

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from coordclient.protocol.errors import Refusal
+from coordd.engine.inputs import HandOverRequest
 from coordd.machine.commands import Command, decode_batch
 from coordd.paxos.effects import AcceptedRecord, ValueKind
 from tests.unit.engine.cell import Cell, Client, Node
@@ -69,6 +70,34 @@ def test_nobody_is_expired_outside_the_lease_and_with_the_lease_regained_everybo
     assert [c.operation for c in commands(master)].count("expire_session") == 1
 
 
+def test_a_lease_that_lapsed_and_came_back_between_two_steps_counts_as_regained():
+    cell = Cell(3)
+    client = cell.open(lease_ms=1_700)
+    master = cell.master()
+    replica = master.engine.replica
+    deafen(cell, master)
+    while replica.lease_valid(cell.now_ms + 100):
+        cell.run(20, tick_ms=20)
+    for _ in range(10):
+        cell.now_ms += 10
+        master.step()  # words go out, and the others answer, but what they say is not yet taken in
+        if not replica.lease_valid(cell.now_ms + 10):
+            break
+    cell.heal()
+    replica.confirm(cell.now_ms)
+    master.step()
+    for node in cell.nodes.values():
+        if node is not master:
+            node.step()
+    cell.now_ms += 20
+    assert master.inbox and not replica.lease_valid(cell.now_ms)
+    left_ms = master.engine._mastership.lessor.left_ms(client.session)
+    assert left_ms is not None and left_ms < 300
+    master.step()
+    assert replica.lease_valid(cell.now_ms)
+    assert master.engine._mastership.lessor.left_ms(client.session) == 1_700
+
+
 def test_no_lock_delay_ends_outside_the_lease_and_with_the_lease_regained_it_begins_whole():
     cell = Cell(3)
     dead, waiter = cell.open(lease_ms=1_000), cell.open(lease_ms=60_000)
@@ -128,6 +157,31 @@ def test_1_a_keep_alive_held_back_is_told_the_truth_when_the_mastership_ends():
     assert request not in cell.answers
     cell.run(4_000)
     assert cell.answers[request].code == "not_master"
+
+
+def test_1_a_decision_that_was_lost_with_a_mastership_holds_nobody_up_in_the_next_one():
+    cell = Cell(3)
+    client = cell.open(lease_ms=1_000)
+    old = cell.master()
+    cell.run(950)
+    cell.isolate(old.replica)
+    cell.run(150)
+    assert old.engine._mastership.lessor.in_decision(client.session)
+    old.paused = True
+    new = cell.master()
+    cell.heal()
+    old.paused = False
+    cell.run(200)
+    client.attach()
+    kept = client.keep_alive(new)
+    cell.settle()
+    assert cell.answers[kept]["lease_ms"] == 1_000, "the expiry was never chosen"
+    new.inbox.append(HandOverRequest(old.replica))
+    cell.run(100)
+    assert cell.master() is old
+    kept = client.keep_alive(old)
+    cell.settle()
+    assert cell.answers[kept]["lease_ms"] == 1_000
 
 
 def test_2_a_new_master_gives_every_session_a_whole_fresh_lease():
