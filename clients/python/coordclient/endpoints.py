@@ -1,8 +1,13 @@
 """PURE. Which replica to try next, and how long to wait before: rotation, jittered back-off, the master's address.
 
-The order is: the address that somebody named as the master's, unless that address has just failed; otherwise the next
-of the known ones in turn. The first round goes without a wait; after it each attempt waits, twice as long from one
-attempt to the next up to a bound, of that a part drawn by chance (so that the clients of a cell do not come in step).
+The order is: the address that somebody named as the master's, otherwise the next of the known ones in turn; one that
+has just failed is passed over while there is another (twice as long for each failure in a row). A connection that
+broke off is tried once more at once, for the replica may live. The first round goes without a wait; after it each
+attempt waits, twice as long from one to the next up to a bound, of that a part drawn by chance (so that the clients of
+a cell do not come in step).
+
+A replica that lives but knows no master that could be tried is worth staying with for `LINGER_MS`: asked every now and
+then, it tells of the new master as soon as there is one. Nobody needs to reconnect for that.
 """
 
 from __future__ import annotations
@@ -13,7 +18,8 @@ from dataclasses import dataclass
 
 DEFAULT_ENDPOINTS = ("http://127.0.0.1:7420", "http://127.0.0.1:7421", "http://127.0.0.1:7422")
 BACKOFF_MS_MIN, BACKOFF_MS_MAX = 50, 1_000
-DISTRUST_MS = 1_000
+DISTRUST_MS, DISTRUST_DOUBLINGS_MAX = 1_000, 3
+LINGER_MS, POLL_MS_MAX = 1_000, 250
 LEARNED_MAX = 32
 CHANCE_MAX = 2**32
 _ADDRESS = re.compile(r"(?:(https?)://)?([^\s/?#@]+)/?", re.IGNORECASE)
@@ -31,6 +37,11 @@ def backoff_ms(tries: int, chance: int) -> int:
     """The wait before attempt number `tries` (from 1 on): between half and the whole of a doubling bound."""
     bound = min(BACKOFF_MS_MAX, BACKOFF_MS_MIN << min(max(tries, 1) - 1, 10))
     return bound // 2 + (bound - bound // 2) * (chance % CHANCE_MAX) // CHANCE_MAX
+
+
+def poll_ms(polls: int, chance: int) -> int:
+    """The wait before asking a replica for the `polls`-th time whether it knows the master now."""
+    return min(POLL_MS_MAX, backoff_ms(polls, chance))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +63,7 @@ class Endpoints:
         self._position = 0
         self._hint: str | None = None
         self._tries = 0  # attempts since the last one that reached a serving master
-        self._failed_ms: dict[str, int] = {}
+        self._failures: dict[str, tuple[int, int]] = {}  # address -> when it failed last, how often in a row
         self._reasons: dict[str, str] = {}
 
     @property
@@ -63,23 +74,30 @@ class Endpoints:
     def next(self, now_ms: int, chance: int) -> Attempt:
         """Where to try next. `chance` is a number drawn evenly from 0 to 2^32 - 1."""
         hint, self._hint = self._hint, None
-        if hint is not None and now_ms - self._failed_ms.get(hint, now_ms - DISTRUST_MS) >= DISTRUST_MS:
-            address = hint
-        else:
-            address = self._known[self._position % len(self._known)]
-            self._position = (self._position + 1) % len(self._known)
+        address = hint if hint is not None and self.trusts(hint, now_ms) else self._next_in_turn(now_ms)
         self._tries += 1
         late = self._tries - len(self._known)
         return Attempt(address, backoff_ms(late, chance) if late > 0 else 0)
 
+    def trusts(self, address: str, now_ms: int) -> bool:
+        """Whether it has not failed just now, so that a follower's word is worth following."""
+        failed_ms, in_a_row = self._failures.get(address, (0, 0))
+        return not in_a_row or now_ms - failed_ms >= DISTRUST_MS << min(in_a_row - 1, DISTRUST_DOUBLINGS_MAX)
+
     def failed(self, address: str, reason: str, now_ms: int) -> None:
-        """`address` did not serve: it could not be reached, broke off, or fell silent."""
-        self._failed_ms[address] = now_ms
+        """`address` did not serve: it could not be reached, or fell silent."""
+        self._failures[address] = (now_ms, self._failures.get(address, (0, 0))[1] + 1)
         self._reasons[address] = reason
         self._forget_strangers()
 
+    def broke_off(self, address: str, reason: str) -> None:
+        """A connection over which `address` has served ended: try it again first, for it may live."""
+        self._reasons[address] = reason
+        self._hint = address
+
     def redirected(self, address: str, to: str | None) -> None:
         """`address` is alive but not the master; `to` is the master's address, if it knew one."""
+        self._failures.pop(address, None)
         self._reasons[address] = f"not the master, which is {to}" if to else "not the master, and knows none"
         if to is not None:
             try:
@@ -88,10 +106,14 @@ class Endpoints:
                 self._reasons[address] = f"not the master, and names it by something that is no address: {to[:80]!r}"
         self._forget_strangers()
 
+    def lingered(self) -> None:
+        """Time was spent with a living replica, so the next attempt need not wait."""
+        self._tries = 0
+
     def connected(self, address: str) -> None:
         """`address` is a serving master: the next loss begins a fresh round, after this address."""
         self._tries = 0
-        self._failed_ms.pop(address, None)
+        self._failures.pop(address, None)
         self._reasons.clear()
         if address in self._known:
             self._position = (self._known.index(address) + 1) % len(self._known)
@@ -113,8 +135,15 @@ class Endpoints:
             return "no address has been tried yet; known are " + ", ".join(self._known)
         return "; ".join(f"{address}: {reason}" for address, reason in self._reasons.items())
 
+    def _next_in_turn(self, now_ms: int) -> str:
+        count = len(self._known)
+        turn = [self._known[(self._position + step) % count] for step in range(count)]
+        address = next((known for known in turn if self.trusts(known, now_ms)), turn[0])
+        self._position = (self._known.index(address) + 1) % count
+        return address
+
     def _forget_strangers(self) -> None:
         """Addresses that came only from hints must not pile up."""
-        if len(self._reasons) > 2 * LEARNED_MAX or len(self._failed_ms) > 2 * LEARNED_MAX:
+        if len(self._reasons) > 2 * LEARNED_MAX or len(self._failures) > 2 * LEARNED_MAX:
             self._reasons = {key: value for key, value in self._reasons.items() if key in self._known}
-            self._failed_ms = {key: value for key, value in self._failed_ms.items() if key in self._known}
+            self._failures = {key: value for key, value in self._failures.items() if key in self._known}

@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordclient.endpoints import BACKOFF_MS_MAX, CHANCE_MAX, DISTRUST_MS, Endpoints, backoff_ms, parse_endpoint
+from coordclient.endpoints import (
+    BACKOFF_MS_MAX,
+    CHANCE_MAX,
+    DISTRUST_MS,
+    POLL_MS_MAX,
+    Attempt,
+    Endpoints,
+    backoff_ms,
+    parse_endpoint,
+    poll_ms,
+)
 
 A, B, C = "http://a:1", "http://b:2", "http://c:3"
 
@@ -55,11 +65,50 @@ def test_a_master_that_has_just_failed_is_not_gone_back_to_on_a_follower_s_word(
     endpoints = Endpoints([A, B, C])
     endpoints.failed(A, "silent", 1_000)
     endpoints.redirected(B, A)
-    assert endpoints.next(1_000 + DISTRUST_MS - 1, 0).address == A  # its turn in the rotation, not the hint
-    endpoints.redirected(B, A)
+    assert not endpoints.trusts(A, 1_000 + DISTRUST_MS - 1)
     assert endpoints.next(1_000 + DISTRUST_MS - 1, 0).address == B
     endpoints.redirected(B, A)
     assert endpoints.next(1_000 + DISTRUST_MS, 0).address == A
+
+
+def test_distrust_grows_with_each_failure_in_a_row_and_ends_when_it_answers():
+    endpoints = Endpoints([A, B])
+    endpoints.failed(A, "silent", 0)
+    endpoints.failed(A, "silent", 0)
+    assert not endpoints.trusts(A, 2 * DISTRUST_MS - 1)
+    assert endpoints.trusts(A, 2 * DISTRUST_MS)
+    for _ in range(100):
+        endpoints.failed(A, "silent", 0)
+    assert endpoints.trusts(A, 8 * DISTRUST_MS)
+    endpoints.redirected(A, None)
+    assert endpoints.trusts(A, 0)
+
+
+def test_who_has_just_failed_is_passed_over_while_there_is_another():
+    endpoints = Endpoints([A, B, C])
+    endpoints.failed(A, "refused", 0)
+    endpoints.failed(C, "refused", 0)
+    assert [endpoints.next(0, 0).address for _ in range(3)] == [B, B, B]
+    endpoints.failed(B, "refused", 0)
+    assert [endpoints.next(0, 0).address for _ in range(3)] == [C, A, B], "then all, in turn"
+
+
+def test_a_connection_that_broke_off_is_tried_once_more_at_once():
+    endpoints = Endpoints([A, B, C])
+    endpoints.next(0, 0)
+    endpoints.connected(A)
+    endpoints.broke_off(A, "reset")
+    assert endpoints.next(0, 0) == Attempt(A, 0)
+    endpoints.failed(A, "refused", 0)
+    assert endpoints.next(0, 0) == Attempt(B, 0)
+
+
+def test_time_spent_with_a_living_replica_is_wait_enough():
+    endpoints = Endpoints([A, B])
+    for _ in range(9):
+        endpoints.next(0, 0)
+    endpoints.lingered()
+    assert [endpoints.next(0, 0).wait_ms for _ in range(2)] == [0, 0]
 
 
 def test_two_replicas_that_name_each_other_are_not_asked_without_a_wait_for_ever():
@@ -78,7 +127,6 @@ def test_after_a_success_the_next_loss_begins_a_fresh_round_after_the_lost_one()
     for _ in range(5):
         endpoints.next(0, 0)
     endpoints.connected(B)
-    endpoints.failed(B, "broke off", 0)
     attempts = [endpoints.next(0, 0) for _ in range(3)]
     assert [attempt.address for attempt in attempts] == [C, A, B]
     assert [attempt.wait_ms for attempt in attempts] == [0, 0, 0]
@@ -114,3 +162,8 @@ def test_hints_do_not_pile_up():
 def test_back_off_is_between_half_and_the_whole_of_a_doubling_bound(tries, chance):
     bound = min(BACKOFF_MS_MAX, 50 * 2 ** min(tries - 1, 20))
     assert bound // 2 <= backoff_ms(tries, chance) <= bound
+
+
+@given(st.integers(1, 10**6), st.integers(0, CHANCE_MAX - 1))
+def test_a_replica_is_asked_for_the_master_at_least_four_times_a_second(polls, chance):
+    assert 25 <= poll_ms(polls, chance) <= POLL_MS_MAX

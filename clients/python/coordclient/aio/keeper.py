@@ -205,7 +205,8 @@ class Keeper:
             self._on_given_up(hold)
         if self.life is life:
             self.life = None
-            self._link.leave("the session is over")
+            if self._link.channel is not None:
+                self._link.channel.lose("the session is over")
             if self._run is not None and self._run is not asyncio.current_task():
                 self._run.cancel()
         if life.session is not None:
@@ -251,9 +252,10 @@ class Keeper:
         if life.over is None and (life.backlog or life.room):
             self._flush(life)
         if leave is not None and life.over is None:
-            self._link.leave("not the master" if leave.then is Then.GO_TO_MASTER else "the session has a newer channel")
             if leave.then is Then.GO_TO_MASTER:
-                self.endpoints.redirected(channel.address, leave.address)
+                self._link.go_to(leave.address)
+            else:
+                channel.lose("the session has a newer channel")
 
     def _refused(self, life: Life, channel: Channel, item: list[Any]) -> Verdict | None:
         """Deal with an error; the verdict, if the channel is to be left."""
@@ -284,34 +286,33 @@ class Keeper:
         elif refusal is None:
             self._renewed(life, channel, number, item[1])
         else:
-            self._keep_alive_refused(life, channel, refusal)
+            self._keep_alive_refused(life, refusal)
 
     def _renewed(self, life: Life, channel: Channel, number: int, answer: object) -> None:
         session = life.session
         now = self.clocks()
         epoch, lease_ms = (answer.get("epoch"), answer.get("lease_ms")) if isinstance(answer, dict) else (None, None)
         if session is None or not isinstance(epoch, int) or not isinstance(lease_ms, int):
-            channel.lose("answers a KeepAlive by something else")
+            self._link.leave("answers a KeepAlive by something else")
             return
         self._give_up(life, now)  # first: what is over is over, whatever was waiting in a buffer
         if epoch < session.epoch:
-            channel.lose(f"is a master of epoch {epoch}, which is over")
+            self._link.leave(f"is a master of epoch {epoch}, which is over")
         elif session.answered(number, epoch, lease_ms, now):
             self.endpoints.connected(channel.address)
             self._tell(State.ACTIVE)
             life.wake()
         self.tick()
 
-    def _keep_alive_refused(self, life: Life, channel: Channel, refusal: Refusal) -> None:
+    def _keep_alive_refused(self, life: Life, refusal: Refusal) -> None:
         action = ERRORS[refusal.code].action
         if action is Action.NEW_SESSION:
             self.ended(life, SessionExpired(refusal.message, details=refusal.details))
         elif action is Action.GO_TO_MASTER:
             to = refusal.details.get("address")
-            self._link.leave("not the master")
-            self.endpoints.redirected(channel.address, to if isinstance(to, str) else None)
+            self._link.go_to(to if isinstance(to, str) else None)
         elif action is not Action.RETRY:
-            channel.lose(f"refuses a KeepAlive: {refusal.code}: {refusal.message}")
+            self._link.leave(f"refuses a KeepAlive: {refusal.code}: {refusal.message}")
 
     # --- time
 

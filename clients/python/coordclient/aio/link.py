@@ -14,7 +14,7 @@ import aiohttp
 
 from coordclient.aio.channel import Channel, ChannelError, OnFrames, open_channel
 from coordclient.aio.life import Life
-from coordclient.endpoints import CHANCE_MAX, Endpoints
+from coordclient.endpoints import CHANCE_MAX, LINGER_MS, Endpoints, poll_ms
 from coordclient.errors import CoordError, SessionExpired, error_of
 from coordclient.protocol.errors import ERRORS, Action, Refusal
 from coordclient.session import Reading, Session
@@ -87,13 +87,23 @@ class Link:
             await channel.close()
 
     def leave(self, reason: str) -> None:
-        """Let go of the present channel; its calls go out again on the next one."""
-        if self.channel is not None:
-            self.channel.lose(reason)
+        """The replica does not serve: let go of the present channel; its calls go out again on the next one."""
+        channel = self.channel
+        if channel is not None:
+            channel.lose(reason)
+            self._endpoints.failed(channel.address, reason, self._clocks()[0])
+
+    def go_to(self, address: str | None) -> None:
+        """The replica says that it is not the master, and who is."""
+        channel = self.channel
+        if channel is not None:
+            channel.lose("not the master")
+            self._endpoints.redirected(channel.address, address)
 
     async def close(self) -> None:
         """Everything that it opened."""
-        self.leave("closed by this client")
+        if self.channel is not None:
+            self.channel.lose("closed by this client")
         while self._tasks:
             await asyncio.wait(tuple(self._tasks))
         if self._http is not None:
@@ -113,16 +123,15 @@ class Link:
         def on_lost(channel: Channel, reason: str) -> None:
             if self.channel is channel:
                 self.channel = None
-                self._endpoints.failed(address, reason, self._clocks()[0])
+                self._endpoints.broke_off(address, reason)
                 self._owner.detached(life)
             if not lost.done():
                 lost.set_result(None)
 
+        channel.start(self._on_frames, on_lost)
         try:
-            if channel.master != channel.replica:
-                self._endpoints.redirected(address, channel.master_address)
+            if channel.master != channel.replica and not await self._linger(life, channel):
                 return
-            channel.start(self._on_frames, on_lost)
             await self._attach(life, channel)
             if not lost.done() and life.over is None:
                 self._refusals.clear()
@@ -134,6 +143,27 @@ class Link:
             if self.channel is channel:
                 channel.lose("closed by this client")
             self.background(channel.close())
+
+    async def _linger(self, life: Life, channel: Channel) -> bool:
+        """With a living replica that is not the master: until it knows one to try, or is it itself (True)."""
+        endpoints, calls = self._endpoints, life.calls
+        begun_ms, polls, address = self._clocks()[0], 0, channel.master_address
+        while life.over is None:
+            now_ms = self._clocks()[0]
+            known = address is not None and endpoints.trusts(address, now_ms)
+            if known or now_ms - begun_ms >= LINGER_MS:
+                if polls:
+                    endpoints.lingered()
+                endpoints.redirected(channel.address, address)
+                return False
+            polls += 1
+            await asyncio.sleep(poll_ms(polls, self._chance.randrange(CHANCE_MAX)) / 1_000)
+            status = await channel.request(calls.reserve(), calls.acked, "status", {}, CONNECT_MS)
+            if status.get("master") == channel.replica:
+                return True
+            named = status.get("master_address")
+            address = named if isinstance(named, str) else None
+        return False
 
     async def _attach(self, life: Life, channel: Channel) -> None:
         calls = life.calls
