@@ -44,7 +44,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--replicas", type=int, metavar="N", help="with --dev: so many real processes (default 1)")
     parser.add_argument("--stop-on-eof", action="store_true", help="stop when standard input ends")
     for flag in FLAGS:
-        parser.add_argument(flag.name, dest=_name(flag.key), metavar=flag.key.rpartition(".")[2].upper(), help=flag.help)
+        parser.add_argument(
+            flag.name, dest=_name(flag.key), metavar=flag.key.rpartition(".")[2].upper(), help=flag.help
+        )
     return parser
 
 
