@@ -157,8 +157,10 @@ class Engine:
             case ValueKind.BATCH:
                 self._mastership.applied(slot, payload, machine.apply_batch(slot, payload))
             case ValueKind.EPOCH:
+                assert slot not in self._mastership.calls.proposed
                 machine.begin_epoch(slot, int.from_bytes(payload, "big"))
             case ValueKind.NO_OP:
+                assert slot not in self._mastership.calls.proposed
                 machine.skip(slot)
             case _:
                 assert_never(chosen.kind)

@@ -125,10 +125,6 @@ class Mastership:
             else:
                 self._refuse(call, self._not_master())
             return
-        full = self.calls.full()
-        if full is not None:
-            self._refuse(call, Refusal("overloaded", full))
-            return
         self._dispatch(call, self._now_ms, self.lessor.ruling)
 
     def gone(self, requests: tuple[int, ...]) -> None:
@@ -164,14 +160,17 @@ class Mastership:
     def _refuse(self, call: Call, refusal: Refusal) -> None:
         self.replies.append(Reply(call.request, refusal))
 
+    def _overloaded(self, call: Call, limit: str | None) -> bool:
+        """Refuse a call that some limit forbids. What is answered at once (KeepAlives above all) needs no room."""
+        if limit is not None:
+            self._refuse(call, Refusal("overloaded", limit))
+        return limit is not None
+
     def _wait(self, call: Call, since_ms: int) -> None:
         waiting = WaitingCall(call, since_ms)
-        full = self.calls.full() or self.waiting.full(waiting)
-        if full is not None:
-            self._refuse(call, Refusal("overloaded", full))
-            return
-        self.calls.open[call.request] = waiting
-        self.waiting.add(waiting)
+        if not self._overloaded(call, self.calls.full() or self.waiting.full(waiting)):
+            self.calls.open[call.request] = waiting
+            self.waiting.add(waiting)
 
     def _on_open_session(self, call: Call, since_ms: int, sure: bool) -> None:
         self._draws += 1
@@ -183,7 +182,8 @@ class Mastership:
         if session and number:
             first = self.calls.by_call.get((session, number))
             if first is not None:
-                self.calls.join(first, call.request)
+                if not self._overloaded(call, self.calls.full()):
+                    self.calls.join(first, call.request)
                 return
         elif call.operation in _WAITS:
             self._refuse(call, Refusal("bad_request", f"{call.operation} needs a call number"))
@@ -198,11 +198,8 @@ class Mastership:
 
     def _queue(self, call: Call, arguments: Mapping[str, object]) -> None:
         command = pack_command(call.operation, call.session, call.call, call.acked, call.principal, arguments)
-        full = self.calls.queue_full(len(command))
-        if full is not None:
-            self._refuse(call, Refusal("overloaded", full))
-            return
-        self.calls.enqueue(Pending(call, command, self._now_ms))
+        if not self._overloaded(call, self.calls.full() or self.calls.queue_full(len(command))):
+            self.calls.enqueue(Pending(call, command, self._now_ms))
 
     def _on_read(self, call: Call, since_ms: int, sure: bool) -> None:
         if not sure:
@@ -255,8 +252,9 @@ class Mastership:
             self._refuse(call, session_expired(session))
         elif self.lessor.in_decision(session):
             held = WaitingCall(call, since_ms)
-            self.calls.open[call.request] = held
-            self._withheld.setdefault(session, []).append(held)
+            if not self._overloaded(call, self.calls.full()):
+                self.calls.open[call.request] = held
+                self._withheld.setdefault(session, []).append(held)
         else:
             assert self._replica.lease_valid(self._now_ms), "the one rule"
             self.lessor.renew(session, info.lease_ms)

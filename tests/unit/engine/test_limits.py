@@ -58,6 +58,10 @@ def test_unanswered_requests_have_a_largest_number_waiting_acquires_included():
     waits = [client.call("acquire", path="/l") for _ in range(4)]
     cell.settle()
     assert codes(cell, waits) == [None, None, None, "overloaded"]
+    kept = holder.keep_alive()
+    cell.settle()
+    assert cell.answers[kept]["lease_ms"], "nobody's session ends because others wait"
+    assert cell.do("stat", path="/l")["stat"]
     cell.master().inbox.append(Gone((waits[0],)))
     assert client.do("put", path="/a")["stat"]
 
