@@ -4,8 +4,9 @@ It holds deadlines and decides nothing by itself: `overdue` and `ended_delays` s
 engine asks only inside its master lease (the one rule of the design). What was handed out is *in decision* until it was
 applied: a session in decision gets no KeepAlive answered, whatever arrives.
 
-Deadlines are counted on a clock of the lessor's own, which stands still during a stall of this replica. So after a
-stall every lease and every lock-delay has grown by exactly the gap, and a KeepAlive costs one dictionary entry.
+Deadlines are counted on a clock of the lessor's own, which stands still during a stall of this replica, and after it
+until what came in meanwhile can have been taken in (`drain_ms`). So a stall makes every lease and every lock-delay grow
+by the gap and a little, in one comparison, and a KeepAlive costs one dictionary entry.
 
 Each session has one entry in the heap, at most as late as its deadline: a KeepAlive moves only the deadline, and the
 entry is put back when its turn comes. A session that was closed is noticed at the same time.
@@ -33,9 +34,11 @@ class Leased(Protocol):
 class Lessor:
     """See the module docstring. `ruling`: the deadlines count, this replica is a master inside its lease."""
 
-    def __init__(self, stall_ms: int, now_ms: int) -> None:
-        assert stall_ms > 0
+    def __init__(self, stall_ms: int, drain_ms: int, now_ms: int) -> None:
+        assert stall_ms > drain_ms > 0
         self._stall_ms = stall_ms
+        self._drain_ms = drain_ms
+        self._drained_ms = now_ms  # until then time stands still
         self._last_ms = now_ms
         self._time = 0  # the lessor's own clock
         self._deadlines: dict[int, int] = {}
@@ -54,8 +57,9 @@ class Lessor:
         assert gap >= 0, "the clock never goes back"
         self._last_ms = now_ms
         if gap > self._stall_ms:
+            self._drained_ms = now_ms + self._drain_ms
             return True
-        self._time += gap
+        self._time += max(0, min(gap, now_ms - self._drained_ms))
         return False
 
     # ---- whether it rules ----

@@ -41,7 +41,7 @@ class Mastership:
         self.machine = machine
         self.replies: list[Reply] = []
         self.reign = 0  # the epoch of this replica's mastership; 0 while it has none
-        self.lessor = Lessor(settings.stall_ms, now_ms)
+        self.lessor = Lessor(settings.stall_ms, settings.tick_ms, now_ms)
         self.calls = PendingCalls(settings)
         self.waiting = WaitingCalls(settings)
         self._doors = Doors()

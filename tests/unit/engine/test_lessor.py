@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from coordd.engine.lessor import Lessor
 
@@ -16,7 +18,7 @@ class Info:
 
 
 def ruling(sessions: dict[int, Info], now_ms: int = 0) -> Lessor:
-    lessor = Lessor(300, now_ms)
+    lessor = Lessor(300, 100, now_ms)
     lessor.regain(sessions, [])
     return lessor
 
@@ -56,7 +58,10 @@ def test_the_gap_of_a_stall_is_added_to_every_lease_and_every_lock_delay():
     assert lessor.left_ms(1) == 100
     assert lessor.overdue(sessions, 10) == []
     assert lessor.ended_delays(10) == []
-    lessor.tick(900 + 50_000 + 100)
+    for later_ms in (100, 150, 199):
+        assert not lessor.tick(900 + 50_000 + later_ms)
+        assert lessor.overdue(sessions, 10) == [], "what came in during the stall is taken in first"
+    lessor.tick(900 + 50_000 + 200)
     assert lessor.overdue(sessions, 10) == [(1, 1)]
     assert lessor.ended_delays(10) == [("/l", 7, 3)]
 
@@ -68,7 +73,7 @@ def test_a_tick_that_is_only_late_is_charged():
 
 
 def test_the_clock_never_goes_back():
-    lessor = Lessor(300, 1_000)
+    lessor = Lessor(300, 100, 1_000)
     with pytest.raises(AssertionError, match="never goes back"):
         lessor.tick(999)
 
@@ -179,3 +184,60 @@ def test_a_lock_delay_seen_again_does_not_begin_again():
     lessor.delay_decided(("/l", 7, 3))
     pass_time(lessor, now, 900)
     assert lessor.ended_delays(10) == [("/m", 7, 4)]
+
+
+# ---- beside a model that looks at everybody every time ----
+
+ACTS = st.one_of(
+    st.tuples(st.just("tick"), st.integers(0, 500)),
+    st.tuples(st.sampled_from(["open", "keep", "close", "decide", "look"]), st.integers(1, 12)),
+    st.tuples(st.sampled_from(["pause", "regain"]), st.just(0)),
+)
+
+
+@given(st.lists(ACTS, max_size=60))
+def test_it_finds_whom_a_look_at_everybody_would_find(acts: list[tuple[str, int]]):
+    sessions: dict[int, Info] = {}
+    ends: dict[int, int] = {}
+    decided: set[int] = set()
+    used: set[int] = set()
+    lessor = ruling(sessions)
+    now = time = drained = 0
+    for act, number in acts:
+        if act == "tick":
+            now += number
+            if lessor.tick(now):
+                assert number > 300
+                drained = now + 100
+            else:
+                time += max(0, min(number, now - drained))
+        elif act == "open" and number not in used:
+            used.add(number)  # an id is never given twice
+            sessions[number] = Info(lease_ms=200 * number)
+            lessor.begin(number, 200 * number)
+            if lessor.ruling:
+                ends[number] = time + 200 * number
+        elif act == "keep" and number in sessions and lessor.ruling and number not in decided:
+            lessor.renew(number, sessions[number].lease_ms)
+            ends[number] = time + sessions[number].lease_ms
+        elif act == "close" and number not in decided:
+            sessions.pop(number, None)
+            ends.pop(number, None)
+        elif act == "look" and lessor.ruling:
+            due = sorted(session for session, end in ends.items() if end <= time)
+            found = lessor.overdue(sessions, 10)
+            assert sorted(session for session, _ in found) == due
+            decided |= set(due)
+            for session in due:
+                del ends[session]
+        elif act == "decide" and number in decided:
+            decided.discard(number)
+            lessor.decided(number, sessions.get(number))
+            if lessor.ruling and number in sessions:
+                ends[number] = time + sessions[number].lease_ms
+        elif act == "pause":
+            lessor.pause()
+            ends = {}
+        elif act == "regain" and not lessor.ruling:
+            lessor.regain(sessions, [])
+            ends = {session: time + info.lease_ms for session, info in sessions.items() if session not in decided}
