@@ -15,7 +15,6 @@ import gc
 import os
 import resource
 import signal
-import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -143,9 +142,8 @@ class ForkingSnapshotter:
         except DiskFullError:
             status = _EXIT_DISK_FULL
         except BaseException:
-            with contextlib.suppress(OSError, ValueError):
-                traceback.print_exc(file=sys.stderr)
-                sys.stderr.flush()
+            with contextlib.suppress(OSError):
+                os.write(2, traceback.format_exc().encode())
         finally:
             os._exit(status)
 

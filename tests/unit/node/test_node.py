@@ -1,0 +1,115 @@
+"""A replica seen from its doors: replies find their way, limits hold, the state of health is told as it is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from coordclient.protocol.errors import Refusal
+from coordd.engine.inputs import Call, Gone, Input
+from coordd.node.hub import Hub
+from coordd.node.node import Node
+
+ADDRESSES = {1: "http://one:1", 2: "http://two:2"}
+STATUS = {"role": "follower", "master": 2, "serving": False, "epoch": 3}
+
+
+class FakeDriver:
+    def __init__(self, status: Mapping[str, Any] = STATUS) -> None:
+        self.posted: list[Input] = []
+        self.state = status
+
+    @property
+    def queued(self) -> int:
+        return len(self.posted)
+
+    def post(self, item: Input) -> None:
+        self.posted.append(item)
+
+    def status(self) -> Mapping[str, Any]:
+        return self.state
+
+
+def make(status: Mapping[str, Any] = STATUS, inbox_max: int = 10) -> tuple[Node, Hub, FakeDriver]:
+    hub, driver = Hub(lambda number: None if number is None else ADDRESSES.get(number)), FakeDriver(status)
+    return Node("cell", 1, ADDRESSES, hub, driver, inbox_max, "1.2"), hub, driver  # type: ignore[arg-type]
+
+
+async def answer(node: Node, operation: str) -> dict[str, object] | Refusal:
+    answered: asyncio.Future[dict[str, object] | Refusal] = asyncio.get_running_loop().create_future()
+    node.submit(Call(node.new_request(), operation, {}), answered.set_result)
+    assert not answered.done(), "never in the caller's own turn"
+    async with asyncio.timeout(5):
+        return await answered
+
+
+async def test_a_reply_reaches_who_asked_once() -> None:
+    node, hub, driver = make()
+    got: list[object] = []
+    call = Call(node.new_request(), "get", {"path": "/"})
+    node.submit(call, got.append)
+    assert driver.posted == [call]
+    hub.deliver(call.request, {"x": 1})
+    hub.deliver(call.request, {"x": 2})
+    assert got == [{"x": 1}] and len(hub) == 0
+
+
+async def test_a_reply_that_nobody_waits_for_is_dropped() -> None:
+    node, hub, driver = make()
+    got: list[object] = []
+    call = Call(node.new_request(), "get", {"path": "/"})
+    node.submit(call, got.append)
+    node.gone((call.request,))
+    hub.deliver(call.request, {})
+    assert not got and driver.posted[-1] == Gone((call.request,))
+
+
+async def test_not_master_says_where_the_master_is() -> None:
+    node, hub, _ = make()
+    got: list[Any] = []
+    for master in (2, 9, None):
+        call = Call(node.new_request(), "get", {})
+        node.submit(call, got.append)
+        hub.deliver(call.request, Refusal("not_master", "elsewhere", master=master, address=None))
+    assert [refusal.details for refusal in got] == [
+        {"master": 2, "address": "http://two:2"},
+        {"master": 9, "address": None},
+        {"master": None, "address": None},
+    ]
+
+
+async def test_a_full_inbox_refuses_by_name_and_queues_nothing() -> None:
+    node, _, driver = make(inbox_max=1)
+    driver.posted.append(Gone(()))
+    refused = await answer(node, "get")
+    assert isinstance(refused, Refusal) and refused.code == "overloaded"
+    assert len(driver.posted) == 1
+
+
+async def test_status_is_answered_by_any_replica_about_itself() -> None:
+    node, _, driver = make()
+    status = await answer(node, "status")
+    assert isinstance(status, dict) and not driver.posted
+    assert (status["cell"], status["replica"], status["version"]) == ("cell", 1, "1.2")
+    assert (status["master"], status["master_address"]) == (2, "http://two:2")
+    assert status["members"] == [{"replica": 1, "address": "http://one:1"}, {"replica": 2, "address": "http://two:2"}]
+
+
+@pytest.mark.parametrize(
+    ("status", "ready"),
+    [
+        ({"role": "follower", "master": 2, "serving": False}, True),
+        ({"role": "follower", "master": None, "serving": False}, False),
+        ({"role": "candidate", "master": None, "serving": False}, False),
+        ({"role": "master", "master": 1, "serving": True}, True),
+        ({"role": "master", "master": 1, "serving": False}, False),
+    ],
+)
+def test_ready_is_a_follower_of_a_master_or_a_serving_master(status: Mapping[str, Any], ready: bool) -> None:
+    async def health() -> bool:
+        return make(status)[0].health().ready
+
+    assert asyncio.run(health()) is ready
