@@ -69,7 +69,7 @@ async def open_doors(service: Service, limits: ApiLimits, peer_door: PeerDoor, i
         access_log=None,
         handler_cancellation=True,
         keepalive_timeout=idle_seconds,
-        lingering_time=1.0,
+        lingering_time=0.5,
         auto_decompress=False,  # a compressed body is none of the two formats; nothing is unpacked on a stranger's word
         shutdown_timeout=1.0,
     )

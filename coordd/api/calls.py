@@ -150,9 +150,9 @@ class Calls:
 
 
 def _body_format(request: web.Request) -> str:
-    if "Content-Type" not in request.headers and not request.can_read_body:
-        return JSON
     found = _FORMATS.get(request.content_type)
+    if found is None and not request.can_read_body:
+        return JSON
     if found is None:
         raise Refusal("bad_request", f"send Content-Type: {JSON} or {MSGPACK}, not {request.content_type[:80]!r}")
     return found
