@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from coordd.storage.checked import CheckedDisk, File
 from coordd.storage.errors import DiskFullError
-from coordd.storage.segment import HEADER_BLOCK_BYTES
 
 _ZEROS = bytes(256 * 1024)
 _SYNC_BYTES = 1024 * 1024  # what one sync inside the preparation may have to write
@@ -43,14 +42,12 @@ class Spare:
 
     @classmethod
     def found(cls, disk: CheckedDisk, directory: str, path: str) -> Spare:
-        """The prepared segment that a start found; a torn header in it is zeroed."""
+        """The prepared segment that a start found; a torn header in it is nobody's and will be written over."""
         self = cls.__new__(cls)
         self.path, self.ready = path, True
         self._disk, self._directory = disk, directory
         self._file = disk.open(path)
         self.size = self._file.size()
-        write_zeros(self._file, 0, HEADER_BLOCK_BYTES)
-        self._file.sync()
         return self
 
     def advance(self, size: int) -> None:

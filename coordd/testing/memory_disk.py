@@ -50,9 +50,9 @@ class _File:
         self.durable.extend(bytes(len(self.seen) - len(self.durable)))
         self.versions.clear()
 
-    def forget(self) -> None:
-        """A sync failed: all pages are clean now, and every other one was never written."""
-        for sector in sorted(self.versions)[::2]:
+    def forget(self, first: int) -> None:
+        """A sync failed: all pages are clean now, and only every other one, from the `first`-th on, was written."""
+        for sector in sorted(self.versions)[first::2]:
             self._settle(sector * SECTOR_BYTES, self.versions[sector][-1])
         self.versions.clear()
 
@@ -263,7 +263,7 @@ class MemoryDisk:
             if self._call("sync", str(file)):
                 self._cut()
         except OSError:
-            held.forget()
+            held.forget(self.calls % 2)
             raise
         held.sync()
 

@@ -9,7 +9,7 @@ from coordd.paxos.ballot import Ballot
 from coordd.paxos.effects import ChosenRecord, PromiseRecord
 from coordd.storage.checked import CheckedDisk
 from coordd.storage.errors import DamagedError, StorageError, UnknownFormatError, WrongDirectoryError
-from coordd.storage.record import RECORD_HEAD_BYTES, encode_batch
+from coordd.storage.record import RECORD_HEAD_BYTES, decode, encode_batch
 from coordd.storage.recovery import LogReader
 from coordd.storage.segment import HEADER_BLOCK_BYTES, HEADER_BYTES, decode_header, segment_name
 from coordd.storage.store import Store
@@ -132,6 +132,43 @@ def test_a_missing_file_is_refused(path):
         store.close()
         disk.remove(f"{DIRECTORY}/snapshot-{11:020d}")
     with pytest.raises(DamagedError, match=f"{DIRECTORY}/log.*Way out"):
+        open_store(disk)
+
+
+def test_a_log_without_the_snapshot_that_it_was_cut_behind_is_refused():
+    disk = MemoryDisk()
+    store = open_store(disk)
+    for slot in range(1, 10):
+        store.append([accepted(slot, size=1500)])
+    store.write_snapshot(6, MEMBERS, b"")
+    store.cut(6)
+    store.close()
+    disk.remove(f"{DIRECTORY}/snapshot-{6:020d}")
+    with pytest.raises(DamagedError, match="cut behind a snapshot of slot 6 or later; there is only 0"):
+        open_store(disk)
+
+
+def test_a_header_that_rots_under_its_records_is_refused_in_the_last_segment_too():
+    for at in range(HEADER_BYTES):
+        disk = DISK.copy()
+        disk.remove(THIRD)
+        disk.flip(SECOND, at, 0x10)
+        with pytest.raises(StorageError, match=SECOND):
+            open_store(disk)
+
+
+def test_an_older_version_of_the_last_record_of_a_full_segment_is_refused():
+    disk = DISK.copy()
+    data, end = disk.contents(LOG), USED[LOG]
+    at = end - RECORD_HEAD_BYTES - 8  # a record that says how far slots are chosen
+    assert BEGUN is not None
+    header = decode_header(data)
+    assert header is not None
+    found = decode(data, at, header.place)
+    assert found is not None and isinstance(found.record, ChosenRecord)
+    other, _ = encode_batch([ChosenRecord(1)], header.place, at, found.synced, found.previous)
+    disk.replace(LOG, data[:at] + other + data[end:])
+    with pytest.raises(DamagedError, match="does not end as log-00000002 says"):
         open_store(disk)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable
 
@@ -89,6 +90,27 @@ def test_a_power_cut_at_any_call_of_a_recovery_loses_nothing_acknowledged():
         assert call > 8
 
 
+@pytest.mark.parametrize("keep", [0.0, 0.5, 0.9])
+def test_a_kill_9_at_any_call_and_then_a_power_cut_at_any_moment_lose_nothing_acknowledged(keep):
+    """What the killed process left in the page cache, names included, is made durable before it is believed."""
+    for call in range(1, calls_of_work() + 1):
+        disk, ledger = MemoryDisk(), Ledger()
+        disk.cut_at(call)
+        assert run_until_cut(disk, ledger)
+        disk.kill()
+        in_recovery = disk.copy()
+        in_recovery.cut_at(1 + call * 7 % 20)
+        with contextlib.suppress(PowerCutError):
+            open_store(in_recovery)
+        in_recovery.crash(random.Random(call), keep)
+        ledger.copy().recover(in_recovery, MEMBERS)
+        store = ledger.recover(disk, MEMBERS)
+        ledger.append(store, accepted(43, Ballot(50, 1)))
+        ledger.sync(store)
+        disk.crash(random.Random(call), keep)
+        ledger.recover(disk)
+
+
 @pytest.mark.parametrize("keep", [0.0, 0.5])
 def test_what_a_start_found_after_kill_9_survives_the_power_cut_that_follows(keep):
     """The killed process left records in the page cache only; the next one believes them, so it makes them durable."""
@@ -161,10 +183,15 @@ def test_any_call_that_fails_is_named_and_loses_nothing_acknowledged():
             ledger.opened(store)
             work(store, ledger)
         disk.kill()
-        after_power = disk.copy()
+        after_power, restarted = disk.copy(), disk.copy()
         ledger.copy().check(open_store(disk))
         after_power.crash(random.Random(call), 0.5)
-        ledger.check(open_store(after_power))
+        ledger.copy().check(open_store(after_power))
+        store = ledger.recover(restarted, MEMBERS)  # believes nothing that the failed call may have left behind
+        ledger.append(store, accepted(43, Ballot(50, 1)))
+        ledger.sync(store)
+        restarted.crash(random.Random(call), 0.0)
+        ledger.recover(restarted)
 
 
 def test_the_tail_may_be_torn_at_every_byte():
@@ -209,6 +236,47 @@ def test_any_stretch_of_the_unsynced_group_may_be_lost():
             copy.recover(torn)  # what lay behind the hole does not come back
 
 
+@pytest.mark.parametrize("keep", [0.0, 0.5, 1.0])
+def test_the_rest_behind_the_tail_is_zeroed_and_durable_before_the_replica_says_a_word(keep):
+    disk = MemoryDisk()
+    store = open_store(disk)
+    store.append([accepted(1)])
+    store.sync()
+    start = len(disk.contents(LOG).rstrip(b"\0"))
+    store.append([accepted(slot, size=300) for slot in range(2, 6)])
+    disk.kill()
+    data = disk.contents(LOG)
+    disk.replace(LOG, data[: start + 5] + bytes(100) + data[start + 105 :])
+    assert open_store(disk).durable.entries.keys() == {1}
+    disk.crash(random.Random(1), keep)
+    assert disk.contents(LOG)[start + 2 * (RECORD_HEAD_BYTES + 8) :].strip(b"\0") == b""
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_power_cut_while_the_log_is_cut_leaves_no_hole(seed):
+    whole = MemoryDisk()
+    store, ledger = open_store(whole), Ledger()
+    for slot in range(1, 14):
+        ledger.append(store, accepted(slot, size=1500))
+    ledger.sync(store)
+    ledger.snapshot(store, 12, b"state")
+    store.close()
+    call = 0
+    while True:
+        call += 1
+        disk = whole.copy()
+        store = open_store(disk)
+        disk.cut_at(call)
+        try:
+            store.cut(12)
+        except PowerCutError:
+            disk.crash(random.Random(seed), 0.5)
+            ledger.copy().check(open_store(disk))
+            continue
+        break
+    assert call > 8
+
+
 def test_the_promise_survives_when_the_log_that_held_it_is_cut_away():
     disk, ledger = MemoryDisk(), Ledger()
     store = open_store(disk)
@@ -227,6 +295,11 @@ def test_a_vote_in_a_ballot_is_a_promise_of_it_but_a_learnt_value_is_not():
     disk = MemoryDisk()
     store = open_store(disk)
     store.append([accepted(1, Ballot(5, 3)), AcceptedRecord(2, CHOSEN, b"learnt")])
+    store.close()
+    store = open_store(disk)
+    assert store.durable.promised == Ballot(5, 3)
+    for slot in range(3, 9):  # over several segments, whose headers carry the promise
+        store.append([AcceptedRecord(slot, CHOSEN, bytes(2000))])
     store.close()
     assert open_store(disk).durable.promised == Ballot(5, 3)
 

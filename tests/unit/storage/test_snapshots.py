@@ -67,6 +67,11 @@ def test_write_and_publish_may_be_apart_and_what_was_not_published_does_not_exis
     store = open_store(disk)
     size = store.write_snapshot_temp(5, MEMBERS, b"five")
     assert store.snapshot_slot == 0 and store.read_snapshot_chunk(5, 0, 10) is None
+    (name,) = names(disk)
+    synced = disk.copy()  # by the writer, so that whoever publishes does not wait for the medium
+    synced.sync_directory(DIRECTORY)
+    synced.crash(random.Random(0), 0.0)
+    assert synced.contents(f"{DIRECTORY}/{name}") == disk.contents(f"{DIRECTORY}/{name}")
     twin = disk.copy()
     assert open_store(twin).durable.snapshot_slot == 0
     assert names(twin) == []
@@ -112,6 +117,24 @@ def test_the_log_is_cut_only_behind_a_snapshot_and_only_in_whole_segments():
     assert list(open_store(disk).durable.entries) == [7, 8, 9]
     assert "log-00000003" not in disk.list_directory(DIRECTORY)
     assert "log-00000004" in disk.list_directory(DIRECTORY)
+
+
+@pytest.mark.parametrize("reopened", [False, True])
+@pytest.mark.parametrize("upto", range(1, 10))
+def test_a_cut_takes_nothing_above_the_slot(upto, reopened):
+    disk = MemoryDisk()
+    store = open_store(disk)
+    for slot in range(1, 10):
+        store.append([accepted(slot, size=1500)])
+    if reopened:
+        store.close()
+        store = open_store(disk)
+    store.write_snapshot(upto, MEMBERS, b"")
+    before = len(disk.list_directory(DIRECTORY))
+    store.cut(upto)
+    assert before - len(disk.list_directory(DIRECTORY)) == min(upto // 2, 4)
+    store.close()
+    assert list(open_store(disk).durable.entries) == list(range(upto + 1, 10))
 
 
 def test_log_bytes_is_about_what_a_start_would_have_to_apply():
