@@ -14,6 +14,7 @@ from coordd.engine.effects import CutLog, Effects, Reply, RoleChange, TakeSnapsh
 from coordd.engine.inputs import (
     Call,
     DiskFull,
+    DiskHasRoom,
     Gone,
     HandOverRequest,
     Input,
@@ -116,6 +117,8 @@ class Engine:
                 self.replica.forget_snapshot()
             case DiskFull():
                 self.replica.disk_full(self._now_ms)
+            case DiskHasRoom():
+                self.replica.disk_has_room(self._now_ms)
             case HandOverRequest(to):
                 self.replica.hand_over(self._now_ms, to)
             case _:

@@ -88,6 +88,11 @@ class DiskFull:
 
 
 @dataclass(frozen=True, slots=True)
+class DiskHasRoom:
+    """Everything that had no room is written, in order: this replica votes again."""
+
+
+@dataclass(frozen=True, slots=True)
 class HandOverRequest:
     """Give the mastership up in an orderly way (at stop, or by an operator); `to` None: to whom is best."""
 
@@ -104,5 +109,6 @@ Input = (
     | SnapshotReceived
     | SnapshotDropped
     | DiskFull
+    | DiskHasRoom
     | HandOverRequest
 )

@@ -28,6 +28,7 @@ from coordclient.protocol.errors import Refusal
 from coordd.engine.effects import CutLog, Effects, RoleChange, TakeSnapshot
 from coordd.engine.inputs import (
     DiskFull,
+    DiskHasRoom,
     Input,
     PeerMessage,
     Persisted,
@@ -222,7 +223,10 @@ class Driver:
             self._disk_full_until_ms = now_ms + DISK_FULL_RETRY_MS
             self._carried.append(DiskFull())
             return False
-        self._unwritten = []
+        if self._unwritten:
+            _log.warning("the disk has room again: this replica votes again")
+            self._unwritten = []
+            self._carried.append(DiskHasRoom())
         return True
 
     def _hand_out(self, effects: Effects) -> None:

@@ -230,7 +230,7 @@ class Replica:
             self._leaving = (to, now_ms + self.state.settings.retransmit_ms * 2)
 
     def disk_full(self, now_ms: int) -> None:
-        """The log cannot grow: vote no more until the next start, and let somebody else be master.
+        """The log cannot grow: vote no more, and let somebody else be master.
 
         What is in flight may not be on this disk, but it may still be chosen by the others: a master waits a little for
         that. A candidacy, and a boost, would have to write: they end at once.
@@ -239,6 +239,13 @@ class Replica:
         if self.proposer is None or self.proposer.boosting:
             self._step_down()
         self.hand_over(now_ms)
+
+    def disk_has_room(self, now_ms: int) -> None:
+        """Everything that had no room on the disk is written, in order: this replica takes part again."""
+        self.state.now_ms = now_ms
+        if self.state.mute:
+            self.state.mute = False
+            self.state.put_off_asking(now_ms + self.state.membership.lease_ms)
 
     def compact(self, upto: int, size: int) -> None:
         """The own snapshot of everything up to `upto` is durable, `size` bytes long."""

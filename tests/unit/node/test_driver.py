@@ -14,6 +14,7 @@ from coordd.engine.effects import CutLog, Effects, Reply, RoleChange, TakeSnapsh
 from coordd.engine.inputs import (
     Call,
     DiskFull,
+    DiskHasRoom,
     Input,
     PeerMessage,
     Persisted,
@@ -271,6 +272,7 @@ async def test_a_full_disk_is_told_and_the_records_wait_in_order(monkeypatch: py
         assert "sync" not in world.happened, "nothing is reported durable that is not written"
         world.full = False
         await until(lambda: Persisted(2) in world.taken)
+    assert world.taken.index(DiskHasRoom()) > world.taken.index(DiskFull())
     assert ("append", [first, second]) in world.happened
     assert ("send", [(2, AFTER)]) not in world.happened
     assert Persisted(1) not in world.taken

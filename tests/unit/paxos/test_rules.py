@@ -261,6 +261,20 @@ def test_disk_full_votes_no_more_and_hands_over() -> None:
     assert not cell[1].take_effects().send_after_persist
 
 
+def test_a_disk_that_has_room_again_votes_again() -> None:
+    cell = Cell(3)
+    cell.elect(1)
+    cell[1].disk_full(cell.now_ms)
+    cell.run(for_ms=LEASE_MS * 3)
+    cell[1].disk_has_room(cell.now_ms)
+    cell.crash(2 if cell.serves(3) else 3)
+    cell.run(for_ms=LEASE_MS * 3)
+    master = next(replica for replica in cell.replicas if cell.serves(replica))
+    slot = cell.propose(master, b"x")
+    cell.settle()
+    assert cell[master].chosen_upto == slot
+
+
 def test_planned_hand_over_is_quick_and_goes_where_asked() -> None:
     cell = Cell(3)
     cell.elect(1)
