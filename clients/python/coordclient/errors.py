@@ -19,6 +19,7 @@ by the library alone.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Self
 
 from coordclient.protocol.errors import ERRORS, Action, Refusal
 
@@ -48,6 +49,10 @@ class CoordError(Exception):
 
     def __str__(self) -> str:
         return self.message or self.code
+
+    def fresh(self) -> Self:
+        """The same error as another exception, for each of several callers to raise."""
+        return type(self)(self.message, code=self.code, details=self.details)
 
     @property
     def retryable(self) -> bool:

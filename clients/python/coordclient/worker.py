@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from coordclient.errors import ClientClosed, ClientForked
 
 log = logging.getLogger("coordclient")
+DRAIN_SECONDS_MAX = 1.0
 _T = TypeVar("_T")
 
 
@@ -70,7 +71,9 @@ class Worker:
             self.closed = True
             loop, thread = self._loop, self._thread
         if loop is not None and thread is not None:
-            loop.call_soon_threadsafe(loop.stop)
+            asyncio.run_coroutine_threadsafe(_drain(), loop).add_done_callback(
+                lambda _: loop.call_soon_threadsafe(loop.stop)
+            )
             self._callbacks.put(None)
             if thread is not threading.current_thread():
                 thread.join()
@@ -103,6 +106,16 @@ def call_safely(function: Callable[[], object]) -> None:
         function()
     except Exception:
         log.exception("a callback raised")
+
+
+async def _drain() -> None:
+    """Let what other threads wait for come to its end, so that no thread waits for ever."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    if tasks:
+        _, late = await asyncio.wait(tasks, timeout=DRAIN_SECONDS_MAX)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
 
 
 def _turn(loop: asyncio.AbstractEventLoop) -> None:

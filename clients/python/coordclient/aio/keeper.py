@@ -98,6 +98,8 @@ class Keeper:
         calls = life.calls
         if life.backlog or not calls.free():
             await self._room(life, operation, deadline_ms)
+        if life.over is not None:
+            raise life.over.fresh()
         call = calls.begin(operation, arguments, deadline_ms, asyncio.get_running_loop().create_future())
         channel = self._link.channel
         if channel is not None and life is self.life:
@@ -115,7 +117,7 @@ class Keeper:
         """
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         if life.over is not None:
-            settle_error(future, life.over)
+            settle_error(future, life.over.fresh())
             return future
         deadline_ms = NEVER_MS if timeout_ms is None else self.clocks()[0] + timeout_ms
         life.backlog.append(Backlog(operation, arguments, deadline_ms, future))
@@ -137,7 +139,7 @@ class Keeper:
             if not await life.change(max(0, deadline_ms - self.clocks()[0])):
                 raise Unavailable(f"no session could be opened in time, nothing was done ({self.report()})")
         if life.over is not None:
-            raise life.over
+            raise life.over.fresh()
 
     def report(self) -> str:
         """What was tried to reach the cell and how it went."""
@@ -167,6 +169,7 @@ class Keeper:
             return
         life = self.life
         if life is not None and life.over is None:
+            life.drop_calls(ClientClosed("the client was closed before an answer came"))
             if life.session is not None and self._link.channel is not None:
                 await asyncio.wait([self.begin_lasting(life, "close_session", {}, min(CLOSE_MS, self.request_ms))])
             self.ended(life, ClientClosed("the client was closed"))

@@ -82,6 +82,12 @@ class Life:
                     future.set_result(None)
             self.room.clear()
 
+    def drop_calls(self, error: CoordError) -> None:
+        """Nobody is to wait for an answer any more, though the session goes on for a moment."""
+        for call in list(self.calls.pending.values()):
+            self.calls.give_up(call)
+            settle_error(call.tag, error.fresh())
+
     def end(self, error: CoordError) -> None:
         """It is over: every call, hold and waiter of it is told. Does nothing the second time."""
         if self.over is not None:
@@ -90,12 +96,12 @@ class Life:
         if self.session is not None:
             self.session.ended(str(error))
         for call, lost in self.calls.session_over(str(error)):
-            settle_error(call.tag, lost if self.session is not None else error)
+            settle_error(call.tag, lost if self.session is not None else error.fresh())
         for item in self.backlog:
-            settle_error(item.future, error)
+            settle_error(item.future, error.fresh())
         self.backlog.clear()
         for future in self.room:
-            settle_error(future, error)
+            settle_error(future, error.fresh())
         self.room.clear()
         self.wake()
 
