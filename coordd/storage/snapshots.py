@@ -121,13 +121,15 @@ class Snapshots:
         self._reading: File | None = None
 
     def load(self) -> StoredSnapshot | None:
-        """The latest, verified, or a refusal; older ones, left over by a crash, are removed."""
+        """The latest, verified, or a refusal; older ones, left over by a crash, are removed.
+
+        The directory was synced before: the name of the latest is durable when the others go.
+        """
         slots = [slot for name in self._disk.list_directory(self._directory) if (slot := snapshot_slot(name))]
         if not slots:
             return None
         path = self._path(max(slots))
         latest = decode_snapshot(self._disk.read_whole(path), self._cell, max(slots), path)
-        self._disk.sync_directory(self._directory)
         self._adopt(latest.slot, latest.size)
         return latest
 

@@ -126,6 +126,30 @@ def test_what_a_start_found_after_kill_9_survives_the_power_cut_that_follows(kee
     ledger.recover(disk)
 
 
+def test_a_power_cut_in_the_start_that_follows_a_kill_9_is_not_taken_for_damage():
+    """What the start believes is durable before its own records say so."""
+    killed, ledger = MemoryDisk(), Ledger()
+    store = open_store(killed)
+    ledger.append(store, accepted(1, size=100))
+    ledger.sync(store)
+    ledger.append(store, accepted(2, size=900), accepted(3, size=900))
+    killed.kill()
+    call = 0
+    while True:
+        call += 1
+        for seed in range(30):
+            disk = killed.copy()
+            disk.cut_at(call)
+            try:
+                open_store(disk)
+            except PowerCutError:
+                disk.crash(random.Random(seed), 0.5)
+                ledger.copy().check(open_store(disk))
+            else:
+                assert call > 10
+                return
+
+
 def test_a_sync_that_failed_is_not_believed_by_the_next_start_either():
     """After a failed sync the kernel calls pages clean that the medium never saw: a second sync would write nothing."""
     disk, ledger = MemoryDisk(), Ledger()
