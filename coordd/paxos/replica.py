@@ -45,7 +45,6 @@ class Replica:
         self._asked_ms = 0
         self._leaving: tuple[int | None, int] | None = None  # hand-over: (to, when at the latest)
         self._out_until_ms = 0
-        self._unpersisted_since_ms: int | None = None
         self._boosted_ms = 0
 
     # ---- what others may read ----
@@ -180,11 +179,8 @@ class Replica:
 
     def persisted(self, number: int, now_ms: int) -> None:
         """Everything up to the effects numbered `number` is durable."""
-        state = self.state
-        assert state.persist_done <= number <= state.persist_issued
-        state.now_ms = now_ms
-        state.persist_done = number
-        self._unpersisted_since_ms = None if number == state.persist_issued else now_ms
+        self.state.now_ms = now_ms
+        self.state.persisted(number)
         self.election.persisted(number)
         if self.proposer is not None:
             self.proposer.persisted(number)
@@ -267,10 +263,7 @@ class Replica:
         """What is to be done now; see `coordd.paxos.effects`."""
         if self.proposer is not None:
             self.proposer.flush()
-        effects = self.state.take_effects()
-        if effects.persist and self._unpersisted_since_ms is None:
-            self._unpersisted_since_ms = self.state.now_ms
-        return effects
+        return self.state.take_effects()
 
     # ---- transitions ----
 
@@ -383,8 +376,7 @@ class Replica:
             self._step_down()  # no silent reign: a deaf master must not keep the others from electing
             return
         stuck = bool(proposer.in_flight) and state.now_ms - proposer.progress_ms > state.settings.stuck_ms
-        since = self._unpersisted_since_ms
-        slow = since is not None and state.now_ms - since > state.settings.fsync_ms
+        slow = state.now_ms - state.unpersisted_since_ms > state.settings.fsync_ms
         if (stuck or slow) and self._leaving is None and state.other_voters():
             self._out_until_ms = state.now_ms + state.settings.stay_out_ms
             self._leaving = (None, state.now_ms)

@@ -63,6 +63,7 @@ class State:
         self.effects = Effects()
         self.persist_issued = 0
         self.persist_done = 0
+        self._unpersisted_since_ms: int | None = None
         self._chosen_recorded = 0
         self._recover(durable)
         self.put_off_asking(max(now_ms, self.grants.boot_until_ms))
@@ -120,6 +121,17 @@ class State:
         """The number under which what is persisted from here on will be reported durable."""
         return self.persist_issued + 1
 
+    @property
+    def unpersisted_since_ms(self) -> int:
+        """Since when something has been waiting for the disk; now, where nothing is."""
+        return self.now_ms if self._unpersisted_since_ms is None else self._unpersisted_since_ms
+
+    def persisted(self, number: int) -> None:
+        """Everything up to `number` is durable."""
+        assert self.persist_done <= number <= self.persist_issued
+        self.persist_done = number
+        self._unpersisted_since_ms = None if number == self.persist_issued else self.now_ms
+
     def promise(self, ballot: Ballot) -> None:
         """Counts in memory from here on; whoever speaks of it waits for the disk."""
         assert ballot > self.promised and not self.mute
@@ -151,6 +163,8 @@ class State:
                 self._chosen_recorded = self.log.chosen_upto
                 effects.persist.append(ChosenRecord(self.log.chosen_upto))
             self.persist_issued += 1
+            if self._unpersisted_since_ms is None:
+                self._unpersisted_since_ms = self.now_ms
             effects.persist_number = self.persist_issued
         elif effects.send_after_persist:
             if self.persist_done == self.persist_issued:
