@@ -55,8 +55,8 @@ class Doors:
         return None
 
     def is_stale(self, call: Call) -> bool:
-        """True for a frame of an attachment that a newer one has replaced."""
-        return call.attachment < self._attachments.get(call.session, 0)
+        """True for a frame of an attachment that a newer one has replaced, or that never was."""
+        return call.attachment < self._attachments.get(call.session, 1)
 
     def forget(self, session: int) -> None:
         """The session has ended."""
