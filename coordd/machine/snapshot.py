@@ -136,7 +136,13 @@ def decode_state(data: bytes, limits: Limits) -> State:
         shown = fields[:2] if isinstance(fields, list) else type(fields).__name__
         known = [SNAPSHOT_VERSION, MACHINE_VERSION]
         raise BadSnapshot(f"snapshot format and machine version are {shown!r}; this build knows {known}")
-    # The digest fits and the version is known: what follows was written by `_body`, and is trusted.
+    try:
+        return _build(fields, limits)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, AssertionError) as error:
+        raise BadSnapshot(f"a field is not what the format says: {type(error).__name__}: {error}") from error
+
+
+def _build(fields: list[Any], limits: Limits) -> State:
     _, _, cell, applied_upto, epoch, revision, key, key_before, sessions, nodes, locks = fields
     state = State(cell, limits)
     state.applied_upto, state.epoch, state.revision = applied_upto, epoch, revision

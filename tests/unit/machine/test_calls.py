@@ -99,7 +99,9 @@ def test_a_retry_of_a_waiting_acquire_attaches_to_its_place_in_the_queue(cell: C
     cell.acquire(first, "/a")
     cell.acquire(second, "/a")
     cell.acquire(third, "/a")
+    revision = cell.machine.revision
     assert cell.do("acquire", second, 1, path="/a") is None
+    assert cell.machine.revision == revision
     assert cell.machine.recall(second, 1) is None and cell.machine.waiting(second, 1)
     assert cell.queue("/a") == [(second, 1), (third, 1)]
 

@@ -120,6 +120,32 @@ def test_a_waiter_that_may_give_up_makes_no_edge(cell: Cell) -> None:
     assert ask(cell, second, "/a", "main") == "waits"
 
 
+def test_a_holder_without_an_actor_makes_no_edge(cell: Cell) -> None:
+    first, second = cell.open(), cell.open()
+    ask(cell, first, "/a", "main")
+    ask(cell, second, "/b", "")
+    assert ask(cell, second, "/a", "") == "waits"
+    assert ask(cell, first, "/b", "main") == "waits"
+
+
+def test_those_behind_in_the_queue_make_no_edge(cell: Cell) -> None:
+    reader, silent, late, last = cell.open(), cell.open(), cell.open(), cell.open()
+    ask(cell, reader, "/a", "main", "shared")
+    ask(cell, late, "/m", "main")
+    assert ask(cell, silent, "/a", "") == "waits"
+    assert ask(cell, late, "/a", "main", "shared") == "waits"
+    assert ask(cell, last, "/a", "main") == "waits"
+    # if the silent one gives up, `late` is granted beside the reader, so the reader does not wait for itself
+    assert ask(cell, reader, "/m", "main") == "waits"
+
+
+def test_sharing_with_oneself_behind_somebody_who_may_give_up_is_no_deadlock(cell: Cell) -> None:
+    reader, silent = cell.open(), cell.open()
+    ask(cell, reader, "/a", "main", "shared")
+    assert ask(cell, silent, "/a", "") == "waits"
+    assert ask(cell, reader, "/a", "main", "shared") == "waits"
+
+
 def test_a_lock_passed_on_to_somebody_else_makes_no_edge_to_the_one_who_released(cell: Cell) -> None:
     first, second, third = cell.open(), cell.open(), cell.open()
     ask(cell, first, "/a", "main")
@@ -130,13 +156,14 @@ def test_a_lock_passed_on_to_somebody_else_makes_no_edge_to_the_one_who_released
     assert ask(cell, first, "/b", "main") == "waits"
 
 
-def test_an_actor_that_waits_at_two_places_makes_no_edge(cell: Cell) -> None:
+@pytest.mark.parametrize("order", ["bc", "cb"])
+def test_an_actor_that_waits_at_two_places_makes_no_edge(cell: Cell, order: str) -> None:
     first, second, third = cell.open(), cell.open(), cell.open()
     ask(cell, first, "/a", "pool")
     ask(cell, second, "/b", "main")
     ask(cell, third, "/c", "main")
-    assert ask(cell, first, "/b", "pool") == "waits"
-    assert ask(cell, first, "/c", "pool") == "waits"
+    for name in order:
+        assert ask(cell, first, f"/{name}", "pool") == "waits"
     assert ask(cell, second, "/a", "main") == "waits", "another task of that name may release /a"
 
 
@@ -148,6 +175,30 @@ def test_an_actor_that_waits_elsewhere_already_is_told_of_no_cycle(cell: Cell) -
     assert ask(cell, pool, "/x", "pool") == "waits"
     assert ask(cell, second, "/a", "main") == "waits"
     assert ask(cell, pool, "/b", "pool") == "waits", "another task of that name may release /a"
+
+
+def test_a_long_queue_and_many_ways_to_the_same_actor_hide_no_cycle(cell: Cell) -> None:
+    holder, tasks, youngest = cell.open(), cell.open(), cell.open()
+    ask(cell, holder, "/a", "main", "shared")
+    for name in ("one", "other"):
+        ask(cell, tasks, "/a", name, "shared")
+    for number in range(100):
+        ask(cell, tasks, f"/own/{number}", f"t{number}")
+        assert ask(cell, tasks, "/a", f"t{number}") == "waits"
+    ask(cell, youngest, "/m", "main")
+    assert_cycle(ask(cell, tasks, "/own/7", "other"), (tasks, "other", "/own/7"), (tasks, "t7", "/a"))
+    assert ask(cell, holder, "/m", "main") == "waits"
+    assert_cycle(ask(cell, youngest, "/a", "main"), (youngest, "main", "/a"), (holder, "main", "/m"))
+
+
+def test_a_search_ends_where_it_has_been(cell: Cell) -> None:
+    one, two, end, start = cell.open(), cell.open(), cell.open(), cell.open()
+    ask(cell, end, "/p", "main", "shared")
+    ask(cell, start, "/s", "main")
+    for session in (one, two):
+        ask(cell, session, "/a", "main", "shared")
+        assert ask(cell, session, "/p", "main") == "waits"
+    assert ask(cell, start, "/a", "main") == "waits"
 
 
 def test_beyond_the_limit_of_steps_a_cycle_goes_unseen_and_the_acquire_waits() -> None:

@@ -87,7 +87,9 @@ def test_before_there_is_a_key_nothing_is_granted() -> None:
     session = cell.open()
     assert cell.refused("acquire", session, cell.call(session), path="/a").code == "unavailable"
     cell.begin_epoch(1)
+    assert not cell.machine.has_key
     cell.master("set_sequencer_key", key=bytes(32), epoch=1)
+    assert cell.machine.has_key
     # "unavailable" ran nothing, so the same call may come again and run
     assert cell.do("acquire", session, 1, path="/a")["hold"] == 1
 

@@ -6,6 +6,7 @@ here is written from the promises alone, with lists and loops: it says who must 
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -81,10 +82,28 @@ class RandomCommands(RuleBasedStateMachine):
         self.cell = Cell(LIMITS)
         self.model = Model()
         self.delays: dict[Who, int] = {}
+        self.actors: dict[Who, str] = {}
         self.sent: list[tuple[Command, Any]] = []
-        self.granted: dict[str, tuple[int, str]] = {}
 
     # ---- helpers ----
+
+    def never_ends(self, path: str, who: Who, mode: str, actor: str) -> bool:
+        """Whether this request waits for ever, if everyone who can go on does, and whoever may give up does."""
+        model = copy.deepcopy(self.model)
+        actors = self.actors | {who: actor}
+        model.request(path, who, mode)
+        for _ in range(20):
+            places: dict[tuple[int, str], int] = {}
+            for waiter, _ in (entry for queue in model.queues.values() for entry in queue):
+                name = (waiter[0], actors[waiter])
+                places[name] = places.get(name, 0) + 1
+            for holder, _, delayed in [entry for holders in model.holders.values() for entry in holders]:
+                if delayed or not actors[holder] or places.get((holder[0], actors[holder])) != 1:
+                    model.leave(holder)
+            for waiter, _ in [entry for queue in model.queues.values() for entry in queue]:
+                if not actors[waiter]:
+                    model.leave(waiter)
+        return who in [entry[0] for entry in model.queues[path]]
 
     def session(self, number: int) -> int:
         sessions = sorted(self.cell.machine.sessions)
@@ -151,7 +170,12 @@ class RandomCommands(RuleBasedStateMachine):
         session = self.session(number)
         reply = self.send("acquire", session, lag, path=path, mode=mode, wait=wait, lock_delay_ms=delay, actor=actor)
         who = (session, self.cell.calls[session])
+        self.actors[who] = actor
         if isinstance(reply, Refusal):
+            if reply.code == "deadlock":
+                cycle = reply.details["cycle"]
+                assert wait and actor and isinstance(cycle, list)
+                assert len(cycle) == 1 or self.never_ends(path, who, mode, actor), "a cycle was invented"
             assert reply.code in {"limit", "not_acquired", "deadlock", "not_a_directory", "cancelled"}
             if reply.code == "not_acquired":
                 assert not wait and self.model.holders.get(path)

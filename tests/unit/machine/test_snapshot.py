@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from coordclient.protocol.codec import decode, encode, reference_encode
 from coordd.machine.invariants import check
@@ -25,14 +29,17 @@ def story() -> Cell:
     cell.acquire(holder, "/svc/config", "shared", actor="main")
     cell.acquire(waiter, "/svc/config", actor="worker", lock_delay_ms=0)
     cell.acquire(waiter, "/made/for/the/lock")
-    cell.do("create", holder, cell.call(holder), path="/svc/alive", ephemeral=True)
-    cell.do("open", waiter, cell.call(waiter), path="/svc/alive")
+    cell.do("create", waiter, cell.call(waiter), path="/svc/alive", ephemeral=True)
+    cell.do("open", holder, cell.call(holder), path="/svc/alive")
     cell.refused("acquire", holder, cell.call(holder), path="/made/for/the/lock", wait=False)
     cell.do("cancel", holder, cell.call(holder), acked=2, target=9)
     cell.expire(gone)
     cell.begin_epoch(4)
     cell.master("set_sequencer_key", key=b"k" * 32, epoch=4)
     return cell
+
+
+STORY = story().machine.snapshot()
 
 
 def test_the_bytes_are_those_of_the_golden_file() -> None:
@@ -84,6 +91,24 @@ def test_every_flipped_byte_is_noticed() -> None:
         changed[position] ^= 1
         with pytest.raises(BadSnapshot):
             Machine.restore(bytes(changed))
+
+
+def replaced(value: Any, path: list[int], by: object) -> Any:
+    """A copy of nested lists with another value at some place."""
+    if not isinstance(value, list) or not value or not path:
+        return by
+    place = path[0] % len(value)
+    return [*value[:place], replaced(value[place], path[1:], by), *value[place + 1 :]]
+
+
+@given(
+    path=st.lists(st.integers(0, 20), min_size=1, max_size=4),
+    by=st.one_of(st.none(), st.booleans(), st.integers(-1, 9), st.text(max_size=3), st.just([]), st.just({})),
+)
+def test_a_field_of_a_wrong_kind_is_a_bad_snapshot_or_harmless(path: list[int], by: object) -> None:
+    body = encode(replaced(decode(STORY[:-16]), path, by))
+    with contextlib.suppress(BadSnapshot):
+        Machine.restore(body + blake2b(body, digest_size=16).digest())
 
 
 @pytest.mark.parametrize("body", [encode([2, 1, "test"]), encode([1, 2, "test"]), encode({}), encode([]), b"\xc1"])
