@@ -114,11 +114,10 @@ def test_a_post_that_never_ends_is_refused_by_name(cell: RunningCell) -> None:
     "garbage", [b"\0" * 1_000, b"\x16\x03\x01\x02\0", b"GET / HTTP/1.1\r\nA" * 50_000, b"POST /v1/put HTTP/1.1\r\n\r\n"]
 )
 def test_what_is_no_http_does_no_harm(cell: RunningCell, garbage: bytes) -> None:
-    with connect(cell) as connection:
-        with contextlib.suppress(ConnectionError):
-            connection.sendall(garbage)
-            connection.shutdown(socket.SHUT_WR)
-            told(connection)
+    with connect(cell) as connection, contextlib.suppress(ConnectionError):
+        connection.sendall(garbage)
+        connection.shutdown(socket.SHUT_WR)
+        told(connection)
 
 
 @pytest.mark.parametrize("payload", [b"", b"\0", b"\0\0\0\1\xc1", b"\xff" * 1_000, b"\0\0\x10\0" + b"\x91" * 4_096])

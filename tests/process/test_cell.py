@@ -1,4 +1,4 @@
-"""Real daemons, real sockets, real disk: a cell of three serves, survives `kill -9` of its master, and stops in order."""
+"""Real daemons, sockets and disks: a cell of three serves, survives `kill -9` of its master, and stops in order."""
 
 from __future__ import annotations
 

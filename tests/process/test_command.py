@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -91,7 +92,7 @@ def test_damage_is_refused_by_file_offset_and_way_out(single: RunningCell) -> No
     for number in range(20):
         assert "stat" in single.post(1, "put", {"path": f"/{number}", "contents": {"text": "x" * 100}})
     single.kill(1)
-    (segment,) = (single.directory / "replica-1").glob("log-*") or [None]
+    (segment,) = (single.directory / "replica-1").glob("log-*")
     data = bytearray(segment.read_bytes())
     at = data.index(b"x" * 50)
     data[at] ^= 1
@@ -115,20 +116,21 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+def _acknowledged(cell: RunningCell, number: int) -> bool:
+    try:
+        return "stat" in cell.post(1, "put", {"path": f"/{number}"})
+    except OSError:
+        return False
+
+
 def test_a_failed_sync_ends_the_daemon_with_a_status_of_its_own(tmp_path: Path) -> None:
     cell = RunningCell(tmp_path, 1, "test", None, temporary=False)
     process = subprocess.Popen(
         [sys.executable, "-c", FAILING_SYNC, "--config", str(cell.configs[1])], stderr=subprocess.PIPE, text=True
     )
     assert process.stderr is not None
-    acknowledged = []
-    try:
-        cell.wait_for(lambda: cell.ready(1) or None, "ready")
-        for number in range(100):
-            if "stat" in cell.post(1, "put", {"path": f"/{number}"}):
-                acknowledged.append(number)
-    except OSError:
-        pass
+    cell.wait_for(lambda: cell.ready(1), "ready")
+    acknowledged = list(itertools.takewhile(lambda number: _acknowledged(cell, number), range(100)))
     assert process.wait(SECONDS) == 74
     assert "SyncFailedError" in process.stderr.read()
     process.stderr.close()
