@@ -7,6 +7,7 @@ from coordd.engine.effects import Reply
 from coordd.engine.inputs import Call, Gone
 from coordd.engine.pending import Pending, PendingCalls
 from coordd.engine.settings import EngineSettings
+from coordd.paxos.messages import Accept, Message
 from coordd.paxos.state import PaxosSettings
 from tests.unit.engine.cell import Cell, Node
 
@@ -209,6 +210,35 @@ def test_no_answer_comes_from_a_slot_that_somebody_else_has_filled():
     cell.run(500)
     assert cell.refused("get", new, path="/lost0") == "not_found"
     assert old.engine.machine.digest() == new.engine.machine.digest()
+
+
+def test_a_gap_is_closed_and_what_stood_behind_it_takes_effect_though_its_master_never_knew():
+    cell = Cell(3)
+    old = cell.master()
+    cell.do("put", path="/a")
+    gap = old.engine.replica.chosen_upto + 1
+
+    def lose_the_gap(sender: int, to: int, message: Message) -> bool:
+        return isinstance(message, Accept) and any(slot == gap for slot, _ in message.entries)
+
+    cell.dropped = lose_the_gap
+    lost = cell.call("put", old, path="/lost")
+    old.step()
+    kept = cell.call("put", old, path="/kept")
+    old.step()
+    for node in cell.nodes.values():
+        if node is not old:
+            node.step()
+            node.sync()
+    old.crash()
+    cell.dropped = lambda sender, to, message: False
+    new = cell.master()
+    assert not {lost, kept} & set(cell.answers)
+    assert cell.refused("get", new, path="/lost") == "not_found"
+    assert cell.do("get", new, path="/kept")["stat"]
+    old.start()
+    cell.run(3_000)
+    assert old.engine.machine.digest() == cell.master().engine.machine.digest()
 
 
 def test_a_finished_retry_does_not_hide_a_later_one():

@@ -173,6 +173,12 @@ def test_forgetting_leaves_nothing():
     assert not lessor._deadlines and not lessor._delays and not lessor._delays_in_decision
 
 
+def test_a_session_not_yet_known_is_known_from_its_first_keep_alive():
+    lessor = ruling({})
+    lessor.renew(1, 1_000)
+    assert lessor.left_ms(1) == 1_000
+
+
 def test_a_lock_delay_seen_again_does_not_begin_again():
     lessor = ruling({})
     lessor.watch_delays([("/l", 7, 3, 1_000)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from coordclient.protocol.errors import Refusal
-from coordd.engine.inputs import DiskFull, Gone
+from coordd.engine.inputs import DiskFull, DiskHasRoom, Gone
 from coordd.machine.commands import BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, decode_batch
 from coordd.paxos.effects import AcceptedRecord
 from coordd.paxos.state import PaxosSettings
@@ -119,6 +119,11 @@ def test_with_a_full_disk_a_single_replica_serves_no_more_and_does_not_fall():
     cell.run(10_000)
     assert codes(cell, [flying, after]) == ["outcome_unknown", "not_master"]
     assert cell.refused("put", node, path="/c") == "unavailable"
+    node.disk_held = False
+    node.inbox.append(DiskHasRoom())
+    assert cell.master() is node
+    assert cell.do("get", path="/a")["stat"], "it had been proposed, so it may take effect"
+    assert cell.refused("get", path="/b") == "not_found"
 
 
 def test_with_a_full_disk_a_master_hands_over():

@@ -202,6 +202,23 @@ def test_sessions_are_listed_with_what_is_left_of_their_leases():
     assert row["session"] == client.session and row["left_ms"] == 3_000
 
 
+def test_outside_the_lease_sessions_are_listed_after_a_round_and_an_answer_too_long_is_refused():
+    cell = Cell(3)
+    master = cell.master()
+    no_answers(cell, master)
+    cell.until(lambda: not master.engine.replica.lease_valid(cell.now_ms))
+    request = cell.call("list_sessions", master)
+    master.step()
+    assert request not in cell.answers
+    all_answers(cell)
+    cell.run(350)
+    assert cell.answers[request]["sessions"] == []
+    for _ in range(2_500):
+        cell.call("open_session", client={"host": "h" * 50})
+    cell.settle()
+    assert cell.refused("list_sessions") == "too_large"
+
+
 def test_status_is_answered_by_everybody():
     cell = Cell(3)
     master = cell.master()
