@@ -6,8 +6,8 @@
   a rename as a whole.
 - *A failed sync* leaves all pages readable and called clean, some of them not durable: a later sync does not write
   them.
-- *Faults*: `fail_at(n)`, `cut_at(n)` (power cut in the middle of the n-th call from now), `capacity` (a full disk),
-  `flip` (rot). A call that fails may have done a part of its work, as on a real disk.
+- *Faults*: `fail_at(n)`, `fail_next_sync`, `cut_at(n)` (power cut in the middle of the n-th call from now), `capacity`
+  (a full disk), `flip` (rot). A call that fails may have done a part of its work, as on a real disk.
 
 Nothing is random but what the generator passed to `crash` decides; `nonce` counts.
 """
@@ -96,6 +96,7 @@ class MemoryDisk:
         self._fail_at: int | None = None
         self._fail_with = errno.EIO
         self._cut_at: int | None = None
+        self._fail_sync = False
 
     # ---- faults ----
 
@@ -107,6 +108,15 @@ class MemoryDisk:
     def cut_at(self, call: int | None) -> None:
         """In the middle of the `call`-th call from now the power goes (`PowerCutError`); None: it stays."""
         self._cut_at = None if call is None else self.calls + call
+
+    def fail_next_sync(self) -> None:
+        """The next sync of a file's bytes fails, whenever it comes."""
+        self._fail_sync = True
+
+    @property
+    def used(self) -> int:
+        """Bytes in all files; set `capacity` to this, and the disk is full."""
+        return sum(len(file.seen) for file in self._names.values())
 
     def crash(self, rng: random.Random, keep: float = 0.5) -> None:
         """The power went: what was not synced is lost in arbitrary parts; `keep` is the chance of each part to stay."""
@@ -124,6 +134,7 @@ class MemoryDisk:
         self._handles.clear()
         self._locks.clear()
         self._fail_at = self._cut_at = None
+        self._fail_sync = False
 
     def flip(self, path: str, offset: int, mask: int) -> None:
         """Rot: these bits of one byte are inverted, on the medium and for every reader."""
@@ -262,6 +273,9 @@ class MemoryDisk:
         try:
             if self._call("sync", str(file)):
                 self._cut()
+            if self._fail_sync:
+                self._fail_sync = False
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
         except OSError:
             held.forget(self.calls % 2)
             raise

@@ -15,6 +15,7 @@ from coordclient.protocol.paths import cell_id
 from coordd.paxos.ballot import CHOSEN, Ballot
 from coordd.paxos.effects import AcceptedRecord, ChosenRecord, PromiseRecord
 from coordd.paxos.membership import Membership
+from coordd.storage import record, segment, snapshots
 from coordd.storage.errors import StorageError, UnknownFormatError
 from coordd.storage.identity import Identity, decode_identity
 from coordd.storage.record import (
@@ -204,3 +205,10 @@ def test_only_names_of_segments_are_taken_for_segments():
     assert segment_number(segment_name(10**9)) == 10**9
     for name in ("log-00000000", "log-1", "log-000000001", "log-0000000x", "log-00000001.tmp", "snapshot-00000001"):
         assert segment_number(name) is None
+
+
+@pytest.mark.parametrize("module", [record, segment, snapshots])
+def test_the_page_for_people_has_the_very_layouts_of_the_code(module):
+    page = (Path(__file__).parents[3] / "docs" / "storage.md").read_text().splitlines()
+    rows = [line for line in module.__doc__.splitlines() if line.startswith("|")]
+    assert len(rows) > 8 and [row for row in rows if row not in page] == []

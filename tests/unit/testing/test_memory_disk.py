@@ -130,6 +130,30 @@ def test_the_nth_call_fails_or_loses_power_with_a_part_done():
     assert disk.contents("/d/a") == b"332"
 
 
+def test_the_next_sync_fails_whenever_it_comes_and_the_one_after_does_not():
+    disk = MemoryDisk()
+    disk.fail_next_sync()
+    file = made(disk, "/d/a", b"x")
+    disk.sync_directory("/d")
+    with pytest.raises(OSError, match="Input/output"):
+        disk.fdatasync(file)
+    disk.fdatasync(file)
+
+
+def test_a_full_disk_takes_no_new_bytes_but_other_ones_in_the_same_place():
+    disk = MemoryDisk()
+    file = made(disk, "/d/a", b"12345")
+    disk.capacity = disk.used
+    disk.pwrite(file, b"abc", 0)
+    with pytest.raises(OSError, match="No space"):
+        disk.pwrite(file, b"x", 5)
+    with pytest.raises(OSError, match="No space"):
+        disk.allocate(disk.open("/d/b", create=True), 1)
+    disk.capacity += 1
+    disk.pwrite(file, b"x", 5)
+    assert disk.contents("/d/a") == b"abc45x"
+
+
 def test_rot_shows_to_readers_and_survives_everything():
     disk = MemoryDisk()
     disk.fdatasync(made(disk, "/d/a", b"abc"))
