@@ -1,0 +1,5 @@
+"""`python -m coordctl`."""
+
+from coordctl.main import run
+
+run()

@@ -1,0 +1,210 @@
+"""Files: ls cat put rm mkdir stat."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import click
+
+from coordctl.errors import Failure
+from coordctl.output import contents_as_json, moment, print_json, print_rows
+from coordctl.settings import Settings, common
+
+if TYPE_CHECKING:
+    from coordclient import Client
+
+Stat = dict[str, Any]
+
+
+def stat_as_json(stat: Stat) -> Stat:
+    """The map of the protocol with its times as text."""
+    shown = {key: value for key, value in stat.items() if key not in ("created_ms", "modified_ms")}
+    return {**shown, "created": moment(stat["created_ms"]), "modified": moment(stat["modified_ms"])}
+
+
+def _join(directory: str, name: str) -> str:
+    return f"{directory.rstrip('/')}/{name}"
+
+
+def _entries(client: Client, path: str, *, recursive: bool) -> Iterator[tuple[str, Stat]]:
+    """(name to show, stat) of what is in `path`; of a file, the file itself."""
+    from coordclient import NotADirectory, NotFound
+
+    try:
+        listed = client.call("ls", path=path)["entries"]
+    except NotADirectory:
+        stat = client.call("stat", path=path)["stat"]
+        yield stat["path"], stat
+        return
+    directories = [(path, "", listed)]
+    while directories:
+        at, prefix, listed = directories.pop()
+        deeper = []
+        for entry in listed:
+            shown = prefix + entry["name"]
+            yield shown, entry["stat"]
+            if recursive and entry["stat"]["kind"] == "directory":
+                below = _join(at, entry["name"])
+                try:
+                    deeper.append((below, shown + "/", client.call("ls", path=below)["entries"]))
+                except (NotFound, NotADirectory):
+                    continue  # removed while we walked
+        directories.extend(reversed(deeper))
+
+
+@click.command()
+@click.option("-l", "long", is_flag=True, help="Also kind, size, generation, revision and time.")
+@click.option("-R", "recursive", is_flag=True, help="The whole subtree.")
+@click.argument("path", default="/")
+@common
+@click.pass_obj
+def ls(settings: Settings, path: str, long: bool, recursive: bool) -> None:
+    """List a directory (default: the root). Directories end with a slash."""
+    with settings.open_client() as client:
+        found = sorted(_entries(client, path, recursive=recursive))
+    if settings.json:
+        print_json([{"name": name, **stat_as_json(stat)} for name, stat in found])
+        return
+    names = [name + "/" if stat["kind"] == "directory" else name for name, stat in found]
+    if not long:
+        for name in names:
+            print(name)
+        return
+    rows = [
+        (
+            stat["kind"] + (" (ephemeral)" if stat["ephemeral"] else ""),
+            stat["size"],
+            stat["content_generation"],
+            stat["revision"],
+            moment(stat["modified_ms"]),
+            name,
+        )
+        for name, (_, stat) in zip(names, found, strict=True)
+    ]
+    print_rows(("KIND", "SIZE", "GENERATION", "REVISION", "MODIFIED", "NAME"), rows, aligned=settings.aligned)
+
+
+@click.command()
+@click.argument("path")
+@common
+@click.pass_obj
+def cat(settings: Settings, path: str) -> None:
+    """Print the contents of a file, byte for byte."""
+    with settings.open_client() as client:
+        reply = client.call("get", path=path)
+    contents = reply["contents"]
+    if settings.json:
+        print_json({"contents": contents_as_json(contents), "stat": stat_as_json(reply["stat"])})
+        return
+    sys.stdout.buffer.write(contents)
+    if contents and not contents.endswith(b"\n") and sys.stdout.isatty():
+        sys.stdout.buffer.write(b"\n")  # for the eye only: the prompt begins on a line of its own
+    sys.stdout.buffer.flush()
+
+
+@click.command()
+@click.argument("path")
+@click.argument("contents", required=False)
+@click.option("-f", "--file", "source", type=click.File("rb"), help="Take the contents from a file; - is stdin.")
+@click.option("-p", "--parents", is_flag=True, help="Make missing directories above it.")
+@click.option("--if-absent", is_flag=True, help="Only if there is no such file yet (else exit 4).")
+@click.option("--if-generation", type=click.IntRange(min=0), help="Only if its content generation is this (else exit 4).")
+@common
+@click.pass_obj
+def put(
+    settings: Settings,
+    path: str,
+    contents: str | None,
+    source: BinaryIO | None,
+    parents: bool,
+    if_absent: bool,
+    if_generation: int | None,
+) -> None:
+    """Write a whole file: CONTENTS as given, or a file (-f), or stdin."""
+    if contents is not None and source is not None:
+        raise click.UsageError("CONTENTS and --file exclude each other")
+    if contents is not None and contents != "-":
+        data = contents.encode(errors="surrogateescape")
+    else:
+        data = (source or sys.stdin.buffer).read()
+    with settings.open_client() as client:
+        arguments: dict[str, Any] = {"path": path, "contents": data, "if_absent": if_absent, "parents": parents}
+        if if_generation is not None:
+            arguments["if_generation"] = if_generation
+        stat = client.call("put", **arguments)["stat"]
+    _say_written(settings, stat)
+
+
+def _say_written(settings: Settings, stat: Stat) -> None:
+    if settings.json:
+        print_json(stat_as_json(stat))
+    elif settings.verbose:
+        click.echo(f"{stat['path']} is at revision {stat['revision']}", err=True)
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option("--if-generation", type=click.IntRange(min=0), help="Only if its content generation is this (else exit 4).")
+@common
+@click.pass_obj
+def rm(settings: Settings, paths: tuple[str, ...], if_generation: int | None) -> None:
+    """Delete files and empty directories. What is locked or waited for is not deleted."""
+    done = []
+    with settings.open_client() as client:
+        for path in paths:
+            arguments: dict[str, Any] = {"path": path}
+            if if_generation is not None:
+                arguments["if_generation"] = if_generation
+            done.append({"path": path, "revision": client.call("delete", **arguments)["revision"]})
+    if settings.json:
+        print_json(done)
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option("-p", "--parents", is_flag=True, help="Make missing directories above it; no error if it exists.")
+@common
+@click.pass_obj
+def mkdir(settings: Settings, paths: tuple[str, ...], parents: bool) -> None:
+    """Make directories."""
+    stats = []
+    with settings.open_client() as client:
+        for path in paths:
+            stats.append(_make_directory(client, path, parents=parents))
+    if settings.json:
+        print_json([stat_as_json(stat) for stat in stats])
+
+
+def _make_directory(client: Client, path: str, *, parents: bool) -> Stat:
+    from coordclient import Exists
+
+    try:
+        return dict(client.call("mkdir", path=path, parents=parents)["stat"])
+    except Exists:
+        if not parents:
+            raise
+        stat = dict(client.call("stat", path=path)["stat"])
+        if stat["kind"] != "directory":
+            raise
+        return stat
+
+
+@click.command()
+@click.argument("path")
+@common
+@click.pass_obj
+def stat(settings: Settings, path: str) -> None:
+    """All that is known of a file or directory but its contents."""
+    with settings.open_client() as client:
+        found = stat_as_json(client.call("stat", path=path)["stat"])
+    if settings.json:
+        print_json(found)
+        return
+    if not found:
+        raise Failure(f"the cell said nothing about {path}")
+    print_rows(("FIELD", "VALUE"), list(found.items()), aligned=settings.aligned)
+
+
+COMMANDS: tuple[click.Command, ...] = (ls, cat, put, rm, mkdir, stat)

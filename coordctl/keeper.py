@@ -1,0 +1,279 @@
+"""The keeper: the process that holds the coordd session and the lock, in a process session of its own.
+
+Duty: acquire the lock, tell the front the grant, each new deadline, and the loss; make the lock free when the front
+says that nothing of the command runs any more. When the front is gone or silent, or has not finished its kill in time,
+the keeper kills what is left of the command itself. It makes the lock free only when nothing is left; otherwise it
+leaves without a goodbye, and lease and lock-delay pass first.
+
+It does not listen to signals of the terminal or to TERM: it ends when the front has ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING, NoReturn
+
+from coordctl import family, order, pipes
+from coordctl.command import ENVIRONMENT_SEQUENCER
+from coordctl.errors import Exit, Failure, exit_code_of
+from coordctl.family import Process
+from coordctl.order import Order
+
+if TYPE_CHECKING:
+    from coordclient.aio import Client, Lock
+
+_LOOK_SECONDS = 0.25
+_KILL_LOOK_SECONDS = 0.05
+_WAITING_NOTE_SECONDS = 1.0
+_DEADLINE_STEP_SECONDS = 0.05  # smaller differences are rounding
+_FIRST_OWN_DESCRIPTOR = 3
+
+
+def be_keeper(order_: Order, reader: int, writer: int, front: int) -> NoReturn:
+    """The whole life of the keeper; never returns into the code of the front."""
+    try:
+        os.setsid()
+        _leave_the_job({reader, writer}, keep_stderr=order_.verbose)
+        asyncio.run(Keeper(order_, reader, writer, front).run())
+    except Failure as failure:
+        pipes.send(writer, {"failed": failure.exit_code, "message": failure.message[:1000]})
+    except BaseException as error:  # whatever it is, the front has to hear of it: nobody reads a keeper's traceback
+        text = f"the process that keeps the lock failed: {type(error).__name__}: {error}"
+        pipes.send(writer, {"failed": int(Exit.OTHER), "message": text[:1000]})
+        if order_.verbose:
+            sys.excepthook(type(error), error, error.__traceback__)
+            sys.stderr.flush()
+    finally:
+        os._exit(0)
+
+
+def _leave_the_job(keep: set[int], *, keep_stderr: bool) -> None:
+    """Nothing of the job is held on to: no descriptor (a pipe must end when the command does), no signal."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1) if keep_stderr else (0, 1, 2):
+        os.dup2(nothing, descriptor)
+    try:
+        opened = [int(name) for name in os.listdir("/proc/self/fd")]
+    except OSError:
+        opened = list(range(_FIRST_OWN_DESCRIPTOR, 256))
+    for descriptor in opened:
+        if descriptor >= _FIRST_OWN_DESCRIPTOR and descriptor not in keep:
+            try:
+                os.close(descriptor)
+            except OSError:
+                continue  # the one that listed the directory
+
+
+class Keeper:
+    """One run; `run` returns when the lock is free, or can be left to the cell."""
+
+    def __init__(self, order_: Order, reader: int, writer: int, front: int) -> None:
+        self.order = order_
+        self.writer = writer
+        self._inbox = pipes.Inbox(reader)
+        self._front = family.look_up(front)
+        self._command: Process | None = None
+        self._sequencer = ""
+        self._heard = time.monotonic()
+        self._done = False  # the front says that nothing of the command runs
+        self._suspended = False
+        self._news = asyncio.Event()
+        self._deadline = 0.0
+
+    async def run(self) -> None:
+        """Acquire, hold, make free."""
+        from coordclient import CoordError
+        from coordclient.aio import Client
+
+        asyncio.get_running_loop().add_reader(self._inbox.reader, self._on_front)
+        connection = self.order.connection
+        program = os.path.basename(self.order.command[0]) if self.order.command else "coordctl lock"
+        endpoints = list(connection.endpoints) if connection.endpoints else None
+        try:
+            async with Client(
+                endpoints,
+                cell=connection.cell,
+                session_lease=self.order.lease,
+                request_timeout=connection.timeout,
+                name=program,
+            ) as client:
+                await self._hold(client)
+        except CoordError as error:
+            if self._deadline:
+                return  # the lock is not held any more, and saying goodbye to the cell failed: nothing to add
+            raise Failure(str(error), exit_code_of(error.code)) from None
+
+    async def _hold(self, client: Client) -> None:
+        lock = client.lock(self.order.path, mode=self.order.mode, lock_delay=self.order.lock_delay)
+        if not await self._acquire(client, lock):
+            return
+        self._sequencer = lock.sequencer
+        self._deadline = order.now() + lock.remaining
+        grant = {"path": self.order.path, "token": lock.token, "sequencer": lock.sequencer, "deadline": self._deadline}
+        pipes.send(self.writer, {"granted": grant})
+        await self._until_over(lock)
+        if not self._done and not await self._end_family():
+            os._exit(0)  # something of the command could not be killed: the lock must not become free at once
+
+    # -- acquiring
+
+    async def _acquire(self, client: Client, lock: Lock) -> bool:
+        """False when the front does not want it any more."""
+        wait = self.order.wait
+        wanted = asyncio.ensure_future(lock.acquire(timeout=-1 if wait is None else wait))
+        noted = False
+        since = time.monotonic()
+        while not wanted.done():
+            news = asyncio.ensure_future(self._news.wait())
+            await asyncio.wait({wanted, news}, timeout=_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            news.cancel()
+            self._news.clear()
+            if self._done or self._inbox.closed:
+                break
+            if not noted and time.monotonic() - since >= _WAITING_NOTE_SECONDS:
+                noted = True
+                pipes.send(self.writer, {"note": f"waiting for {self.order.path}{await self._who_holds(client)}"[:1000]})
+        if not wanted.done():
+            wanted.cancel()
+            await asyncio.gather(wanted, return_exceptions=True)
+            return False
+        if not wanted.result():
+            raise Failure(
+                f"lock not acquired: {self.order.path}{await self._who_holds(client)}", self.order.not_acquired_exit
+            )
+        return True
+
+    async def _who_holds(self, client: Client) -> str:
+        """', held by ...' for people; empty when it cannot be told quickly."""
+        from coordctl.locks import describe_holders
+
+        try:
+            async with asyncio.timeout(_WAITING_NOTE_SECONDS):
+                reply = await client.call("locks", path=self.order.path)
+        except (TimeoutError, OSError, ValueError):
+            return ""
+        text = describe_holders(reply, self.order.path)
+        return f", {text}" if text else ""
+
+    # -- holding
+
+    async def _until_over(self, lock: Lock) -> None:
+        """Returns when the command has ended (`_done`), or when it is the keeper's turn to end it."""
+        lost_at: float | None = None
+        while not (self._done or self._inbox.closed):
+            at = order.now()
+            if lost_at is None and not lock.held:
+                lost_at = at
+                self._tell_lost(lock.lost_reason or "the session has ended")
+            elif lost_at is None and self._is_silent():
+                self._tell_lost("the front was stopped, so the keeper ended the command")
+                return
+            kill_at = self.order.kill_at(self._deadline, at if lost_at is None else lost_at)
+            if at >= (self._deadline - order.KILL_SECONDS if lost_at is None else kill_at + order.BEAT_SECONDS / 2):
+                self._tell_lost("the front did not end the command in time, so the keeper did")
+                return
+            if lost_at is None:
+                self._tell_deadline(order.now() + lock.remaining)
+            try:
+                await asyncio.wait_for(self._news.wait(), _LOOK_SECONDS)
+            except TimeoutError:
+                continue
+            self._news.clear()
+
+    def _tell_lost(self, reason: str) -> None:
+        pipes.send(self.writer, {"lost": reason[:1000]})
+
+    def _tell_deadline(self, deadline: float) -> None:
+        """A later deadline, when a KeepAlive was answered; an earlier one, when some clock says that more time passed."""
+        if abs(deadline - self._deadline) >= _DEADLINE_STEP_SECONDS:
+            self._deadline = deadline
+            pipes.send(self.writer, {"deadline": deadline})
+
+    def _is_silent(self) -> bool:
+        """CLOCK_MONOTONIC, so that the sleep of a whole machine is nobody's silence."""
+        return not self._suspended and time.monotonic() - self._heard >= order.SILENCE_SECONDS
+
+    # -- the front
+
+    def _on_front(self) -> None:
+        for message in self._inbox.take():
+            self._heard = time.monotonic()
+            match message:
+                case {"command": int(pid)}:
+                    self._command = family.look_up(pid) or Process(pid, 0, pid, 0, "?")
+                case {"suspended": bool(suspended)}:
+                    self._suspended = suspended
+                case {"done": True}:
+                    self._done = True
+                case {"beat": True}:
+                    continue
+                case _:
+                    raise AssertionError(f"a message of the front that the keeper does not know: {message}")
+        if self._inbox.closed:
+            asyncio.get_running_loop().remove_reader(self._inbox.reader)
+        if self._inbox.closed or self._done:
+            self._news.set()
+
+    # -- killing, when the front does not
+
+    async def _end_family(self) -> bool:
+        """TERM, then KILL, to whatever is left of the command. True when nothing is left."""
+        if self._command is None:
+            return True
+        term_sent = order.now()
+        kill_at = self.order.kill_at(self._deadline, term_sent)
+        for number in (signal.SIGTERM, signal.SIGCONT):
+            self._signal_family(number)
+        while left := self._relatives():
+            if self._done:
+                return True
+            at = order.now()
+            if at >= kill_at:
+                for row in left:
+                    family.send_signal(row, signal.SIGKILL)
+            if at >= kill_at + order.GIVE_UP_SECONDS:
+                return False
+            await asyncio.sleep(_KILL_LOOK_SECONDS)
+        return True
+
+    def _signal_family(self, number: int) -> None:
+        for row in self._relatives():
+            family.send_signal(row, number)
+
+    def _relatives(self) -> list[Process]:
+        """Whoever descends from the front or the command, is in the command's group, or carries this very grant in its
+        environment: when the front is gone, its orphans are nobody's children any more."""
+        assert self._command is not None
+        table = family.process_table()
+        if not table:
+            return self._without_table()
+        own = os.getpid()
+        roots = [row.pid for row in (self._front, self._command) if row is not None and _same(table.get(row.pid), row)]
+        found = {row.pid: row for row in family.descendants(table, roots, without=(own,))}
+        group = self._command.group
+        for row in table.values():
+            if row.group == group or _same(row, self._command):
+                found[row.pid] = row
+        for row in family.carriers(table, ENVIRONMENT_SEQUENCER, self._sequencer):
+            found[row.pid] = row
+        front = self._front.pid if self._front is not None else 0
+        return [row for row in found.values() if not row.gone and row.pid not in (own, front)]
+
+    def _without_table(self) -> list[Process]:
+        """Where there is no /proc: the leader of the group, as long as it can be signalled."""
+        assert self._command is not None
+        try:
+            os.kill(self._command.pid, 0)
+        except OSError:
+            return []
+        return [self._command]
+
+
+def _same(now: Process | None, then: Process) -> bool:
+    return now is not None and now.pid == then.pid and now.started == then.started

@@ -1,0 +1,117 @@
+"""The root command, and the one place where a failure becomes a line on stderr and an exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+
+from coordctl import cell, files, locks, sessions
+from coordctl.errors import Exit, Failure, complain, exit_code_of
+from coordctl.settings import Settings, common, global_options
+
+_SECTIONS = (
+    ("Files", ("ls", "cat", "put", "rm", "mkdir", "stat")),
+    ("Locks", ("lock", "locks")),
+    ("Sessions", ("session",)),
+    ("Cell", ("cell",)),
+    ("Client", ("version",)),
+)
+
+
+class _Root(click.Group):
+    """Help by groups of commands, and a hint for a misspelt one."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The sections of the help."""
+        for title, names in _SECTIONS:
+            with formatter.section(title):
+                rows = [(name, self.commands[name].get_short_help_str(80)) for name in names]
+                formatter.write_dl(rows)
+
+
+@click.group(cls=_Root, context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
+@global_options(environment=True)
+@click.pass_context
+def cli(ctx: click.Context) -> int | None:
+    """Locks, small files and sessions of a coordd cell.
+
+    Exit codes: 0 ok, 1 other, 2 usage, 3 not found, 4 exists or conflict, 5 permission, 6 unavailable or no answer in
+    time, 75 lock not acquired, 76 lock lost while the command ran; under `lock` otherwise those of the command.
+    """
+    ctx.ensure_object(Settings)
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help(), err=True)
+        return Exit.USAGE
+    return None
+
+
+@click.command()
+@common
+@click.pass_obj
+def version(settings: Settings) -> None:
+    """The version of coordctl."""
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as version_of
+
+    from coordctl.output import print_json
+
+    try:
+        number = version_of("coordd")
+    except PackageNotFoundError:  # run from a source tree
+        number = "unknown (not installed)"
+    python = ".".join(str(part) for part in sys.version_info[:3])
+    if settings.json:
+        print_json({"coordctl": number, "python": python})
+    else:
+        print(f"coordctl {number} (Python {python})")
+
+
+for _command in (*files.COMMANDS, *locks.COMMANDS, sessions.session, cell.cell, version):
+    cli.add_command(_command)
+
+
+def invoke(arguments: Sequence[str]) -> int:
+    """Run one command line; returns the exit code, and has printed why if it is a failure of coordctl's own."""
+    try:
+        result: Any = cli.main(list(arguments), prog_name="coordctl", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else Exit.OK
+    except Failure as failure:
+        complain(failure.message)
+        return failure.exit_code
+    except click.UsageError as error:
+        where = error.ctx.command_path if error.ctx is not None else "coordctl"
+        complain(f"{error.format_message()} ({where} --help shows the usage)")
+        return error.exit_code
+    except click.ClickException as error:
+        complain(error.format_message())
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return Exit.SIGNAL + signal.SIGINT
+    except BrokenPipeError:
+        # The reader of our output (head, less) has seen enough: end as a program that SIGPIPE ends, without a word.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.SIGNAL + signal.SIGPIPE
+    except OSError as error:
+        complain(_words(error))
+        return exit_code_of(getattr(error, "code", ""))
+    except Exception as error:
+        code = getattr(error, "code", None)
+        if not isinstance(code, str):
+            raise  # a bug: its traceback is worth more than an exit code
+        complain(_words(error))
+        return exit_code_of(code)
+
+
+def _words(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def run() -> NoReturn:
+    """The entry point."""
+    sys.exit(invoke(sys.argv[1:]))
