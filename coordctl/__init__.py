@@ -10,7 +10,8 @@
 | `runner` | `lock PATH -- CMD`: makes the two processes |
 | `keeper` | the process that holds the session and the lock |
 | `front` | the process that is the parent of the command and kills it in time |
-| `command`, `terminal`, `family`, `pipes` | what these two need: starting the command, job control, descendants, messages |
+| `command`, `terminal`, `family` | what they need: starting the command, job control, descendants |
+| `order`, `pipes` | what they share: the request and its times, the messages between them |
 
 coordctl imports `coordclient` only, and only where a command needs it: the front of `lock` never loads it.
 """

@@ -1,5 +1,5 @@
 """`python -m coordctl`."""
 
-from coordctl.main import run
+from coordctl.main import main
 
-run()
+main()

@@ -46,7 +46,12 @@ def start_command(
     try:
         # The front has one thread, so code between fork and exec is safe. Descriptors that the caller opened for the
         # command (3<file) stay open; ours are closed by exec.
-        return subprocess.Popen(list(command), env=environment, close_fds=False, preexec_fn=before_exec)
+        return subprocess.Popen(
+            list(command),
+            env=environment,
+            close_fds=False,
+            preexec_fn=before_exec,  # noqa: PLW1509
+        )
     except FileNotFoundError as error:
         raise Failure(f"{command[0]}: command not found ({error.strerror})", Exit.COMMAND_NOT_FOUND) from None
     except (OSError, ValueError) as error:

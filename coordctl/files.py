@@ -110,7 +110,9 @@ def cat(settings: Settings, path: str) -> None:
 @click.option("-f", "--file", "source", type=click.File("rb"), help="Take the contents from a file; - is stdin.")
 @click.option("-p", "--parents", is_flag=True, help="Make missing directories above it.")
 @click.option("--if-absent", is_flag=True, help="Only if there is no such file yet (else exit 4).")
-@click.option("--if-generation", type=click.IntRange(min=0), help="Only if its content generation is this (else exit 4).")
+@click.option(
+    "--if-generation", type=click.IntRange(min=0), help="Only if its content generation is this (else exit 4)."
+)
 @common
 @click.pass_obj
 def put(
@@ -146,7 +148,9 @@ def _say_written(settings: Settings, stat: Stat) -> None:
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option("--if-generation", type=click.IntRange(min=0), help="Only if its content generation is this (else exit 4).")
+@click.option(
+    "--if-generation", type=click.IntRange(min=0), help="Only if its content generation is this (else exit 4)."
+)
 @common
 @click.pass_obj
 def rm(settings: Settings, paths: tuple[str, ...], if_generation: int | None) -> None:
@@ -169,10 +173,8 @@ def rm(settings: Settings, paths: tuple[str, ...], if_generation: int | None) ->
 @click.pass_obj
 def mkdir(settings: Settings, paths: tuple[str, ...], parents: bool) -> None:
     """Make directories."""
-    stats = []
     with settings.open_client() as client:
-        for path in paths:
-            stats.append(_make_directory(client, path, parents=parents))
+        stats = [_make_directory(client, path, parents=parents) for path in paths]
     if settings.json:
         print_json([stat_as_json(stat) for stat in stats])
 

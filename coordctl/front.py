@@ -68,7 +68,7 @@ class Front:
             self._wait()
             for number in self._taken_signals():
                 self._on_signal(number)
-            # Messages come before the command's end: what the keeper says it killed must not pass for an end of its own.
+            # Messages before the command's end: what the keeper says it killed must not pass for an end of its own.
             for message in self._inbox.take():
                 self._on_message(message)
             if self._inbox.closed and self._exit is None:
@@ -299,7 +299,7 @@ class Front:
             self._inbox.take()
             freed = self._inbox.closed
         if not freed and not self.order.quiet:
-            note(f"the cell did not answer the release of {self.order.path}: it is free when the session has expired")
+            note(f"the release of {self.order.path} was not confirmed: it is free when its session has expired")
         self._pass_on_keyboard_signal()
         return code
 
@@ -311,4 +311,3 @@ class Front:
             if number in KEYBOARD and number not in self._passed_on:
                 signal.signal(number, signal.SIG_DFL)
                 os.kill(0, number)
-

@@ -138,7 +138,9 @@ class Keeper:
                 break
             if not noted and time.monotonic() - since >= _WAITING_NOTE_SECONDS:
                 noted = True
-                pipes.send(self.writer, {"note": f"waiting for {self.order.path}{await self._who_holds(client)}"[:1000]})
+                pipes.send(
+                    self.writer, {"note": f"waiting for {self.order.path}{await self._who_holds(client)}"[:1000]}
+                )
         if not wanted.done():
             wanted.cancel()
             await asyncio.gather(wanted, return_exceptions=True)
@@ -190,7 +192,7 @@ class Keeper:
         pipes.send(self.writer, {"lost": reason[:1000]})
 
     def _tell_deadline(self, deadline: float) -> None:
-        """A later deadline, when a KeepAlive was answered; an earlier one, when some clock says that more time passed."""
+        """Later, when a KeepAlive was answered; earlier, when some clock says that more time has passed."""
         if abs(deadline - self._deadline) >= _DEADLINE_STEP_SECONDS:
             self._deadline = deadline
             pipes.send(self.writer, {"deadline": deadline})

@@ -14,6 +14,7 @@ from coordctl import cell, files, locks, sessions
 from coordctl.errors import Exit, Failure, complain, exit_code_of
 from coordctl.settings import Settings, common, global_options
 
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 _SECTIONS = (
     ("Files", ("ls", "cat", "put", "rm", "mkdir", "stat")),
     ("Locks", ("lock", "locks")),
@@ -34,7 +35,7 @@ class _Root(click.Group):
                 formatter.write_dl(rows)
 
 
-@click.group(cls=_Root, context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
+@click.group(cls=_Root, context_settings=_CONTEXT, invoke_without_command=True)
 @global_options(environment=True)
 @click.pass_context
 def cli(ctx: click.Context) -> int | None:
@@ -86,7 +87,7 @@ def invoke(arguments: Sequence[str]) -> int:
         return failure.exit_code
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx is not None else "coordctl"
-        complain(f"{error.format_message()} ({where} --help shows the usage)")
+        complain(f"{error.format_message().rstrip('.')} ({where} --help shows the usage)")
         return error.exit_code
     except click.ClickException as error:
         complain(error.format_message())
@@ -112,6 +113,6 @@ def _words(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def run() -> NoReturn:
-    """The entry point."""
+def main() -> NoReturn:
+    """The entry point of the program `coordctl`."""
     sys.exit(invoke(sys.argv[1:]))

@@ -17,12 +17,16 @@ from coordctl.order import Connection
 if TYPE_CHECKING:
     from coordclient import Client
 
+    _SecondsType = click.ParamType[float]
+else:
+    _SecondsType = click.ParamType  # not generic in every click
+
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 TIMEOUT_SECONDS = 10.0
 
 
-class Seconds(click.ParamType):
+class Seconds(_SecondsType):
     """A duration: a number of seconds, or a number with a unit (1.5, 1.5s, 500ms, 2m)."""
 
     name = "seconds"

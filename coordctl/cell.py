@@ -1,0 +1,199 @@
+"""The cell: cell status.
+
+The status is asked of every replica by itself, by POST, so that it can be had of a cell that has no master.
+"""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from coordctl.errors import Exit, Failure
+from coordctl.output import duration, note, print_json, print_rows
+from coordctl.settings import Settings, common
+
+_COLUMNS = ("REPLICA", "ROLE", "ADDRESS", "EPOCH", "CHOSEN", "BEHIND", "REVISION", "VERSION", "UPTIME", "PROBLEM")
+_ROUNDS_MAX = 3  # of asking the addresses that the last round has told of
+_ANSWER_BYTES_MAX = 1024 * 1024
+
+Status = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one address said: a status, or a problem."""
+
+    address: str
+    status: Status | None
+    problem: str = ""
+
+
+def ask(address: str, timeout: float) -> Answer:
+    """The status of the replica at `address`."""
+    request = urllib.request.Request(
+        f"{address}/v1/status", b"{}", {"Content-Type": "application/json", "Accept": "application/json"}
+    )
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy is no way to a replica
+    try:
+        with opener.open(request, timeout=timeout) as reply:
+            return Answer(address, dict(json.loads(reply.read(_ANSWER_BYTES_MAX))))
+    except urllib.error.HTTPError as error:
+        return Answer(address, None, f"HTTP {error.code}")
+    except urllib.error.URLError as error:
+        return Answer(address, None, _reason(error.reason))
+    except (OSError, ValueError, TypeError) as error:
+        return Answer(address, None, _reason(error))
+
+
+def _reason(error: object) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return str(error) or type(error).__name__
+
+
+def ask_all(addresses: Sequence[str], timeout: float) -> list[Answer]:
+    """Everybody at these addresses, and at those that they name."""
+    answers: dict[str, Answer] = {}
+    fresh = list(dict.fromkeys(addresses))
+    for _ in range(_ROUNDS_MAX):
+        if not fresh:
+            break
+        with ThreadPoolExecutor(len(fresh)) as pool:
+            for answer in pool.map(lambda address: ask(address, timeout), fresh):
+                answers[answer.address] = answer
+        told = [answer.status for answer in answers.values() if answer.status]
+        named = [str(member["address"]) for status in told for member in status["members"]]
+        fresh = [address for address in dict.fromkeys(named) if address and address not in answers]
+    return list(answers.values())
+
+
+def summary(answers: Sequence[Answer]) -> dict[str, Any]:
+    """The cell as a whole: its master if one serves, how many answer, and how many more may fail."""
+    told = [answer.status for answer in answers if answer.status is not None]
+    members: list[Status] = max((status["members"] for status in told), key=len, default=[])
+    voters = {member["replica"] for member in members}
+    present = {status["replica"] for status in told} & voters
+    masters = [status for status in told if status["role"] == "master"]
+    majority = len(voters) // 2 + 1
+    return {
+        "cell": told[0]["cell"] if told else None,
+        "master": max(masters, key=lambda status: int(status["epoch"]))["replica"] if masters else None,
+        "members": len(voters),
+        "answering": len(present),
+        "majority": majority,
+        "can_lose": max(0, len(present) - majority),
+    }
+
+
+def describe(cell: dict[str, Any]) -> str:
+    """The summary in words."""
+    count, lose = cell["members"], cell["can_lose"]
+    master = f"replica {cell['master']} is the master" if cell["master"] is not None else "there is no master"
+    text = f"cell {cell['cell']}: {master}; {cell['answering']} of {count} replicas answer, "
+    if cell["answering"] < cell["majority"]:
+        text += f"too few: {cell['majority']} are needed"
+    else:
+        text += f"can lose {lose} more" if lose else "can lose none"
+    if count and count % 2 == 0:
+        text += f" (a cell of {count} tolerates no more failures than one of {count - 1})"
+    return text
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def cell(ctx: click.Context) -> int | None:
+    """The cell and its replicas."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help(), err=True)
+        return Exit.USAGE
+    return None
+
+
+@cell.command("status")
+@common
+@click.pass_obj
+def cell_status(settings: Settings) -> int:
+    """Every replica: role, progress, and what is wrong with it. Exit 6 if there is no master."""
+    from coordclient.endpoints import DEFAULT_ENDPOINTS, parse_endpoint
+
+    try:
+        addresses = [parse_endpoint(text) for text in settings.endpoints or DEFAULT_ENDPOINTS]
+    except ValueError as error:
+        raise Failure(str(error), Exit.USAGE) from None
+    answers = ask_all(addresses, settings.timeout)
+    told = [answer for answer in answers if answer.status is not None]
+    if not told:
+        raise Failure(_nobody(answers, default=settings.endpoints is None), Exit.UNAVAILABLE)
+    names = {answer.status["cell"] for answer in told if answer.status is not None}
+    if settings.cell is not None and names != {settings.cell}:
+        raise Failure(f"this is the cell {', '.join(sorted(names))}, not {settings.cell}", Exit.USAGE)
+    answers = _of_members(answers)
+    whole = summary(answers)
+    if settings.json:
+        replicas = [
+            {"address": answer.address, "problem": answer.problem or None, **(answer.status or {})}
+            for answer in answers
+        ]
+        print_json({**whole, "replicas": replicas})
+    else:
+        print_rows(_COLUMNS, _rows(answers), aligned=settings.aligned)
+    if whole["master"] is None:
+        raise Failure(describe(whole), Exit.UNAVAILABLE)
+    if not settings.quiet:
+        note(describe(whole))
+    return Exit.OK
+
+
+def _of_members(answers: Sequence[Answer]) -> list[Answer]:
+    """Without the default addresses at which no member is said to be, in the order of the replicas."""
+    number: dict[str, int] = {}
+    for answer in answers:
+        for member in answer.status["members"] if answer.status else ():
+            number.setdefault(str(member["address"]), int(member["replica"]))
+    kept: dict[object, Answer] = {}
+    for answer in answers:
+        if answer.status is not None:
+            kept[answer.status["replica"]] = answer
+        elif answer.address in number:
+            kept.setdefault(number[answer.address], answer)
+    return [kept[replica] for replica in sorted(kept, key=str)]
+
+
+def _rows(answers: Sequence[Answer]) -> list[tuple[object, ...]]:
+    furthest = max(answer.status["chosen_upto"] for answer in answers if answer.status is not None)
+    rows: list[tuple[object, ...]] = []
+    for answer in answers:
+        status = answer.status
+        if status is None:
+            rows.append((None, "-", answer.address, None, None, None, None, None, None, answer.problem))
+            continue
+        rows.append(
+            (
+                status["replica"],
+                status["role"],
+                answer.address,
+                status["epoch"],
+                status["chosen_upto"],
+                furthest - status["chosen_upto"],
+                status["revision"],
+                status["version"],
+                duration(status["uptime_ms"]),
+                None,
+            )
+        )
+    return rows
+
+
+def _nobody(answers: Sequence[Answer], *, default: bool) -> str:
+    tried = "; ".join(f"{answer.address}: {answer.problem}" for answer in answers)
+    hint = " (the addresses of a development cell; name others with --endpoints or COORD_ENDPOINTS)" if default else ""
+    return f"no replica answers: {tried}{hint}"
