@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,7 +10,7 @@ import click
 
 from coordctl.errors import Exit, Failure
 from coordctl.order import Order
-from coordctl.output import client_text, duration, moment, print_json, print_rows
+from coordctl.output import age, client_text, moment, print_json, print_rows
 from coordctl.settings import Seconds, Settings, common
 
 _COLUMNS = ("PATH", "STATE", "MODE", "TOKEN", "CLIENT", "FOR", "SESSION")
@@ -134,32 +133,30 @@ def describe_holders(reply: dict[str, Any], path: str) -> str:
         if row["path"] != path or not row["holders"]:
             continue
         holder, others = row["holders"][0], len(row["holders"]) - 1
-        since = duration(max(0, int(time.time() * 1000) - holder["since_ms"]))
         who = client_text(holder["client"]) or f"session {holder['session']}"
         more = f" and {others} more" if others else ""
         if holder["delayed"]:
             return f"whose last holder {who}{more} was lost; its lock-delay is running"
-        return f"held by {who}{more} for {since}"
+        return f"held by {who}{more} for {age(holder['since_ms'])}"
     return ""
 
 
-def _rows(found: Iterable[dict[str, Any]], *, held: bool, waiting: bool, now_ms: int) -> list[tuple[object, ...]]:
+def _rows(found: Iterable[dict[str, Any]], *, held: bool, waiting: bool) -> list[tuple[object, ...]]:
     rows: list[tuple[object, ...]] = []
     for row in found:
         rows += [
-            _row(row["path"], "lock-delay" if holder["delayed"] else "held", holder, holder["token"], now_ms)
+            _row(row["path"], "lock-delay" if holder["delayed"] else "held", holder, holder["token"])
             for holder in (row["holders"] if held else ())
         ]
         rows += [
-            _row(row["path"], f"waits #{waiter['place']}", waiter, None, now_ms)
+            _row(row["path"], f"waits #{waiter['place']}", waiter, None)
             for waiter in (row["waiters"] if waiting else ())
         ]
     return rows
 
 
-def _row(path: str, state: str, who: dict[str, Any], token: int | None, now_ms: int) -> tuple[object, ...]:
-    since = duration(max(0, now_ms - who["since_ms"]))
-    return (path, state, who["mode"], token, client_text(who["client"]), since, who["session"])
+def _row(path: str, state: str, who: dict[str, Any], token: int | None) -> tuple[object, ...]:
+    return (path, state, who["mode"], token, client_text(who["client"]), age(who["since_ms"]), who["session"])
 
 
 def _as_json(row: dict[str, Any], *, held: bool, waiting: bool) -> dict[str, Any]:
@@ -191,7 +188,7 @@ def locks(settings: Settings, path: str, held: bool, waiting: bool) -> None:
     if settings.json:
         print_json([_as_json(row, held=not waiting, waiting=not held) for row in found])
         return
-    rows = _rows(found, held=not waiting, waiting=not held, now_ms=int(time.time() * 1000))
+    rows = _rows(found, held=not waiting, waiting=not held)
     print_rows(_COLUMNS, rows, aligned=settings.aligned)
 
 

@@ -98,6 +98,11 @@ def duration(milliseconds: int) -> str:
     return f"{hours}h{minutes:02}m" if hours < 48 else f"{hours // 24}d{hours % 24:02}h"
 
 
+def age(wall_ms: int) -> str:
+    """How long ago that was, for people: the clocks of two machines are compared."""
+    return duration(max(0, int(datetime.now(UTC).timestamp() * 1000) - wall_ms))
+
+
 def client_text(labels: dict[str, Any] | None) -> str:
     """`host:pid (name)` of the labels that a client gave itself."""
     labels = labels or {}

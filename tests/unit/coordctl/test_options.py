@@ -1,0 +1,75 @@
+"""Global options: before or after the command, as COORD_<FLAG>; flag beats environment beats default."""
+
+from __future__ import annotations
+
+import click
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coordctl.main import cli
+from coordctl.settings import Seconds, Settings
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
+    """The settings with which a client was about to be opened."""
+    found: list[Settings] = []
+
+    def stop(settings: Settings) -> None:
+        found.append(settings)
+        raise click.Abort
+
+    monkeypatch.setattr(Settings, "open_client", stop)
+    return found
+
+
+def run(*arguments: str, **environment: str) -> None:
+    unset = dict.fromkeys(f"COORD_{flag}" for flag in ("ENDPOINTS", "CELL", "OUTPUT", "TIMEOUT", "QUIET", "VERBOSE"))
+    CliRunner(env={**unset, **environment}).invoke(cli, arguments)
+
+
+def test_each_option_before_and_after_the_command(seen: list[Settings]) -> None:
+    options = ("--endpoints", "a:1, b:2", "--cell", "dev", "-o", "json", "--timeout", "1.5", "-q", "-v")
+    expected = Settings(("a:1", "b:2"), "dev", "json", 1.5, True, True)
+    run(*options, "ls")
+    run("ls", *options)
+    assert seen == [expected, expected]
+
+
+def test_each_flag_is_also_an_environment_variable(seen: list[Settings]) -> None:
+    run(
+        "ls",
+        COORD_ENDPOINTS="a:1",
+        COORD_CELL="dev",
+        COORD_OUTPUT="json",
+        COORD_TIMEOUT="2s",
+        COORD_QUIET="1",
+        COORD_VERBOSE="1",
+    )
+    assert seen == [Settings(("a:1",), "dev", "json", 2.0, True, True)]
+
+
+def test_a_flag_beats_the_environment_wherever_it_stands(seen: list[Settings]) -> None:
+    run("--timeout", "3", "ls", COORD_TIMEOUT="2")
+    run("ls", "--timeout", "3", COORD_TIMEOUT="2")
+    assert [settings.timeout for settings in seen] == [3.0, 3.0]
+
+
+def test_defaults(seen: list[Settings]) -> None:
+    run("ls")
+    assert seen == [Settings(None, None, None, 10.0, False, False)]
+
+
+@pytest.mark.parametrize(("text", "value"), [("1.5", 1.5), ("1.5s", 1.5), ("500ms", 0.5), ("2m", 120.0), ("0", 0.0)])
+def test_durations_may_have_a_unit(text: str, value: float) -> None:
+    assert Seconds().convert(text, None, None) == value
+
+
+@given(st.text(max_size=12))
+def test_whatever_is_given_as_a_duration_is_a_number_in_range_or_refused(text: str) -> None:
+    try:
+        assert 0 <= Seconds(high=60).convert(text, None, None) <= 60
+    except click.BadParameter:
+        return
