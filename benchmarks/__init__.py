@@ -1,0 +1,19 @@
+"""What is claimed about speed, measured: `./dev bench`.
+
+One client process with one thread drives a three-replica cell of real daemons on this machine, fsync on, through the
+client library that applications use; so servers and client share the machine's cores. Closed loop: N workers, each
+begins its next operation when the last one was answered; a second of warm-up is not counted. Latency is what the caller
+sees. `server us/op` is the CPU time of all three daemons over the operations counted, `client us/op` that of this
+process.
+
+* W1, uncontended lock cycles: each worker acquires and releases its own lock. One cycle is one operation, its latency
+  that of the acquire.
+* W3, writes: each worker its own file of 100 bytes.
+* W4, linearizable reads of one file of 100 bytes.
+* W7, fail-over: from kill -9 of the master until the first write that also began after the kill is acknowledged; two
+  locks must be kept.
+* W9, an idle cell.
+
+W1, W3 and W4 have two forms: *tasks* (one client, one session, one connection, N tasks) and *sessions* (N clients, each
+with its own).
+"""

@@ -1,0 +1,209 @@
+"""real daemons, real disk, a master killed with -9, locks kept, a holder that is told when it loses; about 20 s"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from itertools import pairwise
+
+from coordclient import Client, Fence, StaleToken
+from coordd.testing.cells import RunningCell, start_cell
+from tools._demo_parts import DemoFailedError, Event, Narrator, Worker, Workers
+from tools._demo_worker import COUNTER, KEPT_LOCK, SLEEPER_LOCK
+
+FAILOVER_SECONDS_MAX = 10.0
+SHOWN_TOKENS = 6
+
+
+@dataclass
+class Findings:
+    """What the story has shown, to be judged at the end."""
+
+    killed: int = 0
+    killed_at: float = 0.0
+    new_master: int = 0
+    first_after: float = 0.0
+    old_token: int = 0
+    new_token: int = 0
+    refused: str = ""
+    told: str = ""
+
+
+class Demo:
+    """The story, chapter by chapter; every chapter raises `DemoFailedError` if it does not come true."""
+
+    def __init__(self, narrator: Narrator, cell: RunningCell, workers: Workers) -> None:
+        self.tell = narrator
+        self.cell = cell
+        self.workers = workers
+        self.found = Findings()
+        self.fence = Fence()
+
+    def count(self) -> tuple[Worker, Worker]:
+        """Two counters."""
+        with Client(self.cell.endpoints, name="demo") as client:
+            client.create(COUNTER, b"0", parents=True)
+        counters = self.workers.start("counter", "counter A"), self.workers.start("counter", "counter B")
+        for worker in counters:
+            self.workers.wait_for(worker, "incremented")
+        self.tell.say(f"two processes (pid {counters[0].pid}, {counters[1].pid}) increment the file {COUNTER}:")
+        self.tell.add("take the lock, get, add one, put, release")
+        return counters
+
+    def keep(self) -> Worker:
+        """A third process holds a lock from now to the end."""
+        worker = self.workers.start("keeper", "the third process")
+        token = self.workers.wait_for(worker, "acquired")["token"]
+        self.tell.say(f"a third (pid {worker.pid}) holds {KEPT_LOCK} from now on, token {token}")
+        return worker
+
+    def kill_master(self, counters: tuple[Worker, Worker]) -> None:
+        """kill -9, and how long it takes until an increment that began afterwards is done."""
+        self.workers.pump(3.0)
+        self.found.killed = self.cell.master()
+        made = sum(len(worker.of("incremented")) for worker in counters)
+        self.tell.say(f"{made} increments so far; now kill -9 of the master, replica {self.found.killed}")
+        self.found.killed_at = time.monotonic()
+        self.cell.kill(self.found.killed)
+        self.found.first_after = self._first_increment_after(counters, self.found.killed_at)["at"]
+        gap = self.found.first_after - self.found.killed_at
+        self.found.new_master = self.cell.master()
+        self.tell.say(f"replica {self.found.new_master} is the master; {gap:.2f} s from the kill to the next increment")
+        if self.found.new_master == self.found.killed:
+            raise DemoFailedError("the killed replica cannot be the master")
+
+    def _first_increment_after(self, counters: tuple[Worker, Worker], moment: float) -> Event:
+        waited = 0.0
+        while waited < FAILOVER_SECONDS_MAX:
+            # One that was under way when the master died may be done by its last breath: only later ones are asked.
+            new = [event for worker in counters for event in worker.of("incremented") if event["begun"] > moment]
+            if new:
+                return min(new, key=lambda event: float(event["at"]))
+            self.workers.pump(0.05)
+            waited += 0.05
+        raise DemoFailedError(f"no new increment within {FAILOVER_SECONDS_MAX:.0f} s of the kill")
+
+    def restart(self) -> None:
+        """The killed replica comes back with what its disk holds."""
+        self.workers.pump(1.5)
+        self.cell.restart(self.found.killed)
+        self.tell.say(f"replica {self.found.killed} is started again, has recovered from its disk and follows")
+
+    def sleep_through_a_loss(self) -> None:
+        """A holder that is stopped beyond its deadline, its successor, and the protected side."""
+        first = self.workers.start("sleeper", "the fourth process")
+        self.found.old_token = self.workers.wait_for(first, "acquired")["token"]
+        self._write(first, 1)
+        first.process.send_signal(signal.SIGSTOP)
+        self.tell.say(f"a fourth (pid {first.pid}) takes {SLEEPER_LOCK}, token {self.found.old_token}, writes, and is")
+        self.tell.add("stopped with SIGSTOP: it cannot know what happens now")
+        second = self.workers.start("sleeper", "the fifth process")
+        self.found.new_token = self.workers.wait_for(second, "acquired")["token"]
+        self._write(second, 1)
+        self.tell.say(f"a fifth waited for that lock, has it now with token {self.found.new_token}, and writes")
+        first.process.send_signal(signal.SIGCONT)
+        first.go_on()
+        self.workers.wait_for(first, "write", 2)
+        try:
+            self._write(first, 2)
+        except StaleToken as error:
+            self.found.refused = str(error)
+        self.tell.say(f"the fourth wakes and writes without a look: {self.found.refused or 'ACCEPTED'}")
+        lost = self.workers.wait_for(first, "lost")
+        self.found.told = str(lost["error"])
+        self.tell.say(f"it looks: {lost['error']}: {lost['reason']}")
+        self.workers.finish(second)
+
+    def _write(self, worker: Worker, count: int) -> None:
+        """The protected side: it asks its fence and nobody else."""
+        event = self.workers.wait_for(worker, "write", count)
+        self.fence.admit(SLEEPER_LOCK, event["token"])
+
+
+def judge(demo: Demo, counters: tuple[Worker, Worker], kept: Worker) -> bool:
+    """The summary; False if anything is not as it should be."""
+    found, tell = demo.found, demo.tell
+    with Client(demo.cell.endpoints, name="demo") as client:
+        value = int(client.get(COUNTER).contents)
+    made = [worker.of("incremented") for worker in counters]
+    total = sum(len(events) for events in made)
+    tokens = [event["token"] for event in sorted((e for events in made for e in events), key=lambda e: int(e["value"]))]
+    values = sorted(int(event["value"]) for events in made for event in events)
+    kept_tokens = {event["token"] for event in kept.of("acquired") + kept.of("kept")}
+    rising = all(before < after for before, after in pairwise(tokens))
+    shown = ", ".join(str(token) for token in [*tokens[:SHOWN_TOKENS]])
+    lost = "none was lost" if total == value else f"{abs(total - value)} DIFFER"
+    lines = (
+        (
+            total == value and values == list(range(1, total + 1)),
+            f"{len(made[0])} + {len(made[1])} = {total} increments made, the file says {value}: {lost}",
+        ),
+        (
+            found.first_after > found.killed_at,
+            f"{found.first_after - found.killed_at:.2f} s without a master"
+            f" (replica {found.killed} killed, replica {found.new_master} took over)",
+        ),
+        (rising and len(tokens) > SHOWN_TOKENS, f"{len(tokens)} tokens in order: {shown}, ... {tokens[-1]}"),
+        (
+            len(kept.of("kept")) == 1 and len(kept_tokens) == 1,
+            f"the lock held through the fail-over is still held, token {kept_tokens}",
+        ),
+        (
+            found.old_token < found.new_token,
+            f"the lock of the stopped holder: token {found.old_token}, then {found.new_token}",
+        ),
+        (found.told == "LockLost", f"the stopped holder was told {found.told or 'NOTHING'}"),
+        (bool(found.refused), f"its old token was {'refused by the protected side' if found.refused else 'ACCEPTED'}"),
+    )
+    tell.head("What this showed")
+    for good, text in lines:
+        tell.result(good, text)
+    return all(good for good, _ in lines)
+
+
+NEXT = """
+  ./dev up                                   a development cell in the foreground; then, in another terminal:
+  .venv/bin/coordctl lock /demo -- sh -c 'echo "holding with token $COORD_LOCK_TOKEN"; sleep 3'
+  .venv/bin/coordctl cell status
+  ./dev test                                 everything that this project claims, tried out"""
+
+
+def play(tell: Narrator) -> bool:
+    tell.say("starting three replicas")
+    with start_cell(3, cell="demo") as cell, Workers(cell.endpoints) as workers:
+        demo = Demo(tell, cell, workers)
+        ports = ", ".join(address.rpartition(":")[2] for address in cell.addresses.values())
+        tell.say(f"three real daemons run on 127.0.0.1, ports {ports}; replica {cell.master()} is the master")
+        counters, kept = demo.count(), demo.keep()
+        demo.kill_master(counters)
+        demo.restart()
+        demo.sleep_through_a_loss()
+        for worker in (*counters, kept):
+            if workers.finish(worker) != 0:
+                raise DemoFailedError(f"{worker.name} ended with {worker.process.returncode}")
+        tell.say("all processes have ended")
+        return judge(demo, counters, kept)
+
+
+def main() -> int:
+    tell = Narrator()
+    print("coordd: three real daemons, real disk, one kill -9. It takes about 20 seconds.\n", flush=True)
+    try:
+        good = play(tell)
+    except (DemoFailedError, AssertionError, OSError) as error:
+        tell.say(f"{type(error).__name__}: {error}")
+        good = False
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    if good:
+        tell.head("What to type next")
+        print(NEXT.lstrip("\n"))
+        return 0
+    print("\nTHE DEMO FAILED: what it is to show is not so, see above.", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
