@@ -1,17 +1,13 @@
 """The cell: cell status.
 
-The status is asked of every replica by itself, by POST, so that it can be had of a cell that has no master.
+Every replica is asked by itself, so that the status can be had of a cell that has no master.
 """
 
 from __future__ import annotations
 
-import json
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,9 +15,10 @@ from coordctl.errors import Exit, Failure
 from coordctl.output import duration, note, print_json, print_rows
 from coordctl.settings import Settings, common
 
+if TYPE_CHECKING:
+    from coordclient import CoordError
+
 _COLUMNS = ("REPLICA", "ROLE", "ADDRESS", "EPOCH", "CHOSEN", "BEHIND", "REVISION", "VERSION", "UPTIME", "PROBLEM")
-_ROUNDS_MAX = 3  # of asking the addresses that the last round has told of
-_ANSWER_BYTES_MAX = 1024 * 1024
 
 Status = dict[str, Any]
 
@@ -33,47 +30,6 @@ class Answer:
     address: str
     status: Status | None
     problem: str = ""
-
-
-def ask(address: str, timeout: float) -> Answer:
-    """The status of the replica at `address`."""
-    request = urllib.request.Request(
-        f"{address}/v1/status", b"{}", {"Content-Type": "application/json", "Accept": "application/json"}
-    )
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy is no way to a replica
-    try:
-        with opener.open(request, timeout=timeout) as reply:
-            return Answer(address, dict(json.loads(reply.read(_ANSWER_BYTES_MAX))))
-    except urllib.error.HTTPError as error:
-        return Answer(address, None, f"HTTP {error.code}")
-    except urllib.error.URLError as error:
-        return Answer(address, None, _reason(error.reason))
-    except (OSError, ValueError, TypeError) as error:
-        return Answer(address, None, _reason(error))
-
-
-def _reason(error: object) -> str:
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
-    return str(error) or type(error).__name__
-
-
-def ask_all(addresses: Sequence[str], timeout: float) -> list[Answer]:
-    """Everybody at these addresses, and at those that they name."""
-    answers: dict[str, Answer] = {}
-    fresh = list(dict.fromkeys(addresses))
-    for _ in range(_ROUNDS_MAX):
-        if not fresh:
-            break
-        with ThreadPoolExecutor(len(fresh)) as pool:
-            for answer in pool.map(lambda address: ask(address, timeout), fresh):
-                answers[answer.address] = answer
-        told = [answer.status for answer in answers.values() if answer.status]
-        named = [str(member["address"]) for status in told for member in status["members"]]
-        fresh = [address for address in dict.fromkeys(named) if address and address not in answers]
-    return list(answers.values())
 
 
 def summary(answers: Sequence[Answer]) -> dict[str, Any]:
@@ -123,13 +79,8 @@ def cell(ctx: click.Context) -> int | None:
 @click.pass_obj
 def cell_status(settings: Settings) -> int:
     """Every replica: role, progress, and what is wrong with it. Exit 6 if there is no master."""
-    from coordclient.endpoints import DEFAULT_ENDPOINTS, parse_endpoint
-
-    try:
-        addresses = [parse_endpoint(text) for text in settings.endpoints or DEFAULT_ENDPOINTS]
-    except ValueError as error:
-        raise Failure(str(error), Exit.USAGE) from None
-    answers = ask_all(addresses, settings.timeout)
+    with settings.open_client() as client:
+        answers = [_answer(address, said) for address, said in client.cell_status().items()]
     told = [answer for answer in answers if answer.status is not None]
     if not told:
         raise Failure(_nobody(answers, default=settings.endpoints is None), Exit.UNAVAILABLE)
@@ -151,6 +102,12 @@ def cell_status(settings: Settings) -> int:
     if not settings.quiet:
         note(describe(whole))
     return Exit.OK
+
+
+def _answer(address: str, said: Status | CoordError) -> Answer:
+    if isinstance(said, dict):
+        return Answer(address, said)
+    return Answer(address, None, str(said).removeprefix(f"{address}: "))
 
 
 def _of_members(answers: Sequence[Answer]) -> list[Answer]:

@@ -8,20 +8,17 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from coordctl.errors import Failure
 from coordctl.output import contents_as_json, moment, print_json, print_rows
 from coordctl.settings import Settings, common
 
 if TYPE_CHECKING:
-    from coordclient import Client
-
-Stat = dict[str, Any]
+    from coordclient import Client, Entry, Stat
 
 
-def stat_as_json(stat: Stat) -> Stat:
-    """The map of the protocol with its times as text."""
-    shown = {key: value for key, value in stat.items() if key not in ("created_ms", "modified_ms")}
-    return {**shown, "created": moment(stat["created_ms"]), "modified": moment(stat["modified_ms"])}
+def stat_as_json(stat: Stat) -> dict[str, Any]:
+    """The stat with its times as text."""
+    shown = {key: value for key, value in stat._asdict().items() if not key.endswith("_ms")}
+    return {**shown, "created": moment(stat.created_ms), "modified": moment(stat.modified_ms)}
 
 
 def _join(directory: str, name: str) -> str:
@@ -33,22 +30,22 @@ def _entries(client: Client, path: str, *, recursive: bool) -> Iterator[tuple[st
     from coordclient import NotADirectory, NotFound
 
     try:
-        listed = client.call("ls", path=path)["entries"]
+        listed = client.ls(path)
     except NotADirectory:
-        stat = client.call("stat", path=path)["stat"]
-        yield stat["path"], stat
+        stat = client.stat(path)
+        yield stat.path, stat
         return
-    directories = [(path, "", listed)]
+    directories: list[tuple[str, str, list[Entry]]] = [(path, "", listed)]
     while directories:
         at, prefix, listed = directories.pop()
         deeper = []
-        for entry in listed:
-            shown = prefix + entry["name"]
-            yield shown, entry["stat"]
-            if recursive and entry["stat"]["kind"] == "directory":
-                below = _join(at, entry["name"])
+        for name, stat in listed:
+            shown = prefix + name
+            yield shown, stat
+            if recursive and stat.kind == "directory":
+                below = _join(at, name)
                 try:
-                    deeper.append((below, shown + "/", client.call("ls", path=below)["entries"]))
+                    deeper.append((below, shown + "/", client.ls(below)))
                 except (NotFound, NotADirectory):
                     continue  # removed while we walked
         directories.extend(reversed(deeper))
@@ -67,18 +64,18 @@ def ls(settings: Settings, path: str, long: bool, recursive: bool) -> None:
     if settings.json:
         print_json([{"name": name, **stat_as_json(stat)} for name, stat in found])
         return
-    names = [name + "/" if stat["kind"] == "directory" else name for name, stat in found]
+    names = [name + "/" if stat.kind == "directory" else name for name, stat in found]
     if not long:
         for name in names:
             print(name)
         return
     rows = [
         (
-            stat["kind"] + (" (ephemeral)" if stat["ephemeral"] else ""),
-            stat["size"],
-            stat["content_generation"],
-            stat["revision"],
-            moment(stat["modified_ms"]),
+            stat.kind + (" (ephemeral)" if stat.ephemeral else ""),
+            stat.size,
+            stat.content_generation,
+            stat.revision,
+            moment(stat.modified_ms),
             name,
         )
         for name, (_, stat) in zip(names, found, strict=True)
@@ -93,10 +90,9 @@ def ls(settings: Settings, path: str, long: bool, recursive: bool) -> None:
 def cat(settings: Settings, path: str) -> None:
     """Print the contents of a file, byte for byte."""
     with settings.open_client() as client:
-        reply = client.call("get", path=path)
-    contents = reply["contents"]
+        contents, stat = client.get(path)
     if settings.json:
-        print_json({"contents": contents_as_json(contents), "stat": stat_as_json(reply["stat"])})
+        print_json({"contents": contents_as_json(contents), "stat": stat_as_json(stat)})
         return
     sys.stdout.buffer.write(contents)
     if contents and not contents.endswith(b"\n") and sys.stdout.isatty():
@@ -132,10 +128,7 @@ def put(
     else:
         data = (source or sys.stdin.buffer).read()
     with settings.open_client() as client:
-        arguments: dict[str, Any] = {"path": path, "contents": data, "if_absent": if_absent, "parents": parents}
-        if if_generation is not None:
-            arguments["if_generation"] = if_generation
-        stat = client.call("put", **arguments)["stat"]
+        stat = client.put(path, data, if_generation=if_generation, if_absent=if_absent, parents=parents)
     _say_written(settings, stat)
 
 
@@ -143,7 +136,7 @@ def _say_written(settings: Settings, stat: Stat) -> None:
     if settings.json:
         print_json(stat_as_json(stat))
     elif settings.verbose:
-        click.echo(f"{stat['path']} is at revision {stat['revision']}", err=True)
+        click.echo(f"{stat.path} is at revision {stat.revision}", err=True)
 
 
 @click.command()
@@ -155,13 +148,10 @@ def _say_written(settings: Settings, stat: Stat) -> None:
 @click.pass_obj
 def rm(settings: Settings, paths: tuple[str, ...], if_generation: int | None) -> None:
     """Delete files and empty directories. What is locked or waited for is not deleted."""
-    done = []
+    if if_generation is not None and len(paths) > 1:
+        raise click.UsageError("--if-generation goes with one PATH")
     with settings.open_client() as client:
-        for path in paths:
-            arguments: dict[str, Any] = {"path": path}
-            if if_generation is not None:
-                arguments["if_generation"] = if_generation
-            done.append({"path": path, "revision": client.call("delete", **arguments)["revision"]})
+        done = [{"path": path, "revision": client.delete(path, if_generation=if_generation)} for path in paths]
     if settings.json:
         print_json(done)
 
@@ -183,12 +173,12 @@ def _make_directory(client: Client, path: str, *, parents: bool) -> Stat:
     from coordclient import Exists
 
     try:
-        return dict(client.call("mkdir", path=path, parents=parents)["stat"])
+        return client.mkdir(path, parents=parents)
     except Exists:
         if not parents:
             raise
-        stat = dict(client.call("stat", path=path)["stat"])
-        if stat["kind"] != "directory":
+        stat = client.stat(path)
+        if stat.kind != "directory":
             raise
         return stat
 
@@ -200,12 +190,10 @@ def _make_directory(client: Client, path: str, *, parents: bool) -> Stat:
 def stat(settings: Settings, path: str) -> None:
     """All that is known of a file or directory but its contents."""
     with settings.open_client() as client:
-        found = stat_as_json(client.call("stat", path=path)["stat"])
+        found = stat_as_json(client.stat(path))
     if settings.json:
         print_json(found)
         return
-    if not found:
-        raise Failure(f"the cell said nothing about {path}")
     print_rows(("FIELD", "VALUE"), list(found.items()), aligned=settings.aligned)
 
 

@@ -89,7 +89,7 @@ class Front:
         due = self._beat_at
         if self._lost is not None:
             due = min(due, max(self._kill_at, self._rescan_at))
-        elif self._command is not None:
+        elif self._granted:
             due = min(due, self.order.term_at(self._deadline))
         poll = select.poll()
         poll.register(self._signals[0], select.POLLIN)
@@ -188,13 +188,10 @@ class Front:
                 self._lend_terminal_late()
         if self._exit is not None or not self._granted:
             return
-        if self._lost is None and at >= self._last_moment():
+        if self._lost is None and at >= self.order.term_at(self._deadline):
             self._lose("the cell could not be reached in time to renew it")
         if self._lost is not None and self._command is not None:
             self._finish_kill(at)
-
-    def _last_moment(self) -> float:
-        return self.order.term_at(self._deadline) if self.order.command else self._deadline
 
     # -- the command and its family
 

@@ -107,11 +107,14 @@ class Keeper:
         except CoordError as error:
             if self._deadline:
                 return  # the lock is not held any more, and saying goodbye to the cell failed: nothing to add
-            raise Failure(str(error), exit_code_of(error.code)) from None
+            code = exit_code_of(error.code)
+            raise Failure(str(error), self.order.not_acquired_exit if code == Exit.NOT_ACQUIRED else code) from None
 
     async def _hold(self, client: Client) -> None:
-        lock = client.lock(self.order.path, mode=self.order.mode, lock_delay=self.order.lock_delay)
-        if not await self._acquire(client, lock):
+        # No stop margin: the margin is the time that the kill needs, and keeper and front see to it. A library that
+        # gave the lock up before the end of the kill could make it free while the command still runs.
+        lock = client.lock(self.order.path, self.order.mode, lock_delay=self.order.lock_delay, stop_margin=0.0)
+        if not await self._acquire(lock):
             return
         self._sequencer = lock.sequencer
         self._deadline = order.now() + lock.remaining
@@ -123,7 +126,7 @@ class Keeper:
 
     # -- acquiring
 
-    async def _acquire(self, client: Client, lock: Lock) -> bool:
+    async def _acquire(self, lock: Lock) -> bool:
         """False when the front does not want it any more."""
         wait = self.order.wait
         wanted = asyncio.ensure_future(lock.acquire(timeout=-1 if wait is None else wait))
@@ -138,29 +141,27 @@ class Keeper:
                 break
             if not noted and time.monotonic() - since >= _WAITING_NOTE_SECONDS:
                 noted = True
-                pipes.send(
-                    self.writer, {"note": f"waiting for {self.order.path}{await self._who_holds(client)}"[:1000]}
-                )
+                pipes.send(self.writer, {"note": f"waiting for {self.order.path}{await self._who_holds(lock)}"[:1000]})
         if not wanted.done():
             wanted.cancel()
             await asyncio.gather(wanted, return_exceptions=True)
             return False
         if not wanted.result():
             raise Failure(
-                f"lock not acquired: {self.order.path}{await self._who_holds(client)}", self.order.not_acquired_exit
+                f"lock not acquired: {self.order.path}{await self._who_holds(lock)}", self.order.not_acquired_exit
             )
         return True
 
-    async def _who_holds(self, client: Client) -> str:
+    async def _who_holds(self, lock: Lock) -> str:
         """', held by ...' for people; empty when it cannot be told quickly."""
+        from coordclient import CoordError
         from coordctl.locks import describe_holders
 
         try:
             async with asyncio.timeout(_WAITING_NOTE_SECONDS):
-                reply = await client.call("locks", path=self.order.path)
-        except (TimeoutError, OSError, ValueError):
+                text = describe_holders(await lock.info())
+        except (TimeoutError, CoordError):
             return ""
-        text = describe_holders(reply, self.order.path)
         return f", {text}" if text else ""
 
     # -- holding
@@ -172,7 +173,7 @@ class Keeper:
             at = order.now()
             if lost_at is None and not lock.held:
                 lost_at = at
-                self._tell_lost(lock.lost_reason or "the session has ended")
+                self._tell_lost(_reason(lock))
             elif lost_at is None and self._is_silent():
                 self._tell_lost("the front was stopped, so the keeper ended the command")
                 return
@@ -275,6 +276,17 @@ class Keeper:
         except OSError:
             return []
         return [self._command]
+
+
+def _reason(lock: Lock) -> str:
+    """Why it is not held."""
+    from coordclient import LockLost
+
+    try:
+        lock.check()
+    except LockLost as error:
+        return str(error).removeprefix(f"{lock.path}: ")
+    return "the session has ended"
 
 
 def _same(now: Process | None, then: Process) -> bool:

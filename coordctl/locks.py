@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,9 @@ from coordctl.errors import Exit, Failure
 from coordctl.order import Order
 from coordctl.output import age, client_text, moment, print_json, print_rows
 from coordctl.settings import Seconds, Settings, common
+
+if TYPE_CHECKING:
+    from coordclient import Holder, LockInfo, Waiter
 
 _COLUMNS = ("PATH", "STATE", "MODE", "TOKEN", "CLIENT", "FOR", "SESSION")
 _SEPARATOR = "--"
@@ -127,48 +130,43 @@ def _show_grant(settings: Settings, grant: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def describe_holders(reply: dict[str, Any], path: str) -> str:
-    """'held by web-3:8213 (backup.sh) for 12s'; empty if nobody holds `path`."""
-    for row in reply["locks"]:
-        if row["path"] != path or not row["holders"]:
-            continue
-        holder, others = row["holders"][0], len(row["holders"]) - 1
-        who = client_text(holder["client"]) or f"session {holder['session']}"
-        more = f" and {others} more" if others else ""
-        if holder["delayed"]:
-            return f"whose last holder {who}{more} was lost; its lock-delay is running"
-        return f"held by {who}{more} for {age(holder['since_ms'])}"
-    return ""
+def describe_holders(info: LockInfo | None) -> str:
+    """'held by web-3:8213 (backup.sh) for 12s'; empty if nobody holds it."""
+    if info is None or not info.holders:
+        return ""
+    holder, others = info.holders[0], len(info.holders) - 1
+    who = client_text(holder.client) or f"session {holder.session}"
+    more = f" and {others} more" if others else ""
+    if holder.delayed:
+        return f"whose last holder, {who}{more}, was lost; its lock-delay is running"
+    return f"held by {who}{more} for {age(holder.since_ms)}"
 
 
-def _rows(found: Iterable[dict[str, Any]], *, held: bool, waiting: bool) -> list[tuple[object, ...]]:
+def _rows(found: Iterable[LockInfo], *, held: bool, waiting: bool) -> list[tuple[object, ...]]:
     rows: list[tuple[object, ...]] = []
     for row in found:
         rows += [
-            _row(row["path"], "lock-delay" if holder["delayed"] else "held", holder, holder["token"])
-            for holder in (row["holders"] if held else ())
+            _row(row.path, "lock-delay" if holder.delayed else "held", holder, holder.token)
+            for holder in (row.holders if held else ())
         ]
-        rows += [
-            _row(row["path"], f"waits #{waiter['place']}", waiter, None)
-            for waiter in (row["waiters"] if waiting else ())
-        ]
+        rows += [_row(row.path, f"waits #{waiter.place}", waiter, None) for waiter in (row.waiters if waiting else ())]
     return rows
 
 
-def _row(path: str, state: str, who: dict[str, Any], token: int | None) -> tuple[object, ...]:
-    return (path, state, who["mode"], token, client_text(who["client"]), age(who["since_ms"]), who["session"])
+def _row(path: str, state: str, who: Holder | Waiter, token: int | None) -> tuple[object, ...]:
+    return (path, state, who.mode, token, client_text(who.client), age(who.since_ms), who.session)
 
 
-def _as_json(row: dict[str, Any], *, held: bool, waiting: bool) -> dict[str, Any]:
-    def timed(who: dict[str, Any]) -> dict[str, Any]:
-        rest = {key: value for key, value in who.items() if key != "since_ms"}
-        return {**rest, "since": moment(who["since_ms"])}
+def _as_json(row: LockInfo, *, held: bool, waiting: bool) -> dict[str, Any]:
+    def timed(who: Holder | Waiter) -> dict[str, Any]:
+        rest = {key: value for key, value in who._asdict().items() if key != "since_ms"}
+        return {**rest, "since": moment(who.since_ms)}
 
-    shown = {key: value for key, value in row.items() if key not in ("holders", "waiters")}
+    shown: dict[str, Any] = {"path": row.path, "mode": row.mode, "token": row.token}
     if held:
-        shown["holders"] = [timed(holder) for holder in row["holders"]]
+        shown["holders"] = [timed(holder) for holder in row.holders]
     if waiting:
-        shown["waiters"] = [timed(waiter) for waiter in row["waiters"]]
+        shown["waiters"] = [timed(waiter) for waiter in row.waiters]
     return shown
 
 
@@ -183,8 +181,8 @@ def locks(settings: Settings, path: str, held: bool, waiting: bool) -> None:
     if held and waiting:
         raise click.UsageError("--held and --waiting exclude each other; without either both are shown")
     with settings.open_client() as client:
-        found = client.call("locks", path=path)["locks"]
-    found = [row for row in found if (row["waiters"] if waiting else row["holders"] if held else True)]
+        found = client.locks(path)
+    found = [row for row in found if (row.waiters if waiting else row.holders if held else True)]
     if settings.json:
         print_json([_as_json(row, held=not waiting, waiting=not held) for row in found])
         return

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Literal
 
 from coordctl.errors import Exit, Failure
 
 KILL_SECONDS = 0.5  # from KILL until the last of the family is gone
+STOP_SECONDS = 1.0  # how long before the deadline a lock without a command is given up
 BEAT_SECONDS = 0.5  # each process shows the other this often that it runs
 SILENCE_SECONDS = 5.0  # a front that is silent for so long is taken for stopped
 GIVE_UP_SECONDS = 5.0  # a family that KILL has not ended after this is reported, not waited for
@@ -34,7 +36,7 @@ class Order:
     """One `lock` command line; times in seconds. `wait` None: for ever, 0: try once."""
 
     path: str
-    mode: str
+    mode: Literal["exclusive", "shared"]
     wait: float | None
     lock_delay: float
     lease: float
@@ -55,8 +57,8 @@ class Order:
             )
 
     def term_at(self, deadline: float) -> float:
-        """When TERM must be sent at the latest."""
-        return deadline - KILL_SECONDS - self.kill_after
+        """When TERM must be sent at the latest; without a command, when the lock is not to be believed any more."""
+        return deadline - (KILL_SECONDS + self.kill_after if self.command else STOP_SECONDS)
 
     def kill_at(self, deadline: float, term_sent: float) -> float:
         """When KILL follows a TERM that was sent at `term_sent`."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import TextIO
 
 Row = Sequence[object]
 _BOLD, _PLAIN = "\033[1m", "\033[0m"
@@ -103,7 +103,7 @@ def age(wall_ms: int) -> str:
     return duration(max(0, int(datetime.now(UTC).timestamp() * 1000) - wall_ms))
 
 
-def client_text(labels: dict[str, Any] | None) -> str:
+def client_text(labels: Mapping[str, str] | None) -> str:
     """`host:pid (name)` of the labels that a client gave itself."""
     labels = labels or {}
     where = ":".join(part for part in (str(labels.get("host", "")), str(labels.get("pid", ""))) if part)

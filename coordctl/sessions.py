@@ -27,20 +27,20 @@ def session(ctx: click.Context) -> int | None:
 def session_ls(settings: Settings) -> None:
     """All sessions, with what is left of their leases."""
     with settings.open_client() as client:
-        rows = client.call("list_sessions")["sessions"]
+        rows = client.sessions()
     if settings.json:
         print_json(
             [
                 {
-                    "session": row["session"],
-                    "client": row["client"],
-                    "principal": row["principal"],
-                    "opened": moment(row["opened_ms"]),
-                    "lease_seconds": row["lease_ms"] / 1000,
-                    "left_seconds": row["left_ms"] / 1000,
-                    "holds": row["holds"],
-                    "waiters": row["waiters"],
-                    "ephemerals": row["ephemerals"],
+                    "session": row.session,
+                    "client": row.client,
+                    "principal": row.principal,
+                    "opened": moment(row.opened_ms),
+                    "lease_seconds": row.lease_ms / 1000,
+                    "left_seconds": row.left_ms / 1000,
+                    "holds": row.holds,
+                    "waiters": row.waiters,
+                    "ephemerals": row.ephemerals,
                 }
                 for row in rows
             ]
@@ -48,15 +48,15 @@ def session_ls(settings: Settings) -> None:
         return
     table = [
         (
-            row["session"],
-            client_text(row["client"]),
-            duration(row["lease_ms"]),
-            duration(max(0, row["left_ms"])),
-            moment(row["opened_ms"]),
-            row["holds"],
-            row["waiters"],
-            row["ephemerals"],
-            row["principal"],
+            row.session,
+            client_text(row.client),
+            duration(row.lease_ms),
+            duration(max(0, row.left_ms)),
+            moment(row.opened_ms),
+            row.holds,
+            row.waiters,
+            row.ephemerals,
+            row.principal,
         )
         for row in rows
     ]
