@@ -31,6 +31,7 @@ _KILL_LOOK_SECONDS = 0.05
 _WAITING_NOTE_SECONDS = 1.0
 _DEADLINE_STEP_SECONDS = 0.05  # smaller differences are rounding
 _FIRST_OWN_DESCRIPTOR = 3
+_NAME_CHARACTERS_MAX = 120
 
 
 def be_keeper(order_: Order, reader: int, writer: int, front: int) -> NoReturn:
@@ -94,6 +95,7 @@ class Keeper:
         asyncio.get_running_loop().add_reader(self._inbox.reader, self._on_front)
         connection = self.order.connection
         program = os.path.basename(self.order.command[0]) if self.order.command else "coordctl lock"
+        name = f"{program}, run by pid {self._front.pid}" if self._front is not None else program
         endpoints = list(connection.endpoints) if connection.endpoints else None
         try:
             async with Client(
@@ -101,7 +103,7 @@ class Keeper:
                 cell=connection.cell,
                 session_lease=self.order.lease,
                 request_timeout=connection.timeout,
-                name=program,
+                name=name[:_NAME_CHARACTERS_MAX],
             ) as client:
                 await self._hold(client)
         except CoordError as error:
@@ -153,7 +155,7 @@ class Keeper:
         return True
 
     async def _who_holds(self, lock: Lock) -> str:
-        """', held by ...' for people; empty when it cannot be told quickly."""
+        """', held by ...' for people; empty when nobody does."""
         from coordclient import CoordError
         from coordctl.locks import describe_holders
 
@@ -161,7 +163,7 @@ class Keeper:
             async with asyncio.timeout(_WAITING_NOTE_SECONDS):
                 text = describe_holders(await lock.info())
         except (TimeoutError, CoordError):
-            return ""
+            return "; the cell does not answer"
         return f", {text}" if text else ""
 
     # -- holding

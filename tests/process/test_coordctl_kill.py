@@ -1,0 +1,119 @@
+"""Nothing of a command outlives its lock: whichever of cell, keeper and front goes away, or is stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from coordd.testing.cells import RunningCell, start_cell
+from tests.process.coordctl_runs import Coordctl, Family, Holding
+
+LEASE, DELAY, KILL_AFTER = 1.5, 1.5, 1.0
+OPTIONS = ("--lease", str(LEASE), "--lock-delay", str(DELAY), "--kill-after", str(KILL_AFTER))
+# A command that does not listen to TERM, with a child in a process session of its own and an orphan.
+STUBBORN = "trap '' TERM; setsid sleep 61 & (setsid sh -c 'sleep 62; true' &) ; sleep 63; sleep 64"
+GENTLE = "exec sleep 65"
+
+
+@pytest.fixture(scope="module")
+def cell() -> Iterator[RunningCell]:
+    with start_cell(1) as cell:
+        yield cell
+
+
+@pytest.fixture
+def ctl(cell: RunningCell) -> Iterator[Coordctl]:
+    ctl = Coordctl(cell)
+    yield ctl
+    ctl.close()
+
+
+def hold(ctl: Coordctl, path: str, script: str = STUBBORN) -> tuple[Holding, Family]:
+    family = Family.make()
+    return ctl.holding(path, *OPTIONS, script=script, family=family), family
+
+
+@pytest.mark.parametrize("script", [STUBBORN, GENTLE])
+def test_all_are_gone_by_the_deadline_when_the_cell_does_not_answer(
+    ctl: Coordctl, cell: RunningCell, script: str
+) -> None:
+    held, family = hold(ctl, "/outage", script)
+    cell.kill(1, signal.SIGSTOP)
+    begun = time.monotonic()
+    try:
+        assert family.gone_within(LEASE + DELAY), "the deadline is at most lease + lock-delay away"
+        code, words = held.end()
+    finally:
+        cell.kill(1, signal.SIGCONT)
+    assert code == 76
+    assert words.startswith("coordctl: lock lost: /outage: ")
+    assert len(words.splitlines()) <= 2
+    assert time.monotonic() - begun < LEASE + DELAY + 6
+
+
+def test_an_outage_shorter_than_the_lock_delay_is_survived(ctl: Coordctl, cell: RunningCell) -> None:
+    family = Family.make()
+    held = ctl.holding("/ridden-out", "--lease", "1", "--lock-delay", "20", family=family)
+    cell.kill(1, signal.SIGSTOP)
+    try:
+        assert not family.gone_within(2.0), "twice the lease"
+    finally:
+        cell.kill(1, signal.SIGCONT)
+    (row,) = ctl.json("locks", "/ridden-out")
+    assert row["token"] == held.token
+    held.process.communicate("", timeout=30)
+    assert held.process.returncode == 0
+
+
+def test_76_wins_over_what_the_killed_command_returned(ctl: Coordctl) -> None:
+    held, family = hold(ctl, "/wins", "trap 'exit 0' TERM; while :; do sleep 0.05; done")
+    os.kill(held.keeper, signal.SIGKILL)
+    code, words = held.end()
+    assert code == 76
+    assert words == "coordctl: lock lost: /wins: the process that keeps the lock is gone\n"
+    assert family.gone_within(0)
+
+
+def test_when_the_keeper_is_killed_the_front_kills(ctl: Coordctl) -> None:
+    held, family = hold(ctl, "/keeper-killed")
+    os.kill(held.keeper, signal.SIGKILL)
+    assert family.gone_within(KILL_AFTER + 2)
+    assert held.end()[0] == 76
+
+
+def test_when_the_keeper_is_stopped_the_front_kills_before_anybody_else_has_the_lock(ctl: Coordctl) -> None:
+    held, family = hold(ctl, "/keeper-stopped")
+    keeper = held.keeper
+    os.kill(keeper, signal.SIGSTOP)
+    try:
+        successor = ctl.holding("/keeper-stopped", "-w", "20")
+        assert family.gone_within(0), "a successor has the lock while the command runs"
+        assert successor.token > held.token
+        assert held.end()[0] == 76
+    finally:
+        os.kill(keeper, signal.SIGKILL)
+
+
+def test_when_the_front_is_killed_the_keeper_kills_and_frees_the_lock(ctl: Coordctl) -> None:
+    held, family = hold(ctl, "/front-killed")
+    held.process.kill()
+    successor = ctl.holding("/front-killed", "-w", "20")
+    assert family.gone_within(0), "a successor has the lock while the command runs"
+    assert successor.token > held.token
+
+
+@pytest.mark.slow
+def test_when_the_front_is_stopped_the_keeper_kills_and_frees_the_lock(ctl: Coordctl) -> None:
+    held, family = hold(ctl, "/front-stopped")
+    held.process.send_signal(signal.SIGSTOP)
+    successor = ctl.holding("/front-stopped", "-w", "20")
+    assert successor.token > held.token
+    held.process.send_signal(signal.SIGCONT)
+    code, words = held.end()
+    assert family.gone_within(0)
+    assert code == 76
+    assert words == ("coordctl: lock lost: /front-stopped: the front was stopped, so the keeper ended the command\n")

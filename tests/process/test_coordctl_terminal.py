@@ -1,0 +1,135 @@
+"""coordctl lock on a terminal: the command has the foreground, Ctrl-C and Ctrl-Z do what they do without coordctl."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import shutil
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from coordd.testing.cells import RunningCell, start_cell
+from tests.process.coordctl_runs import COORDCTL, WAIT_SECONDS, Coordctl, environment
+
+BASH = shutil.which("bash")
+pytestmark = pytest.mark.skipif(BASH is None, reason="SKIPPED: needs bash (apt-get install bash)")
+CTRL_C, CTRL_D, CTRL_Z = "\x03", "\x04", "\x1a"
+LOCK = f"{' '.join(COORDCTL)} lock"
+
+
+class Shell:
+    """An interactive bash on a terminal of its own."""
+
+    def __init__(self, cell: RunningCell) -> None:
+        self.seen = ""
+        self.pid, self.screen = pty.fork()
+        if self.pid == 0:
+            assert BASH is not None
+            settings = {**environment(cell), "PS1": "$ ", "TERM": "dumb"}
+            os.execve(BASH, ["bash", "--norc", "--noprofile", "-i"], settings)
+        self.type("bind 'set enable-bracketed-paste off' 2>/dev/null; echo begin-$((40+2))\n")
+        self.until("begin-42")
+
+    def type(self, text: str) -> None:
+        os.write(self.screen, text.encode())
+
+    def until(self, pattern: str) -> re.Match[str]:
+        """Read the screen until it shows `pattern`; what was read up to there is not looked at again."""
+        end = time.monotonic() + WAIT_SECONDS
+        while (match := re.search(pattern, self.seen)) is None:
+            ready, _, _ = select.select([self.screen], [], [], max(0, end - time.monotonic()))
+            assert ready, f"no {pattern!r} on the screen:\n{self.seen}"
+            self.seen += os.read(self.screen, 65536).decode(errors="replace").replace("\r", "")
+        self.seen = self.seen[match.end() :]
+        return match
+
+    def close(self) -> None:
+        os.close(self.screen)  # the terminal hangs up, and everything on it gets SIGHUP
+        os.waitpid(self.pid, 0)
+
+
+@pytest.fixture(scope="module")
+def cell() -> Iterator[RunningCell]:
+    with start_cell(1) as cell:
+        yield cell
+
+
+@pytest.fixture
+def shell(cell: RunningCell) -> Iterator[Shell]:
+    shell = Shell(cell)
+    yield shell
+    shell.close()
+
+
+def test_the_command_can_read_the_keyboard(shell: Shell) -> None:
+    shell.type(f"{LOCK} /tty -- sh -c 'echo READY-$((1+1)); read word; echo \"<$word>\"'; echo code=$?\n")
+    shell.until("READY-2")
+    shell.type("typed\n")
+    shell.until("<typed>")
+    shell.until("code=0")
+
+
+def test_ctrl_c_ends_the_command_with_130(shell: Shell) -> None:
+    shell.type(f"{LOCK} /tty -- sh -c 'echo READY-$((1+1)); exec sleep 60'\n")
+    shell.until("READY-2")
+    shell.type(CTRL_C)
+    shell.type("echo code=$?\n")
+    shell.until("code=130")
+
+
+def test_a_command_that_handles_ctrl_c_goes_on(shell: Shell) -> None:
+    script = "trap 'echo CAUGHT-$((1+1))' INT; echo READY-$((1+1)); sleep 60; read word; exit 4"
+    shell.type(f'{LOCK} /tty -- sh -c "{script.replace("$", chr(92) + "$")}"; echo code=$?\n')
+    shell.until("READY-2")
+    shell.type(CTRL_C)
+    shell.until("CAUGHT-2")
+    shell.type("word\n")
+    shell.until("code=4")
+
+
+def test_ctrl_c_also_ends_the_loop_of_a_script_that_calls_it(shell: Shell) -> None:
+    shell.type(f"bash -c 'while :; do {LOCK} /tty -- sh -c \"echo READY-\\$((1+1)); exec sleep 60\"; done'\n")
+    shell.until("READY-2")
+    shell.type(CTRL_C)
+    shell.type("echo code=$?\n")
+    shell.until("code=130")
+
+
+def test_ctrl_z_gives_the_shell_back_and_fg_goes_on_with_the_lock_held(shell: Shell, cell: RunningCell) -> None:
+    shell.type(f"{LOCK} /tty -- cat; echo code=$?\n")
+    shell.type("one\n")
+    shell.until("one\none\n")
+    (before,) = Coordctl(cell).json("locks", "/tty")
+    shell.type(CTRL_Z)
+    shell.until("Stopped")
+    shell.type("echo prompt-$((1+1))\n")
+    shell.until("prompt-2")
+    assert Coordctl(cell).json("locks", "/tty")[0]["token"] == before["token"]
+    shell.type("fg\n")
+    shell.until("cat")
+    shell.type("two\n")
+    shell.until("two\ntwo\n")
+    shell.type(CTRL_D)
+    shell.until(r"\$ ")
+    assert Coordctl(cell).json("locks", "/tty") == []
+
+
+def test_a_job_in_the_background_reads_when_it_is_brought_to_the_foreground(shell: Shell) -> None:
+    shell.type(f"{LOCK} /tty -- sh -c 'read word; echo \"<$word>\"' &\n")
+    shell.until(r"\[1\]")
+    shell.type("fg\n")
+    shell.until("lock /tty")
+    shell.type("late\n")
+    shell.until("<late>")
+
+
+def test_the_terminal_is_usable_again_after_a_command_that_was_killed_in_raw_mode(shell: Shell) -> None:
+    shell.type(f"{LOCK} /tty -- sh -c 'stty raw -echo; echo READY-$((1+1)); kill -KILL $$'; echo code=$?\n")
+    shell.until("READY-2")
+    shell.until("code=137")
+    shell.type("stty -a | grep -o -- '-*icanon'\n")
+    shell.until("\nicanon")
