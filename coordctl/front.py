@@ -68,12 +68,15 @@ class Front:
             self._wait()
             for number in self._taken_signals():
                 self._on_signal(number)
-            # Messages before the command's end: what the keeper says it killed must not pass for an end of its own.
+            # What the keeper killed must not pass for an end of its own. It says so before it kills: so the messages are
+            # read after the command was asked for its end, and judged before.
+            ended = self._reap()
             for message in self._inbox.take():
                 self._on_message(message)
             if self._inbox.closed and self._exit is None:
                 self._lose("the process that keeps the lock is gone")
-            self._reap()
+            if ended:
+                self._on_end()
             self._on_time(order.now())
         return self._leave(self._exit)
 
@@ -218,22 +221,22 @@ class Front:
             return
         for row in left:
             family.send_signal(row, signal.SIGKILL)
-        self._reap()
         if at >= max(self._kill_at, self._deadline) + order.GIVE_UP_SECONDS:
             pids = ", ".join(str(row.pid) for row in left) or str(self._command.pid if self._command else "?")
             complain(f"could not be killed and may go on without the lock: pid {pids}")
             self._exit = Exit.LOST
         self._rescan_at = order.now() + _RESCAN_SECONDS
 
-    def _reap(self) -> None:
-        """Ask about every child that changed: the command, adopted orphans, the keeper."""
+    def _reap(self) -> bool:
+        """Ask about every child that changed: the command, adopted orphans, the keeper. True if the command ended."""
+        ended = False
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
             except ChildProcessError:
-                return
+                return ended
             if pid == 0:
-                return
+                return ended
             if self._command is None or pid != self._command.pid:
                 continue
             if os.WIFSTOPPED(status):
@@ -241,9 +244,11 @@ class Front:
             else:
                 self._status = status
                 self._command.returncode = os.waitstatus_to_exitcode(status)
-                self._on_end(status)
+                ended = True
 
-    def _on_end(self, status: int) -> None:
+    def _on_end(self) -> None:
+        assert self._status is not None
+        status = self._status
         if self._terminal is not None and self._command is not None:
             self._terminal.take_back(self._command.pid)
             if os.WIFSIGNALED(status):

@@ -27,26 +27,21 @@ def environment(cell: RunningCell) -> dict[str, str]:
     return {**clean, "PYTHONPATH": path, "COORD_ENDPOINTS": ",".join(cell.endpoints), "PYTHONWARNINGS": "error"}
 
 
-@dataclass
 class Family:
-    """The reading end of a pipe whose writing end a command and all its descendants inherit."""
+    """Knows whether any process of a command still runs: all of them have a fifo open for writing, coordctl has not."""
 
-    reader: int
-    writer: int
-
-    @classmethod
-    def make(cls) -> Family:
-        reader, writer = os.pipe()
-        return cls(reader, writer)
-
-    def started(self) -> None:
-        """The test itself holds nothing open any more."""
-        os.close(self.writer)
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / "family"
+        os.mkfifo(self.path)
+        self._reader = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)
 
     def gone_within(self, seconds: float) -> bool:
-        """True when the last process that inherited the pipe has ended."""
-        ready, _, _ = select.select([self.reader], [], [], seconds)
-        return bool(ready) and os.read(self.reader, 1) == b""
+        """True when the last process of the family has ended."""
+        ready, _, _ = select.select([self._reader], [], [], seconds)
+        return bool(ready) and os.read(self._reader, 1) == b""
+
+    def close(self) -> None:
+        os.close(self._reader)
 
 
 class Coordctl:
@@ -74,9 +69,7 @@ class Coordctl:
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
-    def start(
-        self, *arguments: str, family: Family | None = None, preexec: Callable[[], object] | None = None
-    ) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, preexec: Callable[[], object] | None = None) -> subprocess.Popen[str]:
         """In the background; killed at the end of the test if it still runs."""
         process = subprocess.Popen(
             [*COORDCTL, *arguments],
@@ -85,18 +78,16 @@ class Coordctl:
             stderr=subprocess.PIPE,
             text=True,
             env=environment(self.cell),
-            pass_fds=() if family is None else (family.writer,),
             preexec_fn=preexec,  # noqa: PLW1509
         )
         self._started.append(process)
-        if family is not None:
-            family.started()
         return process
 
     def holding(self, path: str, *options: str, script: str = "", family: Family | None = None) -> Holding:
         """A `lock` whose command runs now: a shell that says READY and then does `script` (default: reads stdin)."""
-        command = ("sh", "-c", f"echo READY $COORD_LOCK_TOKEN; {script or 'exec cat'}")
-        process = self.start("lock", path, *options, "--", *command, family=family)
+        joined = f"exec 9>'{family.path}'; " if family is not None else ""
+        command = ("sh", "-c", f"{joined}echo READY $COORD_LOCK_TOKEN; {script or 'exec cat'}")
+        process = self.start("lock", path, *options, "--", *command)
         assert process.stdout is not None
         line = process.stdout.readline().split()
         assert line[:1] == ["READY"], (line, process.communicate(timeout=WAIT_SECONDS))
@@ -118,8 +109,8 @@ class Holding:
 
     @property
     def keeper(self) -> int:
-        """The pid of the keeper: the child of the front that leads a process session."""
-        found = [pid for pid in children(self.process.pid) if os.getsid(pid) == pid]
+        """The pid of the keeper: the child of the front that runs coordctl."""
+        found = [pid for pid in children(self.process.pid) if b"coordctl" in Path(f"/proc/{pid}/cmdline").read_bytes()]
         assert len(found) == 1, found
         return found[0]
 

@@ -100,7 +100,8 @@ def test_ctrl_c_also_ends_the_loop_of_a_script_that_calls_it(shell: Shell) -> No
 
 
 def test_ctrl_z_gives_the_shell_back_and_fg_goes_on_with_the_lock_held(shell: Shell, cell: RunningCell) -> None:
-    shell.type(f"{LOCK} /tty -- cat; echo code=$?\n")
+    shell.type(f"{LOCK} /tty -- sh -c 'echo READY-$((1+1)); exec cat'; echo code=$?\n")
+    shell.until("READY-2")
     shell.type("one\n")
     shell.until("one\none\n")
     (before,) = Coordctl(cell).json("locks", "/tty")
@@ -110,7 +111,7 @@ def test_ctrl_z_gives_the_shell_back_and_fg_goes_on_with_the_lock_held(shell: Sh
     shell.until("prompt-2")
     assert Coordctl(cell).json("locks", "/tty")[0]["token"] == before["token"]
     shell.type("fg\n")
-    shell.until("cat")
+    shell.until("exec cat")
     shell.type("two\n")
     shell.until("two\ntwo\n")
     shell.type(CTRL_D)
