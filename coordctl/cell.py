@@ -5,7 +5,7 @@ Every replica is asked by itself, so that the status can be had of a cell that h
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -79,24 +79,26 @@ def cell(ctx: click.Context) -> int | None:
 @click.pass_obj
 def cell_status(settings: Settings) -> int:
     """Every replica: role, progress, and what is wrong with it. Exit 6 if there is no master."""
+    from coordclient import Unavailable
+
     with settings.open_client() as client:
-        answers = [_answer(address, said) for address, said in client.cell_status().items()]
-    told = [answer for answer in answers if answer.status is not None]
-    if not told:
+        said = client.cell_status()
+    refusals = [error for error in said.values() if isinstance(error, Exception) and not isinstance(error, Unavailable)]
+    answers = [_answer(address, status) for address, status in said.items()]
+    if not any(answer.status for answer in answers):
+        if refusals:
+            raise refusals[0]  # somebody answers, but not to us: another cell, no permission
         raise Failure(_nobody(answers, default=settings.endpoints is None), Exit.UNAVAILABLE)
-    names = {answer.status["cell"] for answer in told if answer.status is not None}
-    if settings.cell is not None and names != {settings.cell}:
-        raise Failure(f"this is the cell {', '.join(sorted(names))}, not {settings.cell}", Exit.USAGE)
-    answers = _of_members(answers)
+    members = _of_members(answers)
     whole = summary(answers)
     if settings.json:
         replicas = [
             {"address": answer.address, "problem": answer.problem or None, **(answer.status or {})}
-            for answer in answers
+            for answer in members.values()
         ]
         print_json({**whole, "replicas": replicas})
     else:
-        print_rows(_COLUMNS, _rows(answers), aligned=settings.aligned)
+        print_rows(_COLUMNS, _rows(members), aligned=settings.aligned)
     if whole["master"] is None:
         raise Failure(describe(whole), Exit.UNAVAILABLE)
     if not settings.quiet:
@@ -110,32 +112,32 @@ def _answer(address: str, said: Status | CoordError) -> Answer:
     return Answer(address, None, str(said).removeprefix(f"{address}: "))
 
 
-def _of_members(answers: Sequence[Answer]) -> list[Answer]:
-    """Without the default addresses at which no member is said to be, in the order of the replicas."""
+def _of_members(answers: Sequence[Answer]) -> dict[int, Answer]:
+    """By replica, in order; without the default addresses at which no member is said to be."""
     number: dict[str, int] = {}
     for answer in answers:
         for member in answer.status["members"] if answer.status else ():
             number.setdefault(str(member["address"]), int(member["replica"]))
-    kept: dict[object, Answer] = {}
+    kept: dict[int, Answer] = {}
     for answer in answers:
         if answer.status is not None:
-            kept[answer.status["replica"]] = answer
+            kept[int(answer.status["replica"])] = answer
         elif answer.address in number:
             kept.setdefault(number[answer.address], answer)
-    return [kept[replica] for replica in sorted(kept, key=str)]
+    return dict(sorted(kept.items()))
 
 
-def _rows(answers: Sequence[Answer]) -> list[tuple[object, ...]]:
-    furthest = max(answer.status["chosen_upto"] for answer in answers if answer.status is not None)
+def _rows(members: Mapping[int, Answer]) -> list[tuple[object, ...]]:
+    furthest = max(answer.status["chosen_upto"] for answer in members.values() if answer.status is not None)
     rows: list[tuple[object, ...]] = []
-    for answer in answers:
+    for replica, answer in members.items():
         status = answer.status
         if status is None:
-            rows.append((None, "-", answer.address, None, None, None, None, None, None, answer.problem))
+            rows.append((replica, None, answer.address, None, None, None, None, None, None, answer.problem))
             continue
         rows.append(
             (
-                status["replica"],
+                replica,
                 status["role"],
                 answer.address,
                 status["epoch"],

@@ -68,7 +68,7 @@ class Front:
             self._wait()
             for number in self._taken_signals():
                 self._on_signal(number)
-            # What the keeper killed must not pass for an end of its own. It says so before it kills: so the messages are
+            # What the keeper killed must not pass for an end of its own. It says so before it kills: so messages are
             # read after the command was asked for its end, and judged before.
             ended = self._reap()
             for message in self._inbox.take():

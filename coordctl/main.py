@@ -79,9 +79,13 @@ for _command in (*files.COMMANDS, *locks.COMMANDS, sessions.session, cell.cell, 
 def invoke(arguments: Sequence[str]) -> int:
     """Run one command line; returns the exit code, and has printed why if it is a failure of coordctl's own."""
     try:
-        result: Any = cli.main(list(arguments), prog_name="coordctl", standalone_mode=False)
+        # Not `cli.main`: it turns some errors into exit codes of its own.
+        with cli.make_context("coordctl", list(arguments)) as context:
+            result: Any = cli.invoke(context)
         sys.stdout.flush()
         return result if isinstance(result, int) else Exit.OK
+    except click.exceptions.Exit as ended:  # --help
+        return ended.exit_code
     except Failure as failure:
         complain(failure.message)
         return failure.exit_code

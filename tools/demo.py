@@ -134,6 +134,7 @@ def judge(demo: Demo, counters: tuple[Worker, Worker], kept: Worker) -> bool:
     kept_tokens = {event["token"] for event in kept.of("acquired") + kept.of("kept")}
     rising = all(before < after for before, after in pairwise(tokens))
     shown = ", ".join(str(token) for token in [*tokens[:SHOWN_TOKENS]])
+    gap = found.first_after - found.killed_at
     lost = "none was lost" if total == value else f"{abs(total - value)} DIFFER"
     lines = (
         (
@@ -142,8 +143,7 @@ def judge(demo: Demo, counters: tuple[Worker, Worker], kept: Worker) -> bool:
         ),
         (
             found.first_after > found.killed_at,
-            f"{found.first_after - found.killed_at:.2f} s without a master"
-            f" (replica {found.killed} killed, replica {found.new_master} took over)",
+            f"{gap:.2f} s without a master (replica {found.killed} killed, replica {found.new_master} took over)",
         ),
         (rising and len(tokens) > SHOWN_TOKENS, f"{len(tokens)} tokens in order: {shown}, ... {tokens[-1]}"),
         (

@@ -21,7 +21,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -67,12 +67,13 @@ class RunningCell:
 
     # ---- processes ----
 
-    def start(self, replica: int) -> None:
-        """Start a replica that is not running; returns at once (see `wait_ready`)."""
+    def start(self, replica: int, python_options: Sequence[str] = ()) -> None:
+        """Start a replica that is not running; returns at once (see `wait_ready`). `python_options` come before -m."""
         assert not self.running(replica), f"replica {replica} is running"
+        python, *rest = command(self.configs[replica])
         with self.log_file(replica).open("ab") as log:
             self._processes[replica] = subprocess.Popen(
-                command(self.configs[replica]),
+                [python, *python_options, *rest],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,

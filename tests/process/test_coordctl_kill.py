@@ -129,4 +129,6 @@ def test_when_the_front_is_stopped_the_keeper_kills_and_frees_the_lock(ctl: Coor
     code, words = held.end()
     assert family.gone_within(0)
     assert code == 76
-    assert own_words(words) == ("coordctl: lock lost: /front-stopped: the front was stopped, so the keeper ended the command\n")
+    assert own_words(words) == (
+        "coordctl: lock lost: /front-stopped: the front was stopped, so the keeper ended the command\n"
+    )

@@ -236,6 +236,8 @@ class Client:
         try:
             answer = dict(await self._keeper.ask(address, "status"))
         except ChannelError as error:
+            if error.refusal is not None:  # it answers, and will not speak with us: another cell, another version
+                raise error_of(error.refusal) from None
             raise Unavailable(f"{address}: {error}") from None
         except Refusal as refusal:
             raise error_of(refusal) from None
