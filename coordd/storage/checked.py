@@ -22,6 +22,16 @@ WAY_OUT = (
     "surely durable, and refuses what is damaged"
 )
 
+_PERMISSION = "let the daemon's user own the data directory and all in it, mode 0700"
+_NOT_THE_MEDIUM = {
+    errno.EACCES: _PERMISSION,
+    errno.EPERM: _PERMISSION,
+    errno.EROFS: "mount the file system for writing; if it was, see the kernel's log for why it is not any more",
+    errno.ENOTDIR: "name a directory; there is a file of that name",
+    errno.ENOENT: "see who removed it; a data directory is the daemon's alone",
+    errno.EMFILE: "raise the limit of open files (LimitNOFILE)",
+}
+
 
 class CheckedDisk:
     """A `Disk` whose errors are `StorageError`s. `failed` is the first fatal one."""
@@ -48,7 +58,8 @@ class CheckedDisk:
         """The named error for `error`; fatal ones are remembered."""
         if error.errno in _NO_ROOM and what != "sync":
             return DiskFullError(f"cannot {what} {path}: {error.strerror}")
-        message = f"cannot {what} {path}: {error.strerror or error}. Way out: {WAY_OUT}"
+        way_out = _NOT_THE_MEDIUM.get(error.errno or 0, WAY_OUT)
+        message = f"cannot {what} {path}: {error.strerror or error}. Way out: {way_out}"
         return self.fail(message, SyncFailedError if what == "sync" else DiskFailedError)
 
     def fail(self, message: str, kind: type[DiskFailedError] = DiskFailedError) -> DiskFailedError:

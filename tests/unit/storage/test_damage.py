@@ -172,6 +172,14 @@ def test_an_older_version_of_the_last_record_of_a_full_segment_is_refused():
         open_store(disk)
 
 
+def test_an_identity_without_any_log_is_refused():
+    disk = DISK.copy()
+    for path in (LOG, SECOND, THIRD):
+        disk.remove(path)
+    with pytest.raises(DamagedError, match="no log at all"):
+        open_store(disk)
+
+
 def test_a_hole_in_the_chosen_prefix_is_refused():
     """Another snapshot than the one that the log goes on from, put there by hand."""
     disk = MemoryDisk()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from hashlib import blake2b
 
 import pytest
 from hypothesis import given, settings
@@ -228,6 +229,24 @@ def test_a_peers_snapshot_of_another_cell_or_slot_is_refused():
         store.store_chunk(8, len(data), 0, data)
     with pytest.raises(DamagedError, match="cell with id"):
         decode_snapshot(data, cell_id("other"), 7, "file")
+
+
+@pytest.mark.parametrize(
+    ("at", "other", "what"),
+    [
+        (8, b"\x02", "a snapshot of format 2"),
+        (40, b"\xc1", "impossible membership"),
+        (43, b"\x02\x02", "impossible"),
+    ],
+)
+def test_a_snapshot_of_another_format_or_of_no_possible_cell_is_refused(at, other, what):
+    data = snapshot_bytes(7, STATE)[:-16]
+    data = data[:at] + other + data[at + len(other) :]
+    data += blake2b(data, digest_size=16).digest()
+    with pytest.raises(StorageError, match=f"{what}.*Way out"):
+        decode_snapshot(data, cell_id("demo"), 7, "file")
+    with pytest.raises(SnapshotRefusedError, match=what):
+        open_store(MemoryDisk()).store_chunk(7, len(data), 0, data)
 
 
 def test_a_chunk_of_a_snapshot_that_is_gone_or_outside_of_it_is_none():

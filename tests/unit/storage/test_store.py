@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from coordd.paxos.ballot import CHOSEN, Ballot
 from coordd.paxos.effects import AcceptedRecord, ChosenRecord, PromiseRecord
 from coordd.storage.disk import Disk, RealDisk
-from coordd.storage.errors import AlreadyRunningError, DamagedError, WrongDirectoryError
+from coordd.storage.errors import AlreadyRunningError, DamagedError, DiskFailedError, WrongDirectoryError
 from coordd.storage.store import Store
 from coordd.testing.memory_disk import MemoryDisk, PowerCutError
 from tests.unit.storage.test_power import work
@@ -275,4 +276,54 @@ def test_a_large_segment_is_prepared_in_pieces(tmp_path):
     store.close()
     store = Store.open(RealDisk(), str(tmp_path), "demo", 2, None, segment_bytes=8192)  # another size is no trouble
     assert list(store.durable.entries) == list(range(1, 60))
+    store.close()
+
+
+def test_a_batch_too_large_for_the_segment_in_preparation_gives_its_room_back():
+    disk = MemoryDisk()
+    store = Store.open(disk, DIRECTORY, "demo", 2, MEMBERS, segment_bytes=1024 * 1024)
+    store.append([accepted(1, size=264_000)])
+    store.append([accepted(2, size=264_000)])
+    names = disk.list_directory(DIRECTORY)
+    store.append([accepted(3, size=2_000_000)])
+    assert [name for name in names if name.endswith(".tmp")] == ["log-00000002.tmp"]
+    assert [name for name in disk.list_directory(DIRECTORY) if name.startswith("log")] == [LOG[6:], "log-00000002"]
+    store.close()
+    assert list(open_store(disk).durable.entries) == [1, 2, 3]
+
+
+def test_a_batch_beyond_any_segment_is_an_error_of_the_caller(monkeypatch):
+    store = open_store(MemoryDisk())
+    monkeypatch.setattr("coordd.storage.wal.SEGMENT_BYTES_MAX", 2 * SMALL)
+    with pytest.raises(ValueError, match="a batch of"):
+        store.append([accepted(1, size=3 * SMALL)])
+
+
+@pytest.mark.parametrize(
+    ("code", "way_out"),
+    [(errno.EACCES, "let the daemon's user own"), (errno.EROFS, "for writing"), (errno.EIO, "the kernel's log")],
+)
+def test_a_directory_that_cannot_be_locked_is_refused_with_the_way_out(monkeypatch, code, way_out):
+    disk = MemoryDisk()
+
+    def refuse(_: str) -> int:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(disk, "lock", refuse)
+    with pytest.raises(DiskFailedError, match=f"cannot lock /data.*{way_out}"):
+        open_store(disk)
+
+
+def test_a_file_that_cannot_be_closed_ends_the_store_but_not_the_caller(monkeypatch):
+    disk = MemoryDisk()
+    store = open_store(disk)
+    store.write_snapshot(1, MEMBERS, b"")
+    store.read_snapshot_chunk(1, 0, 1)
+
+    def refuse(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(disk, "close", refuse)
+    with pytest.raises(DiskFailedError, match="cannot close"):
+        store.write_snapshot(2, MEMBERS, b"")
     store.close()
