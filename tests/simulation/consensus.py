@@ -158,6 +158,10 @@ class Consensus:
         self._converge()
         return Report.of(self)
 
+    def answers(self) -> int:
+        """How many answers were checked."""
+        return self.history.appended + self.history.read
+
     def _converge(self) -> None:
         world = self.world
         quiet_us = world.now_us

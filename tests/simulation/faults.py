@@ -16,7 +16,7 @@ from coordd.paxos.replica import Role
 from tests.simulation.network import DROP, HOLD, Name, Network
 from tests.simulation.process import CRASH_POINTS, Process
 from tests.simulation.swarm import Swarm
-from tests.simulation.world import World
+from tests.simulation.world import Clock, World
 
 
 class Disks(Protocol):
@@ -24,16 +24,22 @@ class Disks(Protocol):
 
     def set_full(self, replica: int, full: bool) -> None: ...
     def fail_next_sync(self, replica: int) -> None: ...
+    def cut_call(self, replica: int, call: int) -> None: ...
+    def fail_call(self, replica: int, call: int) -> None: ...
+    def mend(self, replica: int) -> None: ...
 
 
 class Victim(Protocol):
     """What the nemesis can do to a client."""
 
     name: str
+    clock: Clock
 
     def pause(self, for_us: int) -> None: ...
     def break_channel(self) -> None: ...
     def vanish(self) -> None: ...
+    def hold_frames(self, break_after_us: int, late_after_us: int) -> None: ...
+    def resume(self) -> None: ...
 
 
 class Nemesis:
@@ -62,9 +68,11 @@ class Nemesis:
             "cut": self._cut,
             "slow_sync": self._slow_sync,
             "failed_sync": lambda: self._disks.fail_next_sync(self._victim().name),
+            "cut_call": lambda: self._disks.cut_call(self._victim().name, self._chance.randint(1, 40)),
+            "fail_call": lambda: self._disks.fail_call(self._victim().name, self._chance.randint(1, 40)),
             "full": self._full,
             "rate": self._rate,
-            "wall": lambda: self._victim().clock.step_wall(self._chance.choice((-(10**9), -5_000, 700, 10**8))),
+            "wall": self._wall,
             "hand_over": self._hand_over,
             "client_pause": lambda: self._client().pause(self._long_us(50_000, 20_000_000)),
             "client_break": lambda: self._client().break_channel(),
@@ -85,8 +93,12 @@ class Nemesis:
         """No more faults, every replica up, every link whole, every disk with room."""
         self._over = True
         self._network.heal_all()
+        for client in self._clients:
+            client.resume()
         for process in self._processes.values():
             self._has_room(process)
+            self._disks.mend(process.name)
+            process.gap_rate = 0.0
             process.slow_sync_until_us = 0
             process.crash_point = None
             process.resume()
@@ -166,7 +178,14 @@ class Nemesis:
 
     def _rate(self) -> None:
         bound = self._swarm.drift_ppm // 2
-        self._victim().clock.set_rate(self._chance.choice((-bound, 0, bound)))
+        self._clock().set_rate(self._chance.choice((-bound, 0, bound)))
+
+    def _clock(self) -> Clock:
+        clocks = [process.clock for process in self._processes.values()]
+        return self._chance.choice(clocks + [client.clock for client in self._clients])
+
+    def _wall(self) -> None:
+        self._clock().step_wall(self._chance.choice((-(10**9), -5_000, 700, 10**8)))
 
     def _hand_over(self) -> None:
         to = self._chance.choice((None, *self._processes))
@@ -215,8 +234,4 @@ class Nemesis:
 
     def _late_frames(self) -> None:
         """A client's frames wait in the buffer of a connection that it gives up, and come much later."""
-        client = self._client()
-        replicas: list[Name] = list(self._processes)
-        links = self._network.cut_between([client.name], replicas, HOLD, both=False)
-        self._world.after(self._long_us(20_000, 500_000), client.break_channel)
-        self._world.after(self._long_us(500_000, 15_000_000), self._heal, links)
+        self._client().hold_frames(self._long_us(20_000, 500_000), self._long_us(500_000, 15_000_000))

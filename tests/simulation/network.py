@@ -32,6 +32,7 @@ class Network:
         self._ends: dict[Name, Deliver] = {}
         self._cuts: dict[tuple[Name, Name], str] = {}
         self._held: dict[tuple[Name, Name], list[Any]] = {}
+        self._held_packets: dict[tuple[Name, Name], list[Any]] = {}
         self._last_us: dict[tuple[Name, Name], int] = {}
         self.carried = 0
         self.lost = 0
@@ -54,6 +55,28 @@ class Network:
         if self.duplicate and self._random() < self.duplicate:
             self._carry(link, message)
 
+    def carry_stream(self, source: Name, target: Name, packet: Any) -> None:
+        """Put a packet of a connection on the way: what is lost is sent again later, what is cut off waits."""
+        again_us = 0
+        while self.loss and self._random() < self.loss:
+            again_us += 200_000 + int(self._random() * 300_000)
+        self._world.after(self.latency_us() + again_us, self._arrive_in_stream, (source, target), packet)
+
+    def _arrive_in_stream(self, link: tuple[Name, Name], packet: Any) -> None:
+        if link in self._cuts:
+            held = self._held_packets.setdefault(link, [])
+            if len(held) < HELD_MAX:
+                held.append(packet)
+            return
+        deliver = self._ends.get(link[1])
+        if deliver is not None:
+            self.carried += 1
+            deliver(link[0], packet)
+
+    def leave(self, name: Name) -> None:
+        """Nobody listens there any more."""
+        self._ends.pop(name, None)
+
     def latency_us(self) -> int:
         """One draw of the time on a link."""
         if self._tail_rate and self._random() < self._tail_rate:
@@ -73,6 +96,8 @@ class Network:
         self._cuts.pop((source, target), None)
         for message in self._held.pop((source, target), ()):
             self._carry((source, target), message)
+        for packet in self._held_packets.pop((source, target), ()):
+            self._world.after(self.latency_us(), self._arrive_in_stream, (source, target), packet)
 
     def heal_all(self) -> None:
         """No cuts, no loss, no duplicates, no long tail: the world after the faults."""

@@ -184,6 +184,10 @@ class PlainSyncFailed(Exception):
     """The disk said no to a sync."""
 
 
+class PlainPowerCut(Exception):
+    """Never raised: this store has no calls to be cut in the middle."""
+
+
 @dataclass(slots=True)
 class PlainSnapshot:
     """A durable snapshot."""
@@ -279,7 +283,8 @@ class PlainKit:
     """Makes plain replicas; `disks` by replica."""
 
     disk_full: type[Exception] = PlainDiskFull
-    sync_failed: type[Exception] = PlainSyncFailed
+    disk_failed: type[Exception] = PlainSyncFailed
+    power_cut: type[Exception] = PlainPowerCut
 
     def __init__(self, membership: Membership, settings: dict[int, PaxosSettings], snapshot_bytes: int) -> None:
         self._settings = settings
@@ -303,6 +308,16 @@ class PlainKit:
     def set_full(self, replica: int, full: bool) -> None:
         """The disk of this replica has no room (or has again)."""
         self.disks[replica].full = full
+
+    def cut_call(self, replica: int, call: int) -> None:
+        """There are no calls to cut in the middle."""
+
+    def fail_call(self, replica: int, call: int) -> None:
+        """There are no calls to fail but syncs."""
+
+    def mend(self, replica: int) -> None:
+        """No more faults."""
+        self.disks[replica].full = self.disks[replica].sync_fails = False
 
     def fail_next_sync(self, replica: int) -> None:
         """The next sync of this replica fails."""

@@ -18,6 +18,7 @@ from coordd.engine.inputs import (
     Input,
     PeerMessage,
     Persisted,
+    SnapshotFailed,
     SnapshotReceived,
     SnapshotTaken,
 )
@@ -34,7 +35,8 @@ class Kit(Protocol):
     """Makes the parts of a replica and knows the errors of its store."""
 
     disk_full: type[Exception]
-    sync_failed: type[Exception]
+    disk_failed: type[Exception]  # a failed sync among them
+    power_cut: type[Exception]  # the power went in the middle of a disk call
 
     def open(self, replica: int, now_ms: int) -> tuple[Any, Any]:
         """A started engine over a recovered store."""
@@ -67,10 +69,12 @@ class Process:
         self.clock = Clock(world, self._chance.randrange(10**9), self._chance.choice((-bound, 0, bound)))
         self.on_reply: Callable[[Reply], None] = lambda reply: None
         self.on_client: Callable[[Any, Any], None] = lambda source, message: None
+        self.on_nobody: Callable[[Any, Any], None] = lambda source, message: None  # a client, while the process is down
         self.on_end: Callable[[], None] = lambda: None  # the doors' side of the process dies with it
         self.on_down: Callable[[Process], None] = lambda process: None  # somebody may start it again
         self.up = self.paused = self._blocked = self._turn_due = self._syncing = False
         self.life = 0
+        self.gap_rate = swarm.gap_rate
         self.slow_sync_until_us = 0
         self.crash_point: str | None = None  # die at this place of the next turn that persists something
         self.crash_power = False
@@ -86,23 +90,41 @@ class Process:
         self.inbox = []
         self._unsynced: list[tuple[int, list[tuple[int, Any]]]] = []
         self._syncing_group: list[tuple[int, list[tuple[int, Any]]]] = []
+        self._synced_in_pause: tuple[bool, ...] = ()
         self._backlog: list[Effects] = []
         self._blocked = self._turn_due = self._syncing = self.paused = False
         self._snapshotting = self.met_full_disk = False
         self.crash_point = None
 
     def start(self) -> None:
-        """The process begins: recovery, then its first turn."""
+        """The process begins: recovery, then its first turn. A disk that does not allow it ends it at once."""
         assert not self.up
         self.life += 1
         self._reset()
         self.up = True
-        self.engine, self.store = self.kit.open(self.name, self.clock.now_ms())
         if self.world.tracing:
             self.world.tell(self.name, f"starts (life {self.life})")
+        self._guard(self._start)
+
+    def _start(self) -> None:
+        try:
+            self.engine, self.store = self.kit.open(self.name, self.clock.now_ms())
+        except self.kit.disk_full:
+            return self._end("no room to start")
         self.watcher.started(self)
         self._wake()
-        self.world.after(self._tick_us(), self._tick, self.life)
+        return self.world.after(self._tick_us(), self._tick, self.life)
+
+    def _guard(self, action: Callable[..., None], *arguments: Any) -> None:
+        """Run a piece of the process, which ends with whatever the disk does to it."""
+        try:
+            action(*arguments)
+        except self.kit.power_cut:
+            self.crash(power=True)
+        except self.kit.disk_failed as error:
+            if self.world.tracing:
+                self.world.tell(self.name, f"its disk fails: {error}")
+            self._end("failed disk")
 
     def crash(self, *, power: bool) -> None:
         """The process ends in the middle of whatever it does."""
@@ -140,9 +162,13 @@ class Process:
 
     def resume(self) -> None:
         """SIGCONT."""
-        if self.paused:
-            self.paused = False
-            self._wake()
+        if not self.paused:
+            return
+        self.paused = False
+        if self._synced_in_pause:
+            (early,), self._synced_in_pause = self._synced_in_pause, ()
+            self._guard(self._after_sync, early)
+        self._wake()
 
     # ---- turns ----
 
@@ -153,12 +179,12 @@ class Process:
             self._wake()
 
     def _message(self, source: Any, message: Any) -> None:
-        if not self.up:
-            return
         if isinstance(source, int):
             self.put(PeerMessage(message))
-        else:
+        elif self.up:
             self.on_client(source, message)
+        else:
+            self.on_nobody(source, message)
 
     def _tick_us(self) -> int:
         return self.swarm.tick_ms * 1000 + self._chance.randrange(2_000)
@@ -180,17 +206,17 @@ class Process:
         if self.paused or self._blocked:
             return
         inputs, self.inbox = self.inbox, []
-        if self.swarm.gap_rate and self._random() < self.swarm.gap_rate:
+        if self.gap_rate and self._random() < self.gap_rate:
             self._blocked = True
             gap_us = int(self._random() ** 3 * 3_000_000)
             self.world.after(gap_us, self._step_after_gap, life, inputs)
         else:
-            self._step(inputs)
+            self._guard(self._step, inputs)
 
     def _step_after_gap(self, life: int, inputs: list[Input]) -> None:
         if life == self.life:
             self._blocked = False
-            self._step(inputs)
+            self._guard(self._step, inputs)
             self._wake()
 
     def _step(self, inputs: list[Input]) -> None:
@@ -202,20 +228,10 @@ class Process:
         self.watcher.stepped(self, inputs, effects, now_ms)
         if effects.stop is not None:
             raise self.world.violation("stop", f"replica {self.name} stops: {effects.stop}")
-        persisted = max((item.number for item in inputs if isinstance(item, Persisted)), default=0)
-        life = self.life
-        if persisted:
-            self._speak_after(persisted)
-        if life == self.life:
-            self._perform(effects)
-
-    def _speak_after(self, persisted: int) -> None:
-        group, self._syncing_group = self._syncing_group, []
-        assert all(number <= persisted for number, _ in group)
-        for _, messages in group:
-            self._speak(messages)
-        self._syncing = False
-        self._begin_sync()
+        if any(type(item) is Persisted for item in inputs):
+            self._syncing = False
+            self._begin_sync()
+        self._perform(effects)
 
     # ---- performing ----
 
@@ -294,8 +310,8 @@ class Process:
         self._syncing = True
         self._syncing_group, self._unsynced = self._unsynced, []
         early = self.swarm.sync_helper and self._random() < self.swarm.sync_early
-        if early and not self._sync_disk():
-            return
+        if early:
+            self.store.sync()
         self._blocked = not self.swarm.sync_helper
         low_us, high_us = self.swarm.sync_us
         duration_us = low_us + int(self._random() * (high_us - low_us))
@@ -304,21 +320,22 @@ class Process:
         self.world.after(duration_us, self._sync_done, self.life, early)
 
     def _sync_done(self, life: int, early: bool) -> None:
-        if life != self.life or (not early and not self._sync_disk()):
+        if life != self.life:
             return
-        self._blocked = False
-        self.inbox.append(Persisted(self._syncing_group[-1][0]))
-        self._wake()
+        if self.paused:
+            self._synced_in_pause = (early,)
+        else:
+            self._guard(self._after_sync, early)
 
-    def _sync_disk(self) -> bool:
-        try:
+    def _after_sync(self, early: bool) -> None:
+        if not early:
             self.store.sync()
-        except self.kit.sync_failed:
-            if self.world.tracing:
-                self.world.tell(self.name, "its sync fails: the process ends")
-            self._end("failed sync")
-            return False
-        return True
+        self._blocked = False
+        group, self._syncing_group = self._syncing_group, []
+        for _, messages in group:
+            self._speak(messages)
+        self.inbox.append(Persisted(group[-1][0]))
+        self._wake()
 
     def _crash_later(self, life: int) -> None:
         if life == self.life:
@@ -327,20 +344,30 @@ class Process:
     # ---- snapshots ----
 
     def _snapshot_written(self, life: int, slot: int, membership: Any, state: bytes) -> None:
-        if life != self.life:
-            return
+        if life == self.life:
+            self._guard(self._write_snapshot, slot, membership, state)
+
+    def _write_snapshot(self, slot: int, membership: Any, state: bytes) -> None:
         self._snapshotting = False
-        size = self.store.write_snapshot(slot, membership, state)
-        self.put(SnapshotTaken(slot, size))
+        try:
+            size = self.store.write_snapshot(slot, membership, state)
+        except self.kit.disk_full as error:
+            self.put(SnapshotFailed(slot, str(error)))
+        else:
+            outcome = "a newer one came in" if size is None else ""
+            self.put(SnapshotTaken(slot, size) if size is not None else SnapshotFailed(slot, outcome))
 
     def _transfer(self, transfer: SendSnapshotChunk | StoreSnapshotChunk) -> None:
         if isinstance(transfer, SendSnapshotChunk):
             chunk = transfer.chunk
             data = self.store.read_snapshot_chunk(chunk.slot, chunk.offset, CHUNK_BYTES)
-            if data is not None:
+            if data:
                 self._send([(transfer.to, replace(chunk, data=data))])
             return
-        stored = self.store.store_chunk(transfer.slot, transfer.size, transfer.offset, transfer.data)
+        try:
+            stored = self.store.store_chunk(transfer.slot, transfer.size, transfer.offset, transfer.data)
+        except self.kit.disk_full:
+            return
         if stored is not None:
             self.put(SnapshotReceived(stored.slot, stored.size, stored.membership, stored.state))
 

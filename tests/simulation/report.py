@@ -28,6 +28,6 @@ class Report:
             virtual_ms=run.world.now_us // 1000,
             reigns=run.mastership.reigns,
             slots=len(run.chosen.values),
-            acknowledged=run.history.appended + run.history.read,
+            acknowledged=run.answers(),
             faults=run.nemesis.counts,
         )

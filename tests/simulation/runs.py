@@ -8,6 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
+from tests.simulation.cell import Cell
 from tests.simulation.consensus import Consensus
 from tests.simulation.report import Report
 from tests.simulation.world import Trace, Violation
@@ -21,6 +22,7 @@ class Harness(Protocol):
 
 KINDS: Mapping[str, Callable[[int, Trace | None], Harness]] = {
     "agreement": Consensus,
+    "cell": Cell,
 }
 
 

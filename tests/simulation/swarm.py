@@ -20,6 +20,8 @@ FAULT_KINDS: Mapping[str, tuple[float, int, int]] = {
     "cut": (0.7, 1_000, 8_000),
     "slow_sync": (0.3, 2_000, 10_000),
     "failed_sync": (0.15, 5_000, 20_000),
+    "cut_call": (0.25, 2_000, 10_000),
+    "fail_call": (0.1, 5_000, 20_000),
     "full": (0.15, 5_000, 20_000),
     "rate": (0.4, 1_000, 10_000),
     "wall": (0.3, 1_000, 10_000),
@@ -30,6 +32,9 @@ FAULT_KINDS: Mapping[str, tuple[float, int, int]] = {
     "client_cut": (0.3, 1_500, 10_000),
     "late_frames": (0.3, 1_500, 8_000),
 }
+
+
+WORKERS = ("registers", "locks", "shared locks", "tokens", "ephemerals", "impatient")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,9 @@ class Swarm:
     gap_rate: float  # share of turns with a pause between taking the inputs and reading the clock
     down_ms: tuple[int, int]
     snapshot_bytes: int
+    session_lease_ms: tuple[int, ...]
+    think_ms: int  # mean pause of a worker between two things
+    workers: tuple[str, ...]  # what each client process does, see `work`
     faults: Mapping[str, int] = field(default_factory=dict)
 
     def words(self) -> str:
@@ -95,5 +103,8 @@ def draw(chance: Random, *, safety_ms: int = 20_000) -> Swarm:
         gap_rate=chance.choice((0.0, 0.0, 0.002, 0.01)),
         down_ms=chance.choice(((5, 200), (5, 3_000), (500, 6_000))),
         snapshot_bytes=chance.choice((2_000, 20_000, 200_000)),
+        session_lease_ms=chance.choice(((1_000,), (1_000, 3_000), (2_000, 6_000), (12_000,))),
+        think_ms=chance.choice((50, 150, 400)),
+        workers=tuple(chance.sample(WORKERS, chance.randint(2, 4))),
         faults=faults,
     )

@@ -6,7 +6,7 @@ import pytest
 
 from tests.simulation.runs import replay_command, run_seed
 
-SEEDS = {"agreement": 100}
+SEEDS = {"agreement": 60, "cell": 200}
 CHUNK = 10
 
 
@@ -23,5 +23,5 @@ def test_no_promise_is_broken(kind: str, first: int) -> None:
 def test_a_quiet_run_proves_nothing() -> None:
     reports = [run_seed(kind, seed).report for kind in SEEDS for seed in range(10)]
     assert all(report is not None for report in reports)
-    assert sum(report.acknowledged for report in reports if report) > 100 * len(reports)
+    assert sum(report.acknowledged for report in reports if report) > 50 * len(reports)
     assert sum(report.faults.total() for report in reports if report) > 5 * len(reports)

@@ -119,5 +119,6 @@ class Holds:
 
     def next_ms(self, now: Reading) -> int:
         """In how many ms the first hold is to be given up; at least 1."""
-        left = [hold.left_ms(now) - hold.stop_margin_ms for hold in self._holds.values()]
+        held = [hold for hold in self._holds.values() if hold.state is HoldState.HELD]
+        left = [hold.left_ms(now) - hold.stop_margin_ms for hold in held]
         return max(1, min(left, default=2**62))

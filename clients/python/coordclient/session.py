@@ -174,6 +174,8 @@ class Session:
         if self.state is State.EXPIRED:
             return self.grace_ms
         over = self.left_ms(now) if self.state is State.ACTIVE else self._grace_left_ms(now)
+        if self._last_sent is None:
+            return max(1, over)  # without a channel nothing can be sent; a new one sends its KeepAlive at once
         return max(1, min(over, self.keep_alive_due_ms(now)))
 
     def _grace_left_ms(self, now: Reading) -> int:

@@ -91,6 +91,13 @@ def test_the_next_look_is_when_the_first_hold_is_to_be_given_up():
     assert holds.next_ms((50_000,)) == 1
 
 
+def test_a_hold_that_is_given_up_asks_for_no_further_look():
+    """It waits for the session to come back; a look every millisecond would burn a core meanwhile."""
+    _, holds, hold = held()
+    assert holds.tick((50_000,)) == [hold]
+    assert holds.next_ms((50_000,)) > 10**6
+
+
 @given(
     lease_ms=st.integers(1_000, 60_000),
     delay_ms=st.integers(0, 60_000),

@@ -153,6 +153,16 @@ def test_a_look_is_due_before_anything_happens():
     assert session.next_ms((LOCAL,)) == 1
 
 
+def test_a_session_without_a_channel_asks_for_no_look_before_something_ends():
+    """Nothing can be sent then; a look every millisecond would burn a core for as long as no master is found."""
+    session = session_at(0)
+    session.disconnected()
+    assert session.keep_alive_due_ms((0,)) == 0
+    assert session.next_ms((0,)) == session.left_ms((0,))
+    session.tick((LOCAL,))
+    assert session.next_ms((LOCAL,)) == session.grace_ms
+
+
 _READING = st.tuples(*[st.integers(-(10**6), 10**6)] * 3)
 
 

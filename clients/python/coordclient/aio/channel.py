@@ -63,7 +63,8 @@ class Channel:
         wake = self._wake
         if wake is not None:
             self._wake = None
-            wake.set_result(None)
+            if not wake.done():  # cancelled, where the loop is being shut down: what is sent then leaves no more
+                wake.set_result(None)
 
     async def request(
         self, number: int, acked: int, operation: str, arguments: Mapping[str, Any], timeout_ms: int

@@ -171,6 +171,9 @@ class Keeper:
         if life is not None and life.over is None:
             life.drop_calls(ClientClosed("the client was closed before an answer came"))
             if life.session is not None and self._link.channel is not None:
+                # The cell frees every lock before its answer is here, so nothing is believed to be held from now on.
+                for hold in life.holds.session_over("the client was closed"):
+                    self._on_given_up(hold)
                 await asyncio.wait([self.begin_lasting(life, "close_session", {}, min(CLOSE_MS, self.request_ms))])
             self.ended(life, ClientClosed("the client was closed"))
         if self._timer is not None:

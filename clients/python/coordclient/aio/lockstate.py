@@ -16,7 +16,7 @@ from typing import Any
 from coordclient.aio.keeper import Keeper
 from coordclient.aio.life import Life
 from coordclient.calls import NEVER_MS, Call
-from coordclient.errors import CoordError, LockLost, LockTimeout, OutcomeUnknown, SessionExpired, Unavailable
+from coordclient.errors import ClientClosed, CoordError, LockLost, LockTimeout, OutcomeUnknown, SessionExpired, Unavailable
 from coordclient.holds import Hold, HoldState
 from coordclient.protocol.operations import LOCK_DELAY_MS_MAX, MODES
 from coordclient.session import DRIFT_PPM, State, local_ms
@@ -152,6 +152,8 @@ class LockState:
         clocks = self.keeper.clocks
         if life.session is None or life.over is not None:
             raise SessionExpired(f"{self.path}: {life.over}")
+        if self.keeper.guard.closed:
+            raise ClientClosed(f"{self.path}: the client is being closed, and this grant goes with its session")
         hold = Hold(life.session, call.number, grant, self.delay_ms, self.margin_ms, tag=self)
         while not life.holds.add(hold, clocks()):
             # The answer was under way for too long. A session that is renewed after it still has this hold.

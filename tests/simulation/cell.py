@@ -1,0 +1,192 @@
+"""Whole cells: the real engine, machine, paxos and store of every replica, the daemon's channels, the real client.
+
+First a safety phase under faults. Then the faults end, and within bounded virtual time every client must get a new
+write and a lock, sessions of vanished clients must end, no lock, waiter or session may be left, and all replicas must
+stand at the same slot with the same digest.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+from coordd.engine.settings import EngineSettings
+from coordd.paxos.membership import Membership
+from tests.simulation import swarm as swarms
+from tests.simulation.checkers.agreement import ChosenValues, CoreInvariants, MasterLease, Promises
+from tests.simulation.checkers.beliefs import LockBeliefs, SessionBeliefs
+from tests.simulation.checkers.panel import Panel
+from tests.simulation.checkers.state import EachCallOnce, Ephemerals, LockDelays, Queue, Tokens
+from tests.simulation.checkers.witness import Witness
+from tests.simulation.client import ClientProcess, Seat
+from tests.simulation.consensus import settings_of
+from tests.simulation.doors import CELL, Doors
+from tests.simulation.faults import Nemesis
+from tests.simulation.kit import CellKit
+from tests.simulation.network import Network
+from tests.simulation.process import Process
+from tests.simulation.report import Report
+from tests.simulation.swarm import Swarm
+from tests.simulation.work import Work
+from tests.simulation.world import Trace, World
+
+CONVERGE_MS_MAX = 60_000
+SLICE_US = 50_000
+
+
+class Cell:
+    """One run of one seed."""
+
+    kit_class = CellKit
+
+    def __init__(self, seed: int, trace: Trace | None = None, swarm: Swarm | None = None) -> None:
+        self.world = World(seed, trace)
+        self.swarm = swarm or swarms.draw(self.world.chance("swarm"))
+        self.network = Network(self.world, self.swarm)
+        self.work = Work(self.world, self.swarm)
+        self.chosen = ChosenValues(self.world)
+        self.tokens = Tokens(self.world)
+        self.queue = Queue(self.world)
+        self.sessions = SessionBeliefs(self.world, self._clients)
+        self.witness = Witness(
+            self.world,
+            self.chosen,
+            [
+                EachCallOnce(self.world),
+                self.tokens,
+                self.queue,
+                LockDelays(self.world, self.swarm.drift_ppm),
+                Ephemerals(self.world),
+                LockBeliefs(self.world, self._clients),
+                self.sessions,
+            ],
+        )
+        self._make_replicas()
+        self._make_clients()
+        self.nemesis = Nemesis(self.world, self.swarm, self.network, self.processes, self.kit, self.seats)
+
+    def _make_replicas(self) -> None:
+        replicas = list(range(1, self.swarm.replicas + 1))
+        self.mastership = MasterLease(self.world, lambda: list(self.processes.values()))
+        panel = Panel(
+            [self.chosen, Promises(self.world), self.mastership, self.witness, CoreInvariants(self.world, 11)]
+        )
+        membership = Membership(1, tuple(replicas), lease_ms=self.swarm.lease_ms)
+        settings = {
+            replica: EngineSettings(
+                settings_of(self.swarm, replica),
+                tick_ms=self.swarm.tick_ms,
+                stall_ms=max(300, 3 * self.swarm.tick_ms),
+                snapshot_log_bytes=self.swarm.snapshot_bytes,
+            )
+            for replica in replicas
+        }
+        self.kit = self.kit_class(CELL, membership, settings, self.witness.machine_class)
+        self.processes = {
+            replica: Process(self.world, self.swarm, self.network, self.kit, replica, panel) for replica in replicas
+        }
+        self.doors = {replica: Doors(self.world, self.network, process) for replica, process in self.processes.items()}
+
+    def _make_clients(self) -> None:
+        self.seats = [
+            Seat(self.world, self.swarm, self.network, f"c{index}", self.doors, self.work.begin)
+            for index in range(1, self.swarm.clients + 1)
+        ]
+
+    def _clients(self) -> Iterator[ClientProcess]:
+        for seat in self.seats:
+            if seat.process is not None:
+                yield seat.process
+
+    # ---- the run ----
+
+    def run(self) -> Report:
+        """Both phases; raises `Violation`."""
+        chance = self.world.chance("begin")
+        for process in self.processes.values():
+            self.world.after(chance.randrange(300_000), process.start)
+        for seat in self.seats:
+            self.world.after(chance.randrange(600_000), seat.sit_down)
+        logging.getLogger("coordclient").disabled = True
+        try:
+            self._run_until(400_000)
+            self.nemesis.begin()
+            self._run_until(self.swarm.safety_ms * 1000)
+            self._end_faults()
+            self._converge()
+        finally:
+            for client in self._clients():
+                client.kill()
+        self._check_history()
+        return Report.of(self)
+
+    def answers(self) -> int:
+        """How many answers were checked."""
+        return self.work.registers.count() + len(self.work.acknowledged.contents) + self.work.entered
+
+    def _run_until(self, until_us: int) -> None:
+        world = self.world
+        while world.now_us < until_us:
+            world.run(min(until_us, world.now_us + SLICE_US))
+            self._look_around()
+
+    def _look_around(self) -> None:
+        self.sessions.check()
+        if self.work.failure is not None:
+            raise self.work.failure
+        for client in self._clients():
+            if client.loop.errors:
+                error = client.loop.errors[0]
+                raise self.world.violation("client", f"{client.name}: {error}") from error.get("exception")
+
+    def _end_faults(self) -> None:
+        if self.world.tracing:
+            self.world.tell("--", "the faults end")
+        self.nemesis.end()
+        self.work.stop = True
+        for seat in self.seats:
+            seat.sit_down()
+            assert seat.process is not None
+            seat.closed = True
+            seat.process.loop.run_soon(self.work.last_things(seat.process, self.world.now_us))
+
+    def _converge(self) -> None:
+        world = self.world
+        quiet_us = world.now_us
+        while (left := self._left_behind()) is not None:
+            if world.now_us > quiet_us + CONVERGE_MS_MAX * 1000:
+                raise world.violation("convergence", f"{CONVERGE_MS_MAX} ms after the last fault: {left}")
+            self._run_until(world.now_us + 200_000)
+
+    def _left_behind(self) -> str | None:
+        """What is not as it should be at the end, if anything."""
+        down = [process.name for process in self.processes.values() if not process.up]
+        if down:
+            return f"replicas {down} are down"
+        waiting = [seat.name for seat in self.seats if seat.name not in self.work.done]
+        if waiting:
+            return f"clients {waiting} got no new write and lock ({self._roles()})"
+        engines = [process.engine for process in self.processes.values()]
+        slots = {engine.replica.chosen_upto for engine in engines}
+        if len(slots) > 1:
+            return f"the replicas stand at different slots: {sorted(slots)} ({self._roles()})"
+        state = engines[0].machine.state
+        if state.sessions or state.locks or state.delayed:
+            return f"left over: sessions {list(state.sessions)}, locks {list(state.locks)} ({self._roles()})"
+        if self.queue.waiting():
+            return f"waiters left behind: {self.queue.waiting()}"
+        return None
+
+    def _roles(self) -> str:
+        return ", ".join(
+            f"{process.name} {process.engine.replica.role.value} {process.engine.replica.chosen_upto}"
+            for process in self.processes.values()
+            if process.up
+        )
+
+    def _check_history(self) -> None:
+        for process in self.processes.values():
+            engine = process.engine
+            self.witness.compare(process.name, -engine.replica.chosen_upto, engine.machine.digest())
+            self.work.acknowledged.check(engine.machine)
+        self.work.registers.check()

@@ -1,0 +1,194 @@
+"""Client processes: the library's real asyncio client on a loop of virtual time, with simulated connections and clocks.
+
+A `Seat` is a place in the world (a machine with a name and a clock) where one client process after another sits: a
+process that vanishes leaves its session behind, and a new one begins without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+from coordclient.aio import Client
+from coordclient.holds import Hold, HoldState
+from coordclient.options import Options
+from coordclient.session import Reading, Session, State
+from tests.simulation.doors import CELL, Doors, address_of
+from tests.simulation.loop import SimLoop
+from tests.simulation.network import Network
+from tests.simulation.streams import Packet, Port, SimHttp, Socket
+from tests.simulation.swarm import Swarm
+from tests.simulation.world import Clock, World
+
+
+class SimOptions(Options):
+    """Labels that do not depend on the machine that runs the simulation."""
+
+    def labels(self) -> dict[str, str]:
+        return {"host": "sim", "name": self.name}
+
+
+class ClientProcess:
+    """One client process, from its start to its end."""
+
+    def __init__(self, seat: Seat, generation: int) -> None:
+        self.seat = seat
+        self.name = f"{seat.name}.{generation}"
+        world = seat.world
+        self.loop = SimLoop(world, self.name)  # type: ignore[abstract]
+        self.port = Port(seat.network, seat.name, self.loop, seat.next_socket)
+        self.alive = True
+        self.told: list[str] = []
+        self.client = self._make(seat, world.chance(f"client {self.name}"))
+
+    def _make(self, seat: Seat, chance: Random) -> Client:
+        options = SimOptions(seat.endpoints(chance), CELL, seat.lease_ms, seat.request_ms, self.name)
+        client = Client.__new__(Client)
+        client._setup(options, self.told.append, seat.reading)
+        client._actor_prefix = self.name
+        keeper = client._keeper
+        keeper._chance = keeper._link._chance = chance
+        keeper._link._http = SimHttp(self.port)  # type: ignore[assignment]
+        return client
+
+    def session(self) -> Session | None:
+        """The session that this process has, if any."""
+        life = self.client._keeper.life
+        return life.session if self.alive and life is not None else None
+
+    def believes_session(self) -> bool:
+        """Would the application be told that its session is active, now?"""
+        session = self.session()
+        return session is not None and session.state is not State.EXPIRED and session.left_ms(self.seat.reading()) > 0
+
+    def safe_holds(self) -> list[Hold]:
+        """Every hold whose `safe` would say True now. Looking changes nothing here."""
+        life = self.client._keeper.life
+        if not self.alive or life is None:
+            return []
+        now = self.seat.reading()
+        return [
+            hold
+            for hold in life.holds.all.values()
+            if hold.state is HoldState.HELD and hold.left_ms(now) > hold.stop_margin_ms
+        ]
+
+    def kill(self) -> None:
+        """The process is gone without a word."""
+        if self.alive:
+            self.alive = False
+            self.port.kill()
+            self.loop.kill()
+
+
+class Seat:
+    """A client's machine; see the module docstring. It is a `faults.Victim`."""
+
+    def __init__(
+        self,
+        world: World,
+        swarm: Swarm,
+        network: Network,
+        name: str,
+        doors: dict[int, Doors],
+        begin: Callable[[ClientProcess], None],
+    ) -> None:
+        self.world, self.network, self.name = world, network, name
+        self._swarm = swarm
+        self._doors = doors
+        self._begin = begin
+        self._chance = world.chance(f"seat {name}")
+        bound = swarm.drift_ppm // 2
+        self.clock = Clock(world, self._chance.randrange(10**9), self._chance.choice((-bound, 0, bound)))
+        self.lease_ms = self._chance.choice(swarm.session_lease_ms)
+        self.request_ms = self._chance.choice((1_000, 3_000))
+        self._sockets = 0
+        self._generation = 0
+        self.process: ClientProcess | None = None
+        self.closed = False  # nobody sits down here any more
+
+    def reading(self) -> Reading:
+        """The clocks of this machine, as `coordclient.clock.read` has them."""
+        return self.clock.now_ms(), self.clock.wall_ms()
+
+    def next_socket(self) -> int:
+        """Numbers of connections are never used twice."""
+        self._sockets += 1
+        return self._sockets
+
+    def endpoints(self, chance: Random) -> tuple[str, ...]:
+        """All replicas in some order; sometimes only one of them is configured."""
+        addresses = [address for replica in self._doors if (address := address_of(replica))]
+        chance.shuffle(addresses)
+        return tuple(addresses if chance.random() < 0.8 else addresses[:1])
+
+    def sit_down(self) -> None:
+        """A new process begins."""
+        if self.closed or self.process is not None:
+            return
+        self._generation += 1
+        self.process = ClientProcess(self, self._generation)
+        if self.world.tracing:
+            self.world.tell(self.name, f"process {self.process.name} begins")
+        self._begin(self.process)
+
+    # ---- faults ----
+
+    def vanish(self) -> None:
+        """kill -9 of the process; another one begins later."""
+        if self.process is None:
+            return
+        if self.world.tracing:
+            self.world.tell(self.name, f"process {self.process.name} vanishes")
+        self.process.kill()
+        self.process = None
+        self.world.after(int(self._chance.random() ** 2 * 5_000_000), self.sit_down)
+
+    def pause(self, for_us: int) -> None:
+        """SIGSTOP of the process."""
+        process = self.process
+        if process is not None and not process.loop.paused:
+            if self.world.tracing:
+                self.world.tell(self.name, f"is stopped for {for_us / 1e6:.3f} s")
+            process.loop.pause()
+            self.world.after(for_us, process.loop.resume)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        if self.process is not None:
+            self.process.loop.resume()
+
+    def break_channel(self) -> None:
+        """A connection breaks: both sides are told, or one, or none; what was sent may still come, late."""
+        if self.process is None or not self.process.port.sockets:
+            return
+        socket = self.process.port.sockets[max(self.process.port.sockets)]
+        how = self._chance.choice(("both", "client", "replica", "silent"))
+        if self.world.tracing:
+            self.world.tell(self.name, f"connection {socket.number} to {socket.target} breaks ({how})")
+        if how in ("both", "client"):
+            socket.shut()
+        if how in ("both", "replica"):
+            self._doors[socket.target].cut(self.name, socket.number)
+        if how == "silent":
+            socket.silent = True
+
+    def hold_frames(self, break_after_us: int, late_after_us: int) -> None:
+        """What the client sends waits in the connection's buffer; the client gives up; much later it arrives."""
+        if self.process is None or not self.process.port.sockets:
+            return
+        socket = self.process.port.sockets[max(self.process.port.sockets)]
+        if self.world.tracing:
+            self.world.tell(self.name, f"connection {socket.number} to {socket.target} holds frames back")
+        socket.stuck = []
+        self.world.after(break_after_us, self._give_up, socket)
+        self.world.after(late_after_us, self._let_go, socket)
+
+    def _give_up(self, socket: Socket) -> None:
+        socket.shut()
+
+    def _let_go(self, socket: Socket) -> None:
+        packets: list[Packet] = socket.stuck or []
+        socket.stuck = None
+        for packet in packets:
+            self.network.carry_stream(self.name, socket.target, packet)

@@ -1,0 +1,174 @@
+"""The client's door of one replica: the daemon's real channels and hub over simulated connections.
+
+The kernel of the machine answers connections that the process does not know (it was restarted, or is down) with a
+reset, or, as a firewall may, not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from coordclient.protocol.errors import Refusal
+from coordd.api.channel import Channel
+from coordd.api.limits import ApiLimits
+from coordd.engine.effects import Reply
+from coordd.engine.inputs import Call, Gone
+from coordd.node.hub import Hub
+from coordd.node.service import Health
+from tests.simulation.network import Network
+from tests.simulation.process import Process
+from tests.simulation.streams import ACCEPT, CLOSE, DATA, OPEN, RESET, Packet, ServerEnd
+from tests.simulation.world import World
+
+CELL = "sim"
+RESET_RATE = 0.7  # of the connections that nobody knows, this share is told so
+
+
+def address_of(replica: int | None) -> str | None:
+    """Where clients reach a replica."""
+    return None if replica is None else f"http://replica-{replica}:7420"
+
+
+class Connection:
+    """One connection and its channel."""
+
+    def __init__(self, end: ServerEnd, channel: Channel) -> None:
+        self.end = end
+        self.channel = channel
+        self.greeted = False
+
+
+class Doors:
+    """All channels of one replica process. It is the `Service` that channels see."""
+
+    def __init__(self, world: World, network: Network, process: Process) -> None:
+        self._world, self._network, self._process = world, network, process
+        self._chance = world.chance(f"doors {process.name}")
+        self._limits = ApiLimits()
+        self.cell = CELL
+        self.replica = process.name
+        self._connections: dict[tuple[Any, int], Connection] = {}
+        self._hub = Hub(address_of)
+        self._firewall = self._chance.random() < 0.3  # this machine never says that nobody is there
+        process.on_client = self._packet
+        process.on_nobody = self.refuse
+        process.on_reply = self._reply
+        process.on_end = self._ended
+
+    # ---- what channels ask for (coordd.node.service.Service) ----
+
+    def submit(self, call: Call, deliver: Callable[[dict[str, object] | Refusal], None]) -> None:
+        self._hub.wait(call.request, deliver)
+        self._process.put(call)
+
+    def new_request(self) -> int:
+        return self._hub.new_request()
+
+    def gone(self, requests: tuple[int, ...]) -> None:
+        if requests:
+            self._hub.forget(requests)
+            self._process.put(Gone(requests))
+
+    def address_of(self, replica: int | None) -> str | None:
+        return address_of(replica)
+
+    def master(self) -> int | None:
+        master = self._process.engine.replica.master
+        assert master is None or isinstance(master, int)
+        return master
+
+    def health(self) -> Health:
+        return Health(True, {}, {})
+
+    def __len__(self) -> int:
+        return len(self._hub)
+
+    # ---- connections ----
+
+    def _packet(self, client: Any, packet: Packet) -> None:
+        connection = self._connections.get((client, packet.number))
+        if packet.kind == RESET:
+            self.drop(client, packet.number)
+            return
+        if connection is None:
+            if packet.kind != OPEN or packet.place != 1:
+                self.refuse(client, packet)
+                return
+            connection = self._open(client, packet.number)
+        for ready in connection.end.order.take(packet):
+            self._take(client, connection, ready)
+
+    def refuse(self, client: Any, packet: Packet) -> None:
+        """A packet for nobody: of a connection from before a restart, or to a process that is down."""
+        if packet.kind != CLOSE and not self._firewall and self._chance.random() < RESET_RATE:
+            end = ServerEnd(self._network, self._process.name, client, packet.number)
+            end.reset()
+
+    def _open(self, client: Any, number: int) -> Connection:
+        end = ServerEnd(self._network, self._process.name, client, number)
+        channel = Channel(self, self._limits, end, self._soon)
+        connection = self._connections[client, number] = Connection(end, channel)
+        return connection
+
+    def _take(self, client: Any, connection: Connection, packet: Packet) -> None:
+        if packet.kind == OPEN:
+            connection.end.transmit(ACCEPT)
+        elif packet.kind == DATA:
+            self._message(client, connection, packet)
+        else:
+            self.drop(client, packet.number)
+
+    def _message(self, client: Any, connection: Connection, packet: Packet) -> None:
+        channel = connection.channel
+        try:
+            if connection.greeted:
+                _run(channel.take(packet.data))
+            else:
+                connection.greeted = True
+                channel.greet(packet.data)
+        except Refusal as refusal:
+            raise self._world.violation("door", f"{client} is refused: {refusal!r}") from refusal
+
+    def _soon(self, action: Callable[[], None]) -> None:
+        self._world.after(5, self._in_this_life, self._process.life, action)
+
+    def _in_this_life(self, life: int, action: Callable[[], None]) -> None:
+        if life == self._process.life:
+            action()
+
+    def drop(self, client: Any, number: int) -> None:
+        """The connection is over on this side; its client may or may not know."""
+        connection = self._connections.pop((client, number), None)
+        if connection is not None:
+            connection.end.over = True
+            connection.channel.end()
+
+    def cut(self, client: Any, number: int) -> None:
+        """The connection breaks and this side is told: it closes."""
+        if (client, number) in self._connections:
+            self._connections[client, number].end.transmit(CLOSE)
+            self.drop(client, number)
+
+    # ---- the process ----
+
+    def _reply(self, reply: Reply) -> None:
+        self._hub.deliver(reply.request, reply.result)
+
+    def _ended(self) -> None:
+        """The process is gone; the kernel says so to its clients, where nothing is in between."""
+        for connection in self._connections.values():
+            if not self._firewall and self._chance.random() < RESET_RATE:
+                connection.end.transmit(CLOSE)
+            connection.end.over = True
+        self._connections = {}
+        self._hub = Hub(address_of)
+
+
+def _run(coroutine: Any) -> None:
+    """A coroutine that has nothing to wait for (messages here are short)."""
+    try:
+        coroutine.send(None)
+    except StopIteration:
+        return
+    raise AssertionError("a channel waited")
