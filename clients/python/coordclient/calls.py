@@ -16,7 +16,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -96,6 +96,8 @@ class Calls:
         self._fresh: dict[int, Call] = {}  # waiting acquires in flight that still do, by number
         self._idle: dict[int, Call] = {}  # pending and not in flight
         self._soonest_ms = NEVER_MS  # no pending call has an earlier deadline
+        self._acquires: dict[str, dict[int, None]] = {}  # actor -> its acquires that may hold or wait in the cell
+        self._actors: dict[int, str] = {}  # the same, by number
 
     @property
     def acked(self) -> int:
@@ -110,6 +112,10 @@ class Calls:
     def pending(self) -> Mapping[int, Call]:
         """The unanswered calls by number."""
         return self._pending
+
+    def acquires_of(self, actor: str) -> Iterable[int]:
+        """The acquires of this actor that may hold or wait in the cell: whatever is not known to have left it."""
+        return self._acquires.get(actor, ())
 
     def free(self) -> bool:
         """Whether another call may be begun now."""
@@ -141,6 +147,10 @@ class Calls:
         self._idle[number] = call
         if deadline_ms < self._soonest_ms:
             self._soonest_ms = deadline_ms
+        actor = arguments.get("actor")
+        if actor and isinstance(actor, str):
+            self._actors[number] = actor
+            self._acquires.setdefault(actor, {})[number] = None
         return call
 
     def sent(self, call: Call) -> None:
@@ -166,6 +176,8 @@ class Calls:
             self._fresh.pop(number, None)
             self._remembered_before(number)
         self._drop(call)
+        if call.lasting:
+            self._left_by(call)
         return call
 
     def refused(self, number: int, refusal: Refusal, now_ms: int, chance: int) -> Verdict | None:
@@ -178,7 +190,9 @@ class Calls:
         if refusal.code == "outcome_unknown":
             call.unknown = True
             call.unsettled += 1
-            return self._end(call, error_of(refusal)) if call.unsettled > 1 else self._later(call, now_ms, chance)
+            if call.unsettled > 1 and not call.lasting:
+                return self._end(call, error_of(refusal))
+            return self._later(call, now_ms, chance)
         if action is Action.RETRY:
             return self._later(call, now_ms, chance)
         if action is Action.GO_TO_MASTER:
@@ -191,6 +205,7 @@ class Calls:
         if action is Action.NEW_SESSION:
             self._drop(call)
             return Verdict(Then.SESSION_OVER, call, self._lost(call, refusal.message))
+        self._left_by(call)
         return self._end(call, error_of(refusal))
 
     def disconnected(self) -> None:
@@ -209,6 +224,8 @@ class Calls:
             return False
         may_have_run = call.may_have_run
         self._drop(call)
+        if not may_have_run:
+            self._left_by(call)
         return may_have_run
 
     def expire(self, now_ms: int, why: str) -> list[tuple[Call, CoordError]]:
@@ -221,6 +238,8 @@ class Calls:
                 call.deadline_ms = NEVER_MS
             else:
                 self._drop(call)
+                if not call.may_have_run:
+                    self._left_by(call)
         self._soonest_ms = min((call.deadline_ms for call in self._pending.values()), default=NEVER_MS)
         return [(call, _no_answer(call, why)) for call in over]
 
@@ -245,6 +264,15 @@ class Calls:
         if len(self._pending) > quiet:
             return True
         return any(call.in_flight and not call.waits for call in self._pending.values())
+
+    def _left_by(self, call: Call) -> None:
+        """This release or cancel was answered, or this acquire ended without a grant: nothing of it is in the cell."""
+        number = call.arguments.get("hold", call.arguments.get("target", call.number))
+        if isinstance(number, int) and number in self._actors:
+            actor = self._actors.pop(number)
+            del self._acquires[actor][number]
+            if not self._acquires[actor]:
+                del self._acquires[actor]
 
     def _later(self, call: Call, now_ms: int, chance: int) -> Verdict:
         call.retry_ms = now_ms + backoff_ms(call.tries, chance)

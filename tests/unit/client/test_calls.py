@@ -228,6 +228,48 @@ def test_giving_up_says_whether_something_may_still_take_effect():
     assert calls.give_up(lost) is True
 
 
+def acquire_as(calls: Calls, actor: str) -> Call:
+    return send(calls, "acquire", {"path": "/a", "wait": True, "actor": actor}, NEVER_MS)
+
+
+def leave(calls: Calls, operation: str, **arguments: int) -> Call:
+    call = calls.begin(operation, arguments, NEVER_MS, lasting=True)
+    calls.sent(call)
+    return call
+
+
+def test_an_actor_has_what_it_acquired_until_its_release_or_cancel_is_answered():
+    """Until then a new acquire of the same actor might be called a deadlock with something that is about to go."""
+    calls = Calls()
+    held, waiting = acquire_as(calls, "me"), acquire_as(calls, "me")
+    calls.succeeded(held.number)
+    assert calls.give_up(waiting)
+    release, cancel = leave(calls, "release", hold=held.number), leave(calls, "cancel", target=waiting.number)
+    calls.disconnected()
+    assert list(calls.acquires_of("me")) == [held.number, waiting.number]
+    calls.succeeded(cancel.number)
+    assert list(calls.acquires_of("me")) == [held.number]
+    refuse(calls, release, "not_held")
+    assert not calls.acquires_of("me") and not calls.acquires_of("somebody else")
+
+
+def test_an_acquire_that_was_refused_or_never_sent_is_not_in_the_cell():
+    calls = Calls()
+    refuse(calls, acquire_as(calls, "me"), "not_acquired")
+    assert not calls.give_up(calls.begin("acquire", {"path": "/a", "actor": "me"}))
+    calls.begin("acquire", {"path": "/a", "actor": "me"}, 1_000)
+    calls.expire(1_000, "nobody answered")
+    assert not calls.acquires_of("me")
+
+
+def test_a_release_goes_on_until_its_outcome_is_known():
+    calls = Calls()
+    release = leave(calls, "release", hold=1)
+    for _ in range(5):
+        verdict = refuse(calls, release, "outcome_unknown")
+        assert verdict is not None and verdict.then is Then.RETRY
+
+
 def test_a_prompt_answer_is_awaited_for_everything_in_flight_but_waiting_acquires():
     calls = Calls()
     acquire = send(calls, "acquire", ACQUIRE, NEVER_MS)

@@ -9,7 +9,7 @@ from typing import Any
 
 from coordclient.calls import Calls
 from coordclient.errors import CoordError
-from coordclient.holds import Holds
+from coordclient.holds import Holds, HoldState
 from coordclient.session import Session
 
 WAIT_MS_MAX = 3_600_000  # of one wait inside a loop
@@ -63,6 +63,17 @@ class Life:
         await asyncio.wait([future], timeout=min(wait_ms, WAIT_MS_MAX) / 1_000)
         if future.done():
             future.result()
+
+    def leaves_behind(self, actor: str) -> bool:
+        """Whether the cell may still see this actor hold or wait for what it has given up or released here.
+
+        An acquire that named the actor then might be called a deadlock with something that is about to go.
+        """
+        for number in self.calls.acquires_of(actor):
+            hold = self.holds.all.get(number)
+            if number not in self.calls.pending and (hold is None or hold.state is not HoldState.HELD):
+                return True
+        return False
 
     def wake(self) -> None:
         """Tell those who wait for a change of the session's state."""

@@ -16,7 +16,15 @@ from typing import Any
 from coordclient.aio.keeper import Keeper
 from coordclient.aio.life import Life
 from coordclient.calls import NEVER_MS, Call
-from coordclient.errors import ClientClosed, CoordError, LockLost, LockTimeout, OutcomeUnknown, SessionExpired, Unavailable
+from coordclient.errors import (
+    ClientClosed,
+    CoordError,
+    LockLost,
+    LockTimeout,
+    OutcomeUnknown,
+    SessionExpired,
+    Unavailable,
+)
 from coordclient.holds import Hold, HoldState
 from coordclient.protocol.operations import LOCK_DELAY_MS_MAX, MODES
 from coordclient.session import DRIFT_PPM, State, local_ms
@@ -126,6 +134,8 @@ class LockState:
 
     async def _attempt(self, life: Life, wait: bool, deadline_ms: int, actor: str) -> bool:
         """One acquire with a number of its own; False when it is to be made anew, with another."""
+        if life.leaves_behind(actor):
+            actor = ""  # no deadlock is looked for: one may go unseen, none may be invented
         arguments = {"path": self.path, "mode": self.mode, "wait": wait, "lock_delay_ms": self.delay_ms, "actor": actor}
         call = await self.keeper.begin(life, "acquire", arguments, deadline_ms)
         try:
