@@ -67,6 +67,78 @@ async def make_client(cell) -> AsyncIterator[Callable[..., aio.Client]]:
         await client.close()
 
 
+class Wire:
+    """A TCP connection to `address` that can be cut without either side being told."""
+
+    def __init__(self, address: str) -> None:
+        self._target = address.removeprefix("http://").split(":")
+        self._server: asyncio.Server | None = None
+        self._open = asyncio.Event()
+        self._open.set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: list[asyncio.StreamWriter] = []
+        self.address = ""
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.address = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    def cut(self) -> None:
+        """From now on nothing passes, in either direction; new connections are accepted and hear nothing."""
+        self._open.clear()
+
+    def mend(self) -> None:
+        """What was held back passes, late."""
+        self._open.set()
+
+    def drop(self) -> None:
+        """Every present connection is reset."""
+        for writer in self._writers:
+            writer.transport.abort()
+        self._writers.clear()
+
+    async def close(self) -> None:
+        self.drop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._server is not None:
+            self._server.close()
+            await self._server.wait_closed()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection(self._target[0], int(self._target[1]))
+        self._writers += [writer, far_writer]
+        for source, sink in ((reader, far_writer), (far_reader, writer)):
+            task = asyncio.create_task(self._pump(source, sink))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        try:
+            while data := await source.read(65_536):
+                await self._open.wait()
+                sink.write(data)
+        except OSError:
+            pass
+        sink.close()
+
+
+@pytest.fixture
+async def wire(cell) -> AsyncIterator[Wire]:
+    """A wire to the shared cell. A client of it must be `bound` to it, or it would learn the way around."""
+    made = Wire(cell.endpoints[0])
+    await made.start()
+    yield made
+    await made.close()
+
+
+def bind(client: aio.Client) -> aio.Client:
+    """Let the client know no address but its first."""
+    client._endpoints.learn = lambda addresses: None  # type: ignore[method-assign]
+    return client
+
+
 @pytest.fixture
 def path(request) -> str:
     """A path of the test's own."""

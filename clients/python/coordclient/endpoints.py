@@ -76,6 +76,7 @@ class Endpoints:
         hint, self._hint = self._hint, None
         address = hint if hint is not None and self.trusts(hint, now_ms) else self._next_in_turn(now_ms)
         self._tries += 1
+        self._reasons.setdefault(address, "no answer yet")
         late = self._tries - len(self._known)
         return Attempt(address, backoff_ms(late, chance) if late > 0 else 0)
 

@@ -216,11 +216,11 @@ async def _exchange_hellos(socket: aiohttp.ClientWebSocketResponse, cell: str, c
     if isinstance(hello, list) and len(hello) == 3 and hello[0] == 0:
         refusal = Refusal.from_wire(hello[2])
         raise ChannelError(f"{refusal.code}: {refusal.message}", refusal)
-    if not isinstance(hello, list) or len(hello) != 5 or hello[0] != CHANNEL_VERSION:
-        raise ChannelError(
-            f"speaks another version of the channel than {CHANNEL_VERSION}",
-            Refusal("unsupported_version", f"{hello!r:.80} is no hello of channel version {CHANNEL_VERSION}"),
-        )
+    if not isinstance(hello, list) or not hello or type(hello[0]) is not int:
+        raise ChannelError("begins with what is no hello")
+    if hello[0] != CHANNEL_VERSION or len(hello) != 5:
+        text = f"speaks version {hello[0]} of the channel, this client {CHANNEL_VERSION}"
+        raise ChannelError(text, Refusal("unsupported_version", text))
     if not isinstance(hello[4], str | None):
         raise ChannelError("names its master's address by something that is no text")
     if cell and hello[1] != cell:
