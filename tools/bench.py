@@ -43,7 +43,8 @@ def measure(bench: Bench, chosen: list[str], forms: list[str], numbers: list[int
         results.extend(found)
         for result in found:
             shown = result.remark if result.ops_s is None else f"{result.ops_s:,.0f} ops/s"
-            print(f"  {result.name}, N = {result.workers}: {shown}", file=sys.stderr, flush=True)
+            number = "" if result.workers is None else f", N = {result.workers}"
+            print(f"  {result.name}{number}: {shown}", file=sys.stderr, flush=True)
 
     if "W9" in chosen:
         keep(run(workloads.idle(bench)))

@@ -148,7 +148,7 @@ def judge(demo: Demo, counters: tuple[Worker, Worker], kept: Worker) -> bool:
         (rising and len(tokens) > SHOWN_TOKENS, f"{len(tokens)} tokens in order: {shown}, ... {tokens[-1]}"),
         (
             len(kept.of("kept")) == 1 and len(kept_tokens) == 1,
-            f"the lock held through the fail-over is still held, token {kept_tokens}",
+            f"the lock held through the fail-over is still held, token {min(kept_tokens, default=None)}",
         ),
         (
             found.old_token < found.new_token,
