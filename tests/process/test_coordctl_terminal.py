@@ -9,6 +9,7 @@ import select
 import shutil
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -81,12 +82,19 @@ def test_ctrl_c_ends_the_command_with_130(shell: Shell) -> None:
     shell.until("code=130")
 
 
-def test_a_command_that_handles_ctrl_c_goes_on(shell: Shell) -> None:
-    script = "trap 'echo CAUGHT-$((1+1))' INT; echo READY-$((1+1)); sleep 60; read word; exit 4"
-    shell.type(f'{LOCK} /tty -- sh -c "{script.replace("$", chr(92) + "$")}"; echo code=$?\n')
-    shell.until("READY-2")
+def test_a_command_that_handles_ctrl_c_goes_on(shell: Shell, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import signal, sys\n"
+        "signal.signal(signal.SIGINT, lambda number, _: print('CAUGHT', flush=True))\n"
+        "print('READY', flush=True)\n"
+        "sys.stdin.readline()\n"
+        "sys.exit(4)\n"
+    )
+    shell.type(f"{LOCK} /tty -- {COORDCTL[0]} {program}; echo code=$?\n")
+    shell.until("READY")
     shell.type(CTRL_C)
-    shell.until("CAUGHT-2")
+    shell.until("CAUGHT")
     shell.type("word\n")
     shell.until("code=4")
 
