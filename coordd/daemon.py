@@ -198,7 +198,7 @@ async def _compose(settings: Settings, store: Store, listener: socket.socket, su
     identity = Identity(cell_id(cell), replica, store.durable.start, settings.secret())
     driver = Driver(engine, store, ForkingSnapshotter(store), Outlets(send, hub.deliver, role_changed))
     links = Links(identity, addresses, settings.limits.peer_outbox_bytes, driver.post_message)
-    node = Node(cell, replica, addresses, hub, driver, settings.limits.inbox, _version())
+    node = Node(cell, replica, addresses, hub, driver, links.heard_ms_ago, settings.limits.inbox, _version())
     idle_seconds = settings.http.idle_timeout_ms / 1000
     doors = await open_doors(node, _api_limits(settings), links.accept, idle_seconds)
     _log.info("recovered", start=identity.start, chosen_upto=store.durable.chosen_upto, data=str(settings.replica.data))
@@ -263,11 +263,13 @@ def _version() -> str:
 async def _live(replica: _Replica, supervisor: Supervisor, stop: asyncio.Event) -> None:
     """Serve until `stop`; any failure of any part ends all of them."""
     loop = asyncio.get_running_loop()
-    _tune_garbage_collector()
-    server = await loop.create_server(replica.doors.keeper, sock=replica.listener)
+    server: asyncio.Server | None = None
     try:
         async with asyncio.TaskGroup() as tasks:
             driving = tasks.create_task(replica.driver.run())
+            await replica.driver.started.wait()
+            _tune_garbage_collector()
+            server = await loop.create_server(replica.doors.keeper, sock=replica.listener)
             others = [tasks.create_task(replica.links.run()), tasks.create_task(_keep_house(replica, supervisor))]
             supervisor.ready()
             _log.info("listening", address=replica.node.address_of(replica.settings.replica.id))
@@ -280,7 +282,8 @@ async def _live(replica: _Replica, supervisor: Supervisor, stop: asyncio.Event) 
             replica.driver.stop()
             await driving
     finally:
-        server.close()
+        if server is not None:
+            server.close()
         replica.links.close()
         await replica.doors.runner.cleanup()
 

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -30,6 +31,14 @@ PeerDoor = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _log = structlog.get_logger("coordd.api")
 
 
+class _Quietly(logging.Handler):
+    """What aiohttp says about broken HTTP: a stranger's doing, and not worth a line with a traceback each."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        _log.debug("http", said=record.getMessage(), error=None if error is None else repr(error)[:200])
+
+
 @dataclass(frozen=True, slots=True)
 class Doors:
     """Everything that listens: the protocol factory for the listener, and what has to be ended in order."""
@@ -41,6 +50,9 @@ class Doors:
 
 async def open_doors(service: Service, limits: ApiLimits, peer_door: PeerDoor, idle_seconds: float) -> Doors:
     """Make the application; the caller binds the listener with `keeper` as its protocol factory."""
+    server_log = logging.getLogger("coordd.http")
+    server_log.propagate = False
+    server_log.handlers = [_Quietly()]
     calls, channels, admin = Calls(service, limits), ChannelDoor(service, limits), Admin(service)
     keepers: list[DoorKeeper] = []
 
@@ -67,6 +79,7 @@ async def open_doors(service: Service, limits: ApiLimits, peer_door: PeerDoor, i
     runner = web.AppRunner(
         app,
         access_log=None,
+        logger=server_log,
         handler_cancellation=True,
         keepalive_timeout=idle_seconds,
         lingering_time=0.5,

@@ -12,6 +12,7 @@ import asyncio
 from dataclasses import dataclass
 
 from aiohttp import web
+from aiohttp.http_exceptions import PayloadEncodingError
 
 from coordclient.protocol.codec import Malformed, decode, encode
 from coordclient.protocol.errors import ERRORS, Refusal
@@ -70,7 +71,7 @@ class Calls:
             raise Refusal("too_large", f"the body is over the limit of {limit} bytes") from None
         except TimeoutError:
             raise Refusal("bad_request", f"the body did not end within {self._limits.body_seconds} s") from None
-        except ValueError as error:  # what aiohttp says of a broken transfer encoding
+        except (web.RequestPayloadError, PayloadEncodingError) as error:
             raise Refusal("bad_request", f"the body cannot be read: {str(error)[:200]}") from None
 
     async def _call(self, request: web.Request, body: bytes, body_format: str) -> dict[str, object] | Refusal:

@@ -200,6 +200,7 @@ class ChannelDoor:
         socket = web.WebSocketResponse(timeout=1.0, compress=False, max_msg_size=2 * MESSAGE_BYTES_MAX)
         if not socket.can_prepare(request).ok:
             raise Refusal("bad_request", "a channel is a WebSocket: ask for the upgrade")
+        _check_origin(request)
         await socket.prepare(request)
         transport = request.transport
         if transport is None:
@@ -237,6 +238,13 @@ class ChannelDoor:
 
 async def _go_away(socket: web.WebSocketResponse) -> None:
     await socket.close(code=WSCloseCode.GOING_AWAY)
+
+
+def _check_origin(request: web.Request) -> None:
+    """A browser lets any page open a WebSocket to any address and names the page's origin: only the own one may."""
+    origin = request.headers.get("Origin")
+    if origin is not None and origin.partition("://")[2] != request.host:
+        raise Refusal("permission_denied", "a page of another origin may not open a channel")
 
 
 def _payload(kind: WSMsgType, data: object) -> bytes:

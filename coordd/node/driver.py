@@ -107,6 +107,7 @@ class Driver:
         self._owed = 0  # the highest persist number that is asked for and not yet reported
         self._wake: asyncio.Future[None] | None = None
         self._stopping = False
+        self.started = asyncio.Event()  # the first turn is over: what the log holds is applied
         self.turns = 0
         self.peer_messages_dropped = 0
 
@@ -150,6 +151,7 @@ class Driver:
         """Turn after turn until `stop`; raises what the module docstring says."""
         while not self._stopping:
             synced = await self._turn()
+            self.started.set()
             if not (self._inbox or self._peer_inbox or self._carried):
                 await self._wait()
             elif not synced:

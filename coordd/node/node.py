@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from coordclient.protocol.errors import Refusal
 from coordd.engine.inputs import Call, Gone
@@ -23,6 +23,7 @@ class Node:
         addresses: Mapping[int, str],
         hub: Hub,
         driver: Driver,
+        heard_ms_ago: Callable[[], Mapping[int, int | None]],
         inbox_max: int,
         version: str,
     ) -> None:
@@ -31,6 +32,7 @@ class Node:
         self._addresses = dict(addresses)
         self._hub = hub
         self._driver = driver
+        self._heard_ms_ago = heard_ms_ago
         self._inbox_max = inbox_max
         self._version = version
         self._started_ms = clock.now_ms()
@@ -84,7 +86,7 @@ class Node:
     def _status(self) -> dict[str, object]:
         status: dict[str, object] = dict(self._driver.status())
         master = status.get("master")
-        heard = {member["replica"]: member for member in _members(status) if isinstance(member.get("replica"), int)}
+        heard = {**self._heard_ms_ago(), self.replica: 0}
         status.update(
             cell=self.cell,
             replica=self.replica,
@@ -92,13 +94,8 @@ class Node:
             master_address=self.address_of(master if isinstance(master, int) else None),
             uptime_ms=clock.now_ms() - self._started_ms,
             members=[
-                {**heard.get(replica, {}), "replica": replica, "address": address}
+                {"replica": replica, "address": address, "heard_ms_ago": heard.get(replica)}
                 for replica, address in sorted(self._addresses.items())
             ],
         )
         return status
-
-
-def _members(status: Mapping[str, object]) -> list[dict[str, object]]:
-    members = status.get("members")
-    return members if isinstance(members, list) else []

@@ -19,7 +19,8 @@ from coordclient.protocol.frames import websocket_header
 
 PEER_PATH = "/v1/peer"
 HEAD_BYTES_MAX = 16 * 1024
-SERVER_FRAME_BYTES_MAX = 4 * 1024  # the other end only ever says handshake messages
+SERVER_FRAME_BYTES_MAX = 4 * 1024  # the other end only ever says handshake messages,
+SERVER_FRAMES_MAX = 8  # and only a few
 DEAD_TRANSPORT_MS = 10_000  # unacknowledged data for so long: the kernel gives the connection up
 _MASK_ZERO = b"\0\0\0\0"
 _WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # [RFC 6455 1.3]
@@ -135,6 +136,8 @@ class Dialled(asyncio.Protocol):
         opcode, payload = buffer[0] & 0x0F, bytes(buffer[start : start + size])
         del buffer[: start + size]
         if opcode == _BINARY:
+            if self._messages.qsize() >= SERVER_FRAMES_MAX:
+                raise DialFailed("the other end says more than a peer does")
             self._messages.put_nowait(payload)
         elif opcode == _PING and self._transport is not None and size < 126:
             self._transport.write(bytes((0x80 | _PONG, 0x80 | size)) + _MASK_ZERO + payload)

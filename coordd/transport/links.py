@@ -148,6 +148,7 @@ class Links:
         assert identity.secret or not self._outgoing, "replicas of a cell know each other by its secret"
         self._accepted: dict[int, tuple[int, asyncio.Transport | None]] = {}  # peer -> its start, its connection
         self._handshakes = 0
+        self._heard: dict[int, float] = {}
 
     async def run(self) -> None:
         """Keep every outgoing connection up, until cancelled."""
@@ -168,6 +169,12 @@ class Links:
             outgoing = self._outgoing.get(peer)
             if outgoing is not None:
                 outgoing.send(encoded)
+
+    def heard_ms_ago(self) -> dict[int, int | None]:
+        """Peer -> how long ago its last frame came, None for never; for people, never for decisions."""
+        now = time.monotonic()
+        heard = {peer: self._heard.get(peer) for peer in self._outgoing}
+        return {peer: None if at is None else int((now - at) * 1000) for peer, at in heard.items()}
 
     def connected(self) -> dict[int, bool]:
         """Peer -> whether the own connection to it stands; for people, never for decisions."""
@@ -228,6 +235,7 @@ class Links:
             try:
                 if frame.type is not WSMsgType.BINARY:
                     raise Malformed(f"a frame is not binary: {frame.type.name} {socket.exception() or ''}")
+                self._heard[peer] = time.monotonic()
                 for message, size in unpack(frame.data):
                     if message.sender != peer or message.start != start:
                         raise Malformed("a message names another sender or start than the hello did")

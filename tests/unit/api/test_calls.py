@@ -171,6 +171,24 @@ async def test_a_post_that_never_ends_is_refused_by_name() -> None:
         await writer.wait_closed()
 
 
+@pytest.mark.parametrize("later", [False, True], ids=["with the head", "later"])
+async def test_a_body_in_broken_chunks_is_refused(later: bool) -> None:
+    async with open_house(ApiLimits(body_seconds=0.1)) as house:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(house.url.rpartition(":")[2]))
+        head = b"POST /v1/put HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        writer.write(head + b"Transfer-Encoding: chunked\r\n\r\n" + (b"1\r\n{\r\n" if later else b""))
+        if later:
+            await writer.drain()
+            await until(lambda: house.doors.runner.server.requests_count)  # type: ignore[union-attr]
+        writer.write(b"not a size\r\n{}\r\n0\r\n\r\n")
+        async with asyncio.timeout(10):
+            answer = await reader.read()
+        assert b" 400 " in answer.partition(b"\r\n")[0]
+        assert not house.service.calls
+        writer.close()
+        await writer.wait_closed()
+
+
 @pytest.mark.parametrize(("operation", "code"), [("put", "outcome_unknown"), ("get", "unavailable")])
 async def test_an_answer_that_never_comes_is_never_called_failed(operation: str, code: str) -> None:
     async with open_house(ApiLimits(call_seconds=0.01)) as house:

@@ -259,6 +259,15 @@ async def test_the_channel_door_is_no_page() -> None:
         assert (got.status, (await got.json())["code"]) == (400, "bad_request")
 
 
+@pytest.mark.parametrize(("origin", "status"), [("http://evil.example", 403), ("null", 403), ("own", 101)])
+async def test_a_page_of_another_origin_opens_no_channel(origin: str, status: int) -> None:
+    async with open_house() as house:
+        upgrade = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
+        upgrade |= {"Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==", "Origin": house.url if origin == "own" else origin}
+        async with house.client.get(f"{house.url}/v1/channel", headers=upgrade) as got:
+            assert got.status == status
+
+
 async def test_a_daemon_that_stops_closes_its_channels() -> None:
     async with open_house() as house, house.channel() as speaker:
         await speaker.receive()

@@ -35,7 +35,8 @@ class FakeDriver:
 
 def make(status: Mapping[str, Any] = STATUS, inbox_max: int = 10) -> tuple[Node, Hub, FakeDriver]:
     hub, driver = Hub(lambda number: None if number is None else ADDRESSES.get(number)), FakeDriver(status)
-    return Node("cell", 1, ADDRESSES, hub, driver, inbox_max, "1.2"), hub, driver  # type: ignore[arg-type]
+    node = Node("cell", 1, ADDRESSES, hub, driver, lambda: {2: 30}, inbox_max, "1.2")  # type: ignore[arg-type]
+    return node, hub, driver
 
 
 async def answer(node: Node, operation: str) -> dict[str, object] | Refusal:
@@ -95,7 +96,10 @@ async def test_status_is_answered_by_any_replica_about_itself() -> None:
     assert isinstance(status, dict) and not driver.posted
     assert (status["cell"], status["replica"], status["version"]) == ("cell", 1, "1.2")
     assert (status["master"], status["master_address"]) == (2, "http://two:2")
-    assert status["members"] == [{"replica": 1, "address": "http://one:1"}, {"replica": 2, "address": "http://two:2"}]
+    assert status["members"] == [
+        {"replica": 1, "address": "http://one:1", "heard_ms_ago": 0},
+        {"replica": 2, "address": "http://two:2", "heard_ms_ago": 30},
+    ]
 
 
 @pytest.mark.parametrize(
