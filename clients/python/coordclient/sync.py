@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import atexit
 import concurrent.futures
-import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import TracebackType
@@ -23,7 +22,7 @@ from coordclient.values import Entry, File, LockInfo, SequencerCheck, SessionInf
 from coordclient.worker import Worker
 
 EXIT_SECONDS_MAX = 0.5
-_open: weakref.WeakSet[Client] = weakref.WeakSet()
+_open: set[Client] = set()  # from the first use to the close, whether the application keeps them or not
 
 
 class Client:
@@ -53,7 +52,7 @@ class Client:
         name: str | None = None,
         on_state: Callable[[str], object] | None = None,
     ) -> None:
-        self._worker = worker = Worker()
+        self._worker = worker = Worker(lambda: _open.add(self))
         tell = None if on_state is None else lambda state: worker.call_back(partial(on_state, state))
         self._client = aio.Client(
             endpoints,
@@ -63,7 +62,6 @@ class Client:
             name=name,
             on_state=tell,
         )
-        _open.add(self)
 
     def __enter__(self) -> Client:
         return self

@@ -25,7 +25,8 @@ _T = TypeVar("_T")
 class Worker:
     """See the module docstring."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_start: Callable[[], object]) -> None:
+        self._on_start = on_start
         self.pid = 0
         self.closed = False
         self._mutex = threading.Lock()
@@ -90,6 +91,7 @@ class Worker:
                 caller = threading.Thread(target=self._call, name="coordclient callbacks", daemon=True)
                 caller.start()
                 self._loop = loop
+                self._on_start()
             return self._loop
 
     def _call(self) -> None:

@@ -1,0 +1,277 @@
+"""The thread flavour against a real cell: the same promises, told by callbacks, `check()` and the end of the body."""
+
+from __future__ import annotations
+
+import gc
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from coordclient import Client, ClientClosed, Exists, LockLost, LockTimeout, NotFound
+from coordclient.options import Options
+from tests.clients.conftest import WAIT_SECONDS
+from tests.clients.test_lost import PAUSE_MS
+
+
+@pytest.fixture
+def client(cell):
+    with Client(cell.endpoints) as made:
+        yield made
+
+
+@pytest.fixture
+def other(cell):
+    with Client(cell.endpoints) as made:
+        yield made
+
+
+def with_clocks(client, cell, clocks, on_state=None):
+    """Let the client read clocks that the test sets on."""
+    tell = None if on_state is None else lambda state: client._worker.call_back(lambda: on_state(state))
+    client._client._setup(Options.of(cell.endpoints, None, 12.0, 10.0, None), tell, clocks)
+    return client
+
+
+def until(condition, what="the condition"):
+    deadline = time.monotonic() + WAIT_SECONDS
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        threading.Event().wait(0.005)
+    raise AssertionError(f"waited {WAIT_SECONDS} s for {what}")
+
+
+def waiters(client, path):
+    return [waiter for lock in client.locks(path) for waiter in lock.waiters]
+
+
+def test_one_thread_at_a_time_and_tokens_rise(client, other, path):
+    inside, tokens = [], []
+
+    def work(number):
+        with (client, other)[number % 2].lock(path) as lock:
+            inside.append(number)
+            assert inside == [number]
+            assert lock.safe
+            lock.check()
+            tokens.append(lock.token)
+            inside.remove(number)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(40)))
+    assert tokens == sorted(set(tokens))
+
+
+def test_files_and_errors_are_those_of_the_other_flavour(client, path):
+    stat = client.put(path, b"1", parents=True)
+    assert client.get(path) == (b"1", stat)
+    with pytest.raises(Exists):
+        client.create(path)
+    assert client.stat(path) == stat
+    client.mkdir(path + "-d")
+    assert [entry.stat.kind for entry in client.ls("/") if entry.name == (path + "-d")[1:].split("/")[0]] in (
+        [],
+        ["directory"],
+    )
+    client.delete(path)
+    with pytest.raises(NotFound):
+        client.get(path)
+    assert client.status()["role"] == "master"
+    assert len(client.cell_status()) == 1
+    assert client.session_id in {session.session for session in client.sessions()}
+    assert client.state == "active"
+
+
+def test_time_out_and_try_once(client, other, path):
+    with client.lock(path) as lock:
+        assert client.check_sequencer(lock.sequencer).valid
+        lock.verify()
+        info = lock.info()
+        assert info is not None
+        assert info.token == lock.token
+        with pytest.raises(LockTimeout), other.lock(path, timeout=0):
+            raise AssertionError("entered unheld")
+        with pytest.raises(LockTimeout), other.lock(path, timeout=0.05):
+            raise AssertionError("entered unheld")
+        assert other.lock(path).acquire(blocking=False) is False
+        until(lambda: not waiters(client, path), "the waiter to be withdrawn")
+    lock = other.lock(path)
+    assert lock.acquire(timeout=5) is True
+    lock.release()
+    with pytest.raises(RuntimeError, match="not held"):
+        lock.release()
+
+
+def test_ctrl_c_in_an_acquire_leaves_nothing_behind(client, other, path):
+    main = threading.get_ident()
+    with other.lock(path):
+
+        def interrupt():
+            until(lambda: waiters(other, path), "the waiter")
+            signal.pthread_kill(main, signal.SIGINT)
+
+        interrupter = threading.Thread(target=interrupt)
+        interrupter.start()
+        lock = client.lock(path)
+        with pytest.raises(KeyboardInterrupt):
+            lock.acquire()
+        interrupter.join()
+        until(lambda: not waiters(other, path), "the waiter to be withdrawn")
+    assert not lock.held
+    assert lock.acquire(timeout=5), "the object can be used again"
+    lock.release()
+
+
+def test_ctrl_c_at_the_moment_of_the_grant_gives_the_lock_back(client, other, path, monkeypatch):
+    """The wait for the result is interrupted when the result is there already."""
+    lock = client.lock(path)
+    begin = client._worker.begin
+
+    def begin_and_interrupt(coroutine, *arguments, **named):
+        future = begin(coroutine, *arguments, **named)
+        result = future.result
+
+        def interrupted(timeout=None):
+            result(timeout)
+            raise KeyboardInterrupt
+
+        future.result = interrupted
+        return future
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client._worker, "begin", begin_and_interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            lock.acquire()
+    with other.lock(path, timeout=5):
+        pass
+    assert not lock.held
+
+
+def test_a_loss_is_told_by_callback_by_check_and_at_the_end(client, other, cell, clocks, path):
+    told: list[LockLost] = []
+    threads: list[str] = []
+    called = threading.Event()
+
+    def on_lost(error):
+        told.append(error)
+        threads.append(threading.current_thread().name)
+        client.state  # noqa: B018  (the application may use its client here)
+        client.ls("/")
+        called.set()
+
+    with_clocks(client, cell, clocks)
+    with pytest.raises(LockLost, match="KeepAlive"), client.lock(path, on_lost=on_lost) as lock:
+        clocks.pass_ms(PAUSE_MS)
+        assert not lock.safe
+        with pytest.raises(LockLost):
+            lock.check()
+        assert called.wait(WAIT_SECONDS)
+    assert len(told) == 1
+    assert threads == ["coordclient on_lost"]
+    with other.lock(path, timeout=10):
+        pass
+
+
+def test_the_body_s_own_error_is_kept_and_the_loss_noted(client, cell, clocks, path):
+    with_clocks(client, cell, clocks)
+    with pytest.raises(ZeroDivisionError) as caught, client.lock(path):
+        clocks.pass_ms(PAUSE_MS)
+        _ = 1 / 0
+    assert caught.value.__notes__[0].startswith("LockLost: ")
+
+
+def test_check_in_the_body_raises_once_and_is_not_noted_on_itself(client, cell, clocks, path):
+    with_clocks(client, cell, clocks)
+    with pytest.raises(LockLost) as caught, client.lock(path) as lock:
+        clocks.pass_ms(PAUSE_MS)
+        lock.check()
+    assert not hasattr(caught.value, "__notes__")
+
+
+def test_a_busy_thread_of_the_application_does_not_starve_the_keep_alives(cell, path):
+    """The application holds the interpreter for two leases, in pure Python; the session and the lock live on."""
+    with Client(cell.endpoints, session_lease=1) as client, client.lock(path) as lock:
+        deadline, count = time.monotonic() + 2, 0
+        while time.monotonic() < deadline:
+            count += 1
+        lock.check()
+        assert client.state == "active"
+
+
+def test_states_are_told_in_order_and_a_slow_callback_stops_nothing(client, cell, clocks):
+    states: list[str] = []
+    go_on = threading.Event()
+
+    def on_state(state):
+        states.append(state)
+        go_on.wait(WAIT_SECONDS)
+
+    with_clocks(client, cell, clocks, on_state)
+    client.ls("/")
+    clocks.pass_ms(13_000)
+    client.ls("/")
+    until(lambda: client.state == "active")
+    go_on.set()
+    until(lambda: states == ["active", "jeopardy", "active"])
+
+
+def test_closing_ends_whoever_waits_and_is_harmless_twice(client, other, path):
+    errors: list[BaseException] = []
+
+    def wait():
+        try:
+            client.lock(path).acquire()
+        except ClientClosed as error:
+            errors.append(error)
+
+    with other.lock(path):
+        threads = [threading.Thread(target=wait) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        until(lambda: len(waiters(other, path)) == 3)
+        client.close()
+        for thread in threads:
+            thread.join(WAIT_SECONDS)
+        assert len(errors) == 3
+        client.close()
+        with pytest.raises(ClientClosed):
+            client.ls("/")
+        until(lambda: not waiters(other, path))
+
+
+def test_a_client_that_was_never_used_starts_nothing(cell):
+    before = threading.active_count()
+    client = Client(cell.endpoints)
+    assert client.state == "expired"
+    assert client.session_id is None
+    client.close()
+    assert threading.active_count() == before
+    del client
+    gc.collect()
+
+
+def test_wrong_options_are_refused_by_name():
+    wrong: tuple[dict[str, Any], ...] = (
+        {"session_lease": 0.5},
+        {"session_lease": 61},
+        {"request_timeout": 0},
+        {"endpoints": "http://a/path"},
+        {"endpoints": []},
+    )
+    for options in wrong:
+        with pytest.raises(ValueError, match=r"must be|endpoint"):
+            Client(**options)
+
+
+def test_endpoints_come_from_the_argument_then_the_environment_then_the_development_cell(monkeypatch):
+    monkeypatch.setenv("COORD_ENDPOINTS", "a:1, http://b:2")
+    assert Options.of(None, None, 12, 10, None).endpoints == ("http://a:1", "http://b:2")
+    assert Options.of("c:3", None, 12, 10, None).endpoints == ("http://c:3",)
+    monkeypatch.delenv("COORD_ENDPOINTS")
+    assert Options.of(None, None, 12, 10, None).endpoints == tuple(
+        f"http://127.0.0.1:{port}" for port in (7420, 7421, 7422)
+    )
