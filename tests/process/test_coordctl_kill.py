@@ -96,6 +96,18 @@ def test_when_the_keeper_is_killed_the_front_kills(ctl: Coordctl, family: Family
     assert held.end()[0] == 76
 
 
+def test_every_descendant_is_asked_to_end_before_it_is_killed(ctl: Coordctl, family: Family, tmp_path: Path) -> None:
+    ends = tmp_path / "ends"
+    child = f'trap "echo done >{ends}; exit" TERM; echo >{ends}.ready; while :; do sleep 0.05; done'
+    script = f"setsid sh -c '{child}' & until [ -e {ends}.ready ]; do sleep 0.02; done; echo RUNS; wait; sleep 60"
+    held = hold(ctl, family, "/asked", script)
+    assert held.process.stdout is not None
+    assert held.process.stdout.readline() == "RUNS\n"
+    os.kill(held.keeper, signal.SIGKILL)
+    assert held.end()[0] == 76
+    assert ends.read_text() == "done\n"
+
+
 def test_when_the_keeper_is_stopped_the_front_kills_before_anybody_else_has_the_lock(
     ctl: Coordctl, family: Family
 ) -> None:

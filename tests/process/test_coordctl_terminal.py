@@ -136,6 +136,22 @@ def test_a_job_in_the_background_reads_when_it_is_brought_to_the_foreground(shel
     shell.until("<late>")
 
 
+def test_two_commands_of_one_job_have_the_terminal_one_after_the_other(shell: Shell, tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    reader = "echo READY; read word </dev/tty; echo $1-$word"
+    script.write_text(
+        f"{LOCK} /first -- sh -c '{reader}' - FIRST &\n{LOCK} /second -- sh -c '{reader}' - SECOND &\nwait\n"
+    )
+    shell.type(f"sh {script}; echo code=$?\n")
+    shell.until("READY")
+    shell.until("READY")
+    shell.type("one\n")
+    first = shell.until("(FIRST|SECOND)-one")[1]
+    shell.type("two\n")
+    shell.until(f"{'SECOND' if first == 'FIRST' else 'FIRST'}-two")
+    shell.until("code=0")
+
+
 def test_the_terminal_is_usable_again_after_a_command_that_was_killed_in_raw_mode(shell: Shell) -> None:
     shell.type(f"{LOCK} /tty -- sh -c 'stty raw -echo; echo READY-$((1+1)); kill -KILL $$'; echo code=$?\n")
     shell.until("READY-2")
