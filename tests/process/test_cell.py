@@ -124,6 +124,25 @@ def test_a_cell_without_a_majority_refuses_by_name_and_comes_back(cell: RunningC
     assert cell.post(cell.master(), "get", {"path": "/majority"})["contents"] == {"text": "there"}
 
 
+def test_a_master_that_was_suspended_never_answers_with_what_is_old(cell: RunningCell) -> None:
+    written(cell, "/fresh", "old")
+    old = cell.master()
+    cell.kill(old, signal.SIGSTOP)
+    others = {replica for replica in cell.addresses if replica != old}
+    cell.wait_for(lambda: any(_role(cell, replica) == "master" for replica in others), "another master")
+    new = next(replica for replica in others if _role(cell, replica) == "master")
+    cell.wait_for(lambda: "stat" in cell.post(new, "put", {"path": "/fresh", "contents": {"text": "new"}}), "a write")
+    cell.kill(old, signal.SIGCONT)
+    answer = cell.post(old, "get", {"path": "/fresh"}, seconds=15)
+    assert answer.get("contents", {"text": "new"}) == {"text": "new"}, answer
+    cell.wait_ready()
+    assert _role(cell, old) == "follower"
+
+
+def _role(cell: RunningCell, replica: int) -> str:
+    return str((cell.status(replica) or {}).get("role"))
+
+
 def test_a_stopped_master_has_handed_over_before_it_ends(cell: RunningCell) -> None:
     cell.wait_ready()
     old = cell.master()

@@ -11,10 +11,12 @@ import pytest
 
 from coordclient.protocol.codec import decode, encode
 from coordclient.protocol.errors import Refusal
+from coordclient.protocol.operations import OPERATIONS
+from coordd.api.calls import Calls, _Caller
 from coordd.api.limits import ApiLimits
 from coordd.engine.inputs import Call
 from coordd.testing.until import until
-from tests.unit.api.fakes import House, open_house
+from tests.unit.api.fakes import FakeService, House, open_house
 
 JSON = {"Content-Type": "application/json"}
 
@@ -216,6 +218,18 @@ async def test_a_client_that_leaves_is_not_waited_for() -> None:
         await until(lambda: house.service.waiting)
         post.cancel()
         await until(lambda: house.service.left == [1])
+
+
+async def test_an_answer_in_the_very_turn_in_which_its_client_left_breaks_nothing() -> None:
+    service = FakeService()
+    service.answer = lambda call: None
+    post = asyncio.create_task(Calls(service, ApiLimits())._submit(OPERATIONS["get"], {"path": "/"}, _Caller()))
+    await until(lambda: service.waiting)
+    deliver = service.waiting[1]
+    post.cancel()
+    deliver({})
+    await asyncio.gather(post, return_exceptions=True)
+    assert post.cancelled() and service.left == [1]
 
 
 async def test_too_many_posts_at_once_are_refused_by_name() -> None:

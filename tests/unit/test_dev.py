@@ -1,0 +1,32 @@
+"""Development cells: the files that are made are good settings, and what is there stays."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+from coordd.config import load_settings
+from coordd.dev import FREE_PORTS, HOST, free_ports, write_cell
+
+
+def test_free_ports_are_free_and_differ() -> None:
+    ports = free_ports(7)
+    assert len(set(ports)) == 7 and all(port in FREE_PORTS for port in ports)
+    for port in ports:
+        with socket.socket() as probe:
+            probe.bind((HOST, port))
+
+
+def test_every_file_is_good_and_names_one_replica_of_the_same_cell(tmp_path: Path) -> None:
+    files = write_cell(tmp_path / "new", [7420, 7421, 7422], "mine", {"cell": {"lease_ms": 900}})
+    settings = {replica: load_settings(path, {}) for replica, path in files.items()}
+    assert {replica: one.replica.id for replica, one in settings.items()} == {1: 1, 2: 2, 3: 3}
+    assert all(one.cell == settings[1].cell and one.cell.lease_ms == 900 for one in settings.values())
+    assert all(one.replica.host == "127.0.0.1" for one in settings.values()), "loopback only"
+    assert len({one.replica.data for one in settings.values()}) == 3
+    assert settings[1].secret() == settings[2].secret() != b""
+
+
+def test_the_secret_of_a_directory_stays(tmp_path: Path) -> None:
+    first = load_settings(write_cell(tmp_path, [7420])[1], {}).secret()
+    assert load_settings(write_cell(tmp_path, [7420])[1], {}).secret() == first
