@@ -70,6 +70,7 @@ async def open_doors(service: Service, limits: ApiLimits, peer_door: PeerDoor, i
             return error_page(Refusal("internal", "a bug in coordd; the daemon's log says more"))
 
     app = web.Application(middlewares=[named_errors], client_max_size=limits.body_bytes)
+    app.on_response_prepare.append(_sign)
     app.router.add_get("/v1/channel", channels.handle)
     app.router.add_get("/v1/peer", peer_door)
     app.router.add_route("*", "/v1/{operation}", calls.handle)
@@ -90,6 +91,11 @@ async def open_doors(service: Service, limits: ApiLimits, peer_door: PeerDoor, i
     assert runner.server is not None
     keepers.append(DoorKeeper(runner.server, limits))
     return Doors(runner, keepers[0], channels)
+
+
+async def _sign(request: web.Request, response: web.StreamResponse) -> None:
+    """Strangers need not know which versions of what are behind this door."""
+    response.headers["Server"] = "coordd"
 
 
 def error_page(refusal: Refusal) -> web.Response:

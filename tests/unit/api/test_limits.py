@@ -76,6 +76,7 @@ async def test_ready_says_whether_clients_should_come_here() -> None:
             assert (got.status, await got.text()) == (503, "cell: no master\nnot ready\n")
         async with house.client.get(f"{house.url}/livez") as got:
             assert got.status == 200
+            assert got.headers["Server"] == "coordd", "no versions for strangers"
 
 
 async def test_health_tells_everything_in_json() -> None:
