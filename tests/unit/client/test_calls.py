@@ -142,12 +142,14 @@ def test_a_call_of_which_every_transmission_was_refused_undone_ends_as_unavailab
     assert isinstance(calls.expire(1_000, "")[0][1], Unavailable)
 
 
-@pytest.mark.parametrize("then", ["in flight", "connection lost", "lost, then refused undone"])
+@pytest.mark.parametrize("then", ["in flight", "connection lost", "lost twice", "lost, then refused undone"])
 def test_a_call_that_may_have_been_sent_ends_as_outcome_unknown(then):
     calls = Calls()
     call = send(calls)
     if then != "in flight":
         calls.disconnected()
+    if then == "lost twice":
+        calls.disconnected()  # on a channel that was lost before the call could be sent again
     if then == "lost, then refused undone":
         calls.sent(call)
         refuse(calls, call, "overloaded")
