@@ -10,7 +10,7 @@ import click
 
 from coordctl.errors import Exit, Failure
 from coordctl.order import Order
-from coordctl.output import age, client_text, moment, print_json, print_rows
+from coordctl.output import age, client_text, moment, note, print_json, print_rows
 from coordctl.settings import Seconds, Settings, common
 
 if TYPE_CHECKING:
@@ -186,6 +186,8 @@ def locks(settings: Settings, path: str, held: bool, waiting: bool) -> None:
     if settings.json:
         print_json([_as_json(row, held=not waiting, waiting=not held) for row in found])
         return
+    if not found and not settings.quiet and sys.stdout.isatty():
+        note(f"no lock is {'waited for' if waiting else 'held' if held else 'held or waited for'}")
     rows = _rows(found, held=not waiting, waiting=not held)
     print_rows(_COLUMNS, rows, aligned=settings.aligned)
 

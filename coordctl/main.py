@@ -12,6 +12,7 @@ import click
 
 from coordctl import cell, files, locks, sessions
 from coordctl.errors import Exit, Failure, complain, exit_code_of
+from coordctl.output import client_text
 from coordctl.settings import Settings, common, global_options
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
@@ -114,7 +115,12 @@ def invoke(arguments: Sequence[str]) -> int:
 
 
 def _words(error: Exception) -> str:
-    return str(error) or type(error).__name__
+    """The message, and the holder where one is in the way."""
+    text = str(error) or type(error).__name__
+    details = getattr(error, "details", None)
+    holder = details.get("holder") if isinstance(details, dict) else None
+    who = client_text(holder.get("client")) if isinstance(holder, dict) else ""
+    return f"{text}, by {who}" if who else text
 
 
 def main() -> NoReturn:

@@ -110,10 +110,12 @@ class Demo:
             self._write(first, 2)
         except StaleToken as error:
             self.found.refused = str(error)
-        self.tell.say(f"the fourth wakes and writes without a look: {self.found.refused or 'ACCEPTED'}")
+        self.tell.say("the fourth wakes and writes without a look; the protected side says:")
+        self.tell.add(self.found.refused or "ACCEPTED")
         lost = self.workers.wait_for(first, "lost")
         self.found.told = str(lost["error"])
-        self.tell.say(f"it looks: {lost['error']}: {lost['reason']}")
+        self.tell.say("then it looks, and is told:")
+        self.tell.add(f"{lost['error']}: {lost['reason']}")
         self.workers.finish(second)
 
     def _write(self, worker: Worker, count: int) -> None:

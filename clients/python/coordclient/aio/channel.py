@@ -8,6 +8,7 @@ with `request`.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -240,4 +241,7 @@ def _end_of(message: aiohttp.WSMessage, socket: aiohttp.ClientWebSocketResponse)
 
 
 def _words(error: BaseException) -> str:
+    if isinstance(error, aiohttp.ClientConnectorError):  # its text repeats the address and speaks of TLS
+        number = error.os_error.errno
+        return os.strerror(number).lower() if number is not None and number > 0 else str(error.os_error.strerror)
     return str(error) or type(error).__name__
