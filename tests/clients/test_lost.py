@@ -246,3 +246,18 @@ async def test_a_lock_taken_away_at_the_cell_is_found_by_verify_and_at_the_end(m
     with pytest.raises(LockLost, match="has no hold"):
         async with client.lock(path) as lock:
             await client._keeper.call("release", {"path": path, "hold": lock._state.hold.number})
+
+
+async def test_an_answer_that_comes_after_the_deadline_keeps_the_session_but_not_the_lock(make_client, clocks, path):
+    """Nobody has looked at the clock between the deadline and that answer."""
+    client = make_client(clocks=clocks)
+    lock = client.lock(path)
+    await lock.acquire()
+    keeper, life = client._keeper, client._keeper.alive()
+    clocks.pass_ms(PAUSE_MS)
+    number = life.session.transmit(clocks())
+    keeper._renewed(life, keeper._link.channel, number, {"epoch": life.session.epoch, "lease_ms": 12_000})
+    assert client.state == "active"
+    assert not lock.held
+    with pytest.raises(LockLost):
+        await lock.release()
