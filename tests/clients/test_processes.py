@@ -14,6 +14,9 @@ import pytest
 from coordclient import Client, Fence, StaleToken
 from tests.clients.conftest import WAIT_SECONDS
 
+# What newer Pythons say to every fork of a process with threads; that it is survived is what is tested.
+_FORK = "ignore:This process:DeprecationWarning"
+
 
 @contextmanager
 def program(cell, path, how) -> Iterator[subprocess.Popen[str]]:
