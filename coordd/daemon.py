@@ -23,7 +23,6 @@ import gc
 import os
 import signal
 import socket
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -32,6 +31,7 @@ from typing import Any
 import structlog
 
 from coordclient.protocol.paths import cell_id
+from coordd import host
 from coordd.api.app import Doors, open_doors
 from coordd.api.limits import ApiLimits
 from coordd.config import cautions
@@ -67,7 +67,6 @@ from coordd.transport.hello import Identity
 from coordd.transport.links import Links
 
 HOUSEKEEPING_SECONDS = 1.0
-CONNECTION_DEAD_SECONDS = 30
 COLLECT_AFTER_CONNECTIONS = 5_000
 COLLECT_EVERY_MS_MIN, COLLECT_EVERY_MS_MAX = 60_000, 900_000
 
@@ -105,15 +104,11 @@ def run(settings: Settings, stop_on_eof: bool = False) -> int:
         return _end(Exit.DISK, error)
     except StorageError as error:
         return _end(Exit.DATA, error)
-    except _CannotListen as error:
+    except host.CannotListen as error:
         return _end(Exit.IN_USE, error)
     except BaseException:
         _log.critical("a bug ended this replica", exc_info=True)
         return Exit.BUG
-
-
-class _CannotListen(Exception):
-    """The address of the listener cannot be had."""
 
 
 def _end(status: int, error: Exception) -> int:
@@ -138,8 +133,8 @@ async def _run(settings: Settings, stop_on_eof: bool) -> int:
         loop.add_signal_handler(number, stop.set)
     loop.set_exception_handler(_log_unhandled)
     if stop_on_eof:
-        _watch_stdin(loop, stop)
-    listener = _bind(settings.replica.host, settings.replica.port)
+        host.call_at_end_of_stdin(loop, stop.set)
+    listener = host.bind(settings.replica.host, settings.replica.port)
     try:
         store = _open_store(settings)
     except BaseException:
@@ -219,8 +214,11 @@ def _engine_settings(settings: Settings) -> EngineSettings:
 
 def _api_limits(settings: Settings) -> ApiLimits:
     limits, http = settings.limits, settings.http
+    connections = host.connections_allowed(limits.connections)
+    if connections < limits.connections:
+        _log.warning("fewer connections than configured: raise the limit on open files", connections=connections)
     return ApiLimits(
-        connections=limits.connections,
+        connections=connections,
         body_bytes=limits.body_bytes,
         outbox_bytes=limits.outbox_bytes,
         channel_in_flight=limits.channel_calls,
@@ -230,24 +228,6 @@ def _api_limits(settings: Settings) -> ApiLimits:
         hello_seconds=http.body_timeout_ms / 1000,
         call_seconds=http.call_timeout_ms / 1000,
     )
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    """The listener; what is set on it holds for every accepted connection (dead ones are found by the kernel)."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if hasattr(socket, "TCP_KEEPIDLE"):
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, CONNECTION_DEAD_SECONDS)
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, CONNECTION_DEAD_SECONDS // 3)
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise _CannotListen(f"cannot listen on {host}, port {port}: {error.strerror or error}") from None
-    listener.setblocking(False)
-    return listener
 
 
 def _version() -> str:
@@ -268,7 +248,7 @@ async def _live(replica: _Replica, supervisor: Supervisor, stop: asyncio.Event) 
         async with asyncio.TaskGroup() as tasks:
             driving = tasks.create_task(replica.driver.run())
             await replica.driver.started.wait()
-            _tune_garbage_collector()
+            host.tune_garbage_collector()
             server = await loop.create_server(replica.doors.keeper, sock=replica.listener)
             others = [tasks.create_task(replica.links.run()), tasks.create_task(_keep_house(replica, supervisor))]
             supervisor.ready()
@@ -315,30 +295,6 @@ async def _keep_house(replica: _Replica, supervisor: Supervisor) -> None:
         if many or now_ms - since_ms > COLLECT_EVERY_MS_MAX:
             accepted, since_ms = keeper.accepted, now_ms
             gc.collect()
-
-
-def _tune_garbage_collector() -> None:
-    """Young garbage is collected as usual; what is there now never again, what gets old only by `_keep_house`.
-
-    A full collection stops the loop for as long as the state is large; ended connections leave cycles behind that need
-    one, but not at a moment that the collector chooses.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(5_000, 10, 1_000_000)
-
-
-def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
-    """Stop when standard input ends: then whoever started this replica is gone."""
-    descriptor = sys.stdin.fileno()
-    os.set_blocking(descriptor, False)
-
-    def readable() -> None:
-        if not os.read(descriptor, 65536):
-            loop.remove_reader(descriptor)
-            stop.set()
-
-    loop.add_reader(descriptor, readable)
 
 
 def _first_leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -1,7 +1,7 @@
 """What one step of the engine wants done, in the order of `coordd.paxos.effects`, and for the clients.
 
-The driver: write `persist`; send `send_now`; perform `transfers`; hand out `replies`; begin `snapshot`; sync; step
-again with `Persisted(persist_number)`; only then send `send_after_persist`.
+The driver: write `persist`; send `send_now`; perform `transfers`; hand out `replies`; begin `snapshot`; sync; only
+then send `send_after_persist`, and step again with `Persisted(persist_number)`.
 """
 
 from __future__ import annotations

@@ -186,6 +186,8 @@ class Driver:
         if not (self._owed and written):
             return False  # messages that wait for records without room are lost, as the network may lose them
         await asyncio.sleep(0)
+        if effects.replies:
+            await asyncio.sleep(0)  # a channel writes in a callback of its own, and uvloop's sockets after that turn
         self._store.sync()
         self._outlets.send(effects.send_after_persist)
         self._carried.append(Persisted(self._owed))

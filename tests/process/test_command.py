@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -139,6 +140,57 @@ def test_a_failed_sync_ends_the_daemon_with_a_status_of_its_own(tmp_path: Path) 
     for number in acknowledged:
         assert "stat" in cell.post(1, "stat", {"path": f"/{number}"}), "what was acknowledged is there"
     cell.stop()
+
+
+BARE = """
+import sys
+sys.modules["uvloop"] = sys.modules["msgspec"] = None
+from coordd.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_without_the_extras_it_is_the_same_daemon(tmp_path: Path) -> None:
+    cell = RunningCell(tmp_path, 1, "test", None, temporary=False)
+    process = subprocess.Popen(
+        [sys.executable, "-c", BARE, "--config", str(cell.configs[1])], stderr=subprocess.DEVNULL
+    )
+    cell.wait_for(lambda: cell.ready(1), "ready")
+    assert "stat" in cell.post(1, "put", {"path": "/a", "contents": {"text": "slow but sure"}})
+    process.kill()
+    process.wait(SECONDS)
+    cell.start(1)
+    cell.wait_ready()
+    assert cell.post(1, "get", {"path": "/a"})["contents"] == {"text": "slow but sure"}
+    cell.stop()
+
+
+FEW_FILES = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (300, 300))
+from coordd.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_strangers_cannot_use_up_the_open_files(tmp_path: Path) -> None:
+    cell = RunningCell(tmp_path, 1, "test", None, temporary=False)
+    command = [sys.executable, "-c", FEW_FILES, "--config", str(cell.configs[1])]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    cell.wait_for(lambda: cell.ready(1), "ready")
+    port = int(cell.addresses[1].rpartition(":")[2])
+    crowd = [socket.create_connection(("127.0.0.1", port)) for _ in range(400)]
+    last = socket.create_connection(("127.0.0.1", port), timeout=SECONDS)
+    assert b"overloaded" in last.recv(4096)
+    for connection in (*crowd, last):
+        connection.close()
+    cell.wait_for(lambda: cell.ready(1), "room again")
+    process.terminate()
+    assert process.wait(SECONDS) == 0
+    assert process.stderr is not None
+    said = process.stderr.read()
+    process.stderr.close()
+    assert "fewer connections than configured" in said and "a bug" not in said
 
 
 def test_a_daemon_whose_starter_is_gone_stops(single: RunningCell) -> None:

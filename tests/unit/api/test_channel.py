@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from coordclient.protocol.codec import decode, encode
 from coordclient.protocol.errors import Refusal
@@ -15,6 +17,7 @@ from coordclient.protocol.frames import (
     frame,
     split_frames,
 )
+from coordclient.protocol.operations import OPERATIONS
 from coordd.api.channel import FRAMES_PER_TURN, Channel
 from coordd.api.limits import ApiLimits
 from coordd.engine.inputs import Call
@@ -274,6 +277,41 @@ async def test_a_daemon_that_stops_closes_its_channels() -> None:
         closing = asyncio.create_task(house.doors.channels.close())
         assert await speaker.closed()
         await closing
+
+
+_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats()
+    | st.text(max_size=9)
+    | st.binary(max_size=9),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4),
+    max_leaves=12,
+)
+_FRAMES = st.lists(_VALUES, max_size=5) | st.tuples(
+    st.integers(1, 99), st.sampled_from(sorted(OPERATIONS)), _VALUES, st.integers(0, 99)
+)
+
+
+@given(st.lists(st.binary(max_size=60) | _FRAMES.map(frame) | _VALUES.map(frame), max_size=4))
+def test_any_bytes_are_calls_or_refused_by_name(pieces: list[bytes]) -> None:
+    async def take() -> None:
+        for step in ("greet", "take"):
+            channel, service, pipe = make()
+            try:
+                done = getattr(channel, step)(b"".join(pieces))
+                if done is not None:
+                    await done
+            except Refusal as refusal:
+                channel.fail(refusal)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            for message in pipe.messages():
+                assert all(isinstance(decode(payload), list) for payload in split_frames(message))
+            assert all(call.operation in OPERATIONS for call in service.calls)
+
+    asyncio.run(take())
 
 
 async def test_many_bytes_do_not_make_a_deep_message() -> None:
