@@ -4,8 +4,8 @@ Duties of whoever performs one `Effects`, in this order:
 1. write `persist` to the log (not yet synced);
 2. send `send_now`; carry out `snapshot_transfers`;
 3. sync, in one go with whatever else is written;
-4. only now send `send_after_persist`, and report `persist_number` to `Replica.persisted`. If the process dies before the
-   sync is over, these messages must never leave.
+4. only now send `send_after_persist`, and report `persist_number` to `Replica.persisted`. If the process dies before
+   the sync is over, these messages must never leave.
 `chosen` is for the engine: apply in order, at once.
 """
 
