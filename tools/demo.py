@@ -5,30 +5,14 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from dataclasses import dataclass
-from itertools import pairwise
 
-from coordclient import Client, Fence, StaleToken
+from coordclient import Client, CoordError, Fence, StaleToken
 from coordd.testing.cells import RunningCell, start_cell
 from tools._demo_parts import DemoFailedError, Event, Narrator, Worker, Workers
+from tools._demo_verdict import Findings, verdict
 from tools._demo_worker import COUNTER, KEPT_LOCK, SLEEPER_LOCK
 
 FAILOVER_SECONDS_MAX = 10.0
-SHOWN_TOKENS = 6
-
-
-@dataclass
-class Findings:
-    """What the story has shown, to be judged at the end."""
-
-    killed: int = 0
-    killed_at: float = 0.0
-    new_master: int = 0
-    first_after: float = 0.0
-    old_token: int = 0
-    new_token: int = 0
-    refused: str = ""
-    told: str = ""
 
 
 class Demo:
@@ -126,42 +110,13 @@ class Demo:
 
 def judge(demo: Demo, counters: tuple[Worker, Worker], kept: Worker) -> bool:
     """The summary; False if anything is not as it should be."""
-    found, tell = demo.found, demo.tell
     with Client(demo.cell.endpoints, name="demo") as client:
         value = int(client.get(COUNTER).contents)
     made = [worker.of("incremented") for worker in counters]
-    total = sum(len(events) for events in made)
-    tokens = [event["token"] for event in sorted((e for events in made for e in events), key=lambda e: int(e["value"]))]
-    values = sorted(int(event["value"]) for events in made for event in events)
-    kept_tokens = {event["token"] for event in kept.of("acquired") + kept.of("kept")}
-    rising = all(before < after for before, after in pairwise(tokens))
-    shown = ", ".join(str(token) for token in [*tokens[:SHOWN_TOKENS]])
-    gap = found.first_after - found.killed_at
-    lost = "none was lost" if total == value else f"{abs(total - value)} DIFFER"
-    lines = (
-        (
-            total == value and values == list(range(1, total + 1)),
-            f"{len(made[0])} + {len(made[1])} = {total} increments made, the file says {value}: {lost}",
-        ),
-        (
-            found.first_after > found.killed_at,
-            f"{gap:.2f} s without a master (replica {found.killed} killed, replica {found.new_master} took over)",
-        ),
-        (rising and len(tokens) > SHOWN_TOKENS, f"{len(tokens)} tokens in order: {shown}, ... {tokens[-1]}"),
-        (
-            len(kept.of("kept")) == 1 and len(kept_tokens) == 1,
-            f"the lock held through the fail-over is still held, token {min(kept_tokens, default=None)}",
-        ),
-        (
-            found.old_token < found.new_token,
-            f"the lock of the stopped holder: token {found.old_token}, then {found.new_token}",
-        ),
-        (found.told == "LockLost", f"the stopped holder was told {found.told or 'NOTHING'}"),
-        (bool(found.refused), f"its old token was {'refused by the protected side' if found.refused else 'ACCEPTED'}"),
-    )
-    tell.head("What this showed")
+    lines = verdict(demo.found, made, value, kept.of("acquired"), kept.of("kept"))
+    demo.tell.head("What this showed")
     for good, text in lines:
-        tell.result(good, text)
+        demo.tell.result(good, text)
     return all(good for good, _ in lines)
 
 
@@ -194,7 +149,7 @@ def main() -> int:
     print("coordd: three real daemons, real disk, one kill -9. It takes about 20 seconds.\n", flush=True)
     try:
         good = play(tell)
-    except (DemoFailedError, AssertionError, OSError) as error:
+    except (DemoFailedError, CoordError, AssertionError, OSError) as error:
         tell.say(f"{type(error).__name__}: {error}")
         good = False
     except KeyboardInterrupt:
