@@ -107,7 +107,9 @@ class Cell:
             self.world.after(chance.randrange(300_000), process.start)
         for seat in self.seats:
             self.world.after(chance.randrange(600_000), seat.sit_down)
-        logging.getLogger("coordclient").disabled = True
+        log = logging.getLogger("coordclient")
+        spoke = not log.disabled
+        log.disabled = True
         try:
             self._run_until(400_000)
             self.nemesis.begin()
@@ -117,6 +119,7 @@ class Cell:
         finally:
             for client in self._clients():
                 client.kill()
+            log.disabled = not spoke
         self._check_history()
         return Report.of(self)
 
