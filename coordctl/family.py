@@ -82,6 +82,17 @@ def descendants(table: Mapping[int, Process], roots: Iterable[int], without: Col
     return found
 
 
+def group_as_process(group: int) -> list[Process]:
+    """Where there is no /proc: the group as one "process" (kill(2) takes -group for all of it), if anybody lives."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return []
+    except PermissionError:
+        pass  # somebody lives there whom we may not signal
+    return [Process(-group, 0, group, 0, "?")]
+
+
 def carriers(table: Mapping[int, Process], name: str, value: str) -> list[Process]:
     """Everybody who was started with `name=value` in the environment (as far as this user may look)."""
     wanted = f"{name}={value}".encode(errors="surrogateescape")
@@ -99,7 +110,7 @@ def carriers(table: Mapping[int, Process], name: str, value: str) -> list[Proces
 def send_signal(process: Process, number: int) -> OSError | None:
     """None when it was sent or the process is gone, else why it could not be sent."""
     try:
-        if not hasattr(os, "pidfd_open"):
+        if process.pid < 0 or not hasattr(os, "pidfd_open"):
             os.kill(process.pid, number)
             return None
         descriptor = os.pidfd_open(process.pid)

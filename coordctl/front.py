@@ -55,6 +55,7 @@ class Front:
         self._deadline = 0.0
         self._exit: int | None = None
         self._lost: str | None = None
+        self._survived = False  # something of the command could not be killed
         self._kill_at = 0.0
         self._rescan_at = 0.0
         self._beat_at = 0.0
@@ -200,7 +201,10 @@ class Front:
 
     def _relatives(self) -> list[Process]:
         """Everybody alive below this process, the keeper aside."""
-        rows = family.descendants(family.process_table(), (os.getpid(),), without=(self.keeper,))
+        table = family.process_table()
+        if not table:
+            return family.group_as_process(self._command.pid) if self._command is not None else []
+        rows = family.descendants(table, (os.getpid(),), without=(self.keeper,))
         return [row for row in rows if not row.gone]
 
     def _signal_family(self, number: int) -> None:
@@ -224,6 +228,7 @@ class Front:
         if at >= max(self._kill_at, self._deadline) + order.GIVE_UP_SECONDS:
             pids = ", ".join(str(row.pid) for row in left) or str(self._command.pid if self._command else "?")
             complain(f"could not be killed and may go on without the lock: pid {pids}")
+            self._survived = True
             self._exit = Exit.LOST
         self._rescan_at = order.now() + _RESCAN_SECONDS
 
@@ -293,6 +298,8 @@ class Front:
 
     def _leave(self, code: int) -> int:
         """Tell the keeper that nothing runs any more, and wait until it has made the lock free."""
+        if self._survived:
+            return code  # without a word: the keeper must not make the lock free at once
         pipes.send(self.to_keeper, {"done": True})
         until = order.now() + order.RELEASE_SECONDS
         freed = self._inbox.closed

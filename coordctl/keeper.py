@@ -179,8 +179,7 @@ class Keeper:
             elif lost_at is None and self._is_silent():
                 self._tell_lost("the front was stopped, so the keeper ended the command")
                 return
-            kill_at = self.order.kill_at(self._deadline, at if lost_at is None else lost_at)
-            if at >= (self._deadline - order.KILL_SECONDS if lost_at is None else kill_at + order.BEAT_SECONDS / 2):
+            if at >= self._own_turn(lost_at):
                 self._tell_lost("the front did not end the command in time, so the keeper did")
                 return
             if lost_at is None:
@@ -190,6 +189,12 @@ class Keeper:
             except TimeoutError:
                 continue
             self._news.clear()
+
+    def _own_turn(self, lost_at: float | None) -> float:
+        """When the keeper kills if the front has not: a front that is suspended with its job can do nothing."""
+        if lost_at is not None:
+            return self.order.kill_at(self._deadline, lost_at) + order.BEAT_SECONDS / 2
+        return self.order.term_at(self._deadline) if self._suspended else self._deadline - order.KILL_SECONDS
 
     def _tell_lost(self, reason: str) -> None:
         pipes.send(self.writer, {"lost": reason[:1000]})
@@ -257,7 +262,7 @@ class Keeper:
         assert self._command is not None
         table = family.process_table()
         if not table:
-            return self._without_table()
+            return family.group_as_process(self._command.pid)
         own = os.getpid()
         roots = [row.pid for row in (self._front, self._command) if row is not None and _same(table.get(row.pid), row)]
         found = {row.pid: row for row in family.descendants(table, roots, without=(own,))}
@@ -269,15 +274,6 @@ class Keeper:
             found[row.pid] = row
         front = self._front.pid if self._front is not None else 0
         return [row for row in found.values() if not row.gone and row.pid not in (own, front)]
-
-    def _without_table(self) -> list[Process]:
-        """Where there is no /proc: the leader of the group, as long as it can be signalled."""
-        assert self._command is not None
-        try:
-            os.kill(self._command.pid, 0)
-        except OSError:
-            return []
-        return [self._command]
 
 
 def _reason(lock: Lock) -> str:

@@ -7,6 +7,7 @@ import pty
 import re
 import select
 import shutil
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from coordd.testing.cells import RunningCell, start_cell
-from tests.process.coordctl_runs import COORDCTL, WAIT_SECONDS, Coordctl, environment
+from tests.process.coordctl_runs import COORDCTL, WAIT_SECONDS, Coordctl, Family, environment
 
 BASH = shutil.which("bash")
 pytestmark = pytest.mark.skipif(BASH is None, reason="SKIPPED: needs bash (apt-get install bash)")
@@ -125,6 +126,28 @@ def test_ctrl_z_gives_the_shell_back_and_fg_goes_on_with_the_lock_held(shell: Sh
     shell.type(CTRL_D)
     shell.until(r"\$ ")
     assert Coordctl(cell).json("locks", "/tty") == []
+
+
+def test_a_suspended_command_is_killed_in_time_by_the_keeper(shell: Shell, cell: RunningCell, tmp_path: Path) -> None:
+    family, ends = Family(tmp_path), tmp_path / "ends"
+    script = tmp_path / "script"
+    script.write_text(
+        f"trap 'echo done >{ends}; exit' TERM; exec 9>{family.path}; echo READY; while :; do sleep 0.05; done"
+    )
+    shell.type(f"{LOCK} /suspended --lease 1.5 --lock-delay 1.5 --kill-after 1 -- sh {script}\n")
+    shell.until("READY")
+    shell.type(CTRL_Z)
+    shell.until("Stopped")
+    cell.kill(1, signal.SIGSTOP)
+    try:
+        assert family.gone_within(3.0), "the deadline is at most lease + lock-delay away"
+    finally:
+        cell.kill(1, signal.SIGCONT)
+        family.close()
+    assert ends.read_text() == "done\n", "it was asked before it was killed"
+    shell.type("fg; echo code=$?\n")
+    shell.until("coordctl: lock lost: /suspended: ")
+    shell.until("code=76")
 
 
 def test_a_job_in_the_background_reads_when_it_is_brought_to_the_foreground(shell: Shell) -> None:

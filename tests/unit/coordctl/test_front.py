@@ -1,0 +1,108 @@
+"""The front with a keeper that says what the test wants: no cell, no network."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from coordctl import family, order, pipes
+from coordctl.errors import Exit
+from coordctl.front import Front
+from coordctl.order import Connection, Order
+
+SECONDS = 20.0
+
+
+class Keeper:
+    """The test plays the keeper; the front runs in a process of its own."""
+
+    def __init__(self, command: tuple[str, ...], prepare: Callable[[], object] = lambda: None) -> None:
+        from_keeper, self.writer = pipes.make_pipe()
+        keeper_reads, to_keeper = pipes.make_pipe()
+        self.inbox = pipes.Inbox(keeper_reads)
+        asked = Order("/x", "exclusive", None, 5.0, 12.0, 0.2, 75, command, Connection(None, None, 1.0))
+        self.front = os.fork()
+        if self.front == 0:
+            os.close(self.writer)
+            os.close(keeper_reads)
+            prepare()
+            os._exit(Front(asked, from_keeper, to_keeper, os.getppid(), lambda grant: None).run())
+        os.close(from_keeper)
+        os.close(to_keeper)
+
+    def grant(self, deadline: float = 60.0) -> None:
+        message = {"path": "/x", "token": 1, "sequencer": "s", "deadline": order.now() + deadline}
+        pipes.send(self.writer, {"granted": message})
+
+    def until(self, wanted: str) -> list[pipes.Message]:
+        """All messages up to the one of that kind, or the end."""
+        found: list[pipes.Message] = []
+        while not self.inbox.closed and not any(wanted in message for message in found):
+            assert select.select([self.inbox.reader], [], [], SECONDS)[0], f"the front did not say {wanted!r}"
+            found += self.inbox.take()
+        return found
+
+    def end(self) -> int:
+        os.close(self.writer)
+        return os.waitstatus_to_exitcode(os.waitpid(self.front, 0)[1])
+
+
+def unkillable() -> None:
+    """As processes of another user are."""
+    family.send_signal = lambda process, number: PermissionError()
+    family.signal_group = lambda group, number: None
+    order.GIVE_UP_SECONDS = 0.1
+
+
+def test_the_keeper_knows_the_command_before_it_runs_and_hears_when_it_is_done() -> None:
+    keeper = Keeper(("true",))
+    keeper.grant()
+    told = [next(iter(message)) for message in keeper.until("done")]
+    assert [word for word in told if word != "beat"] == ["command", "done"]
+    assert keeper.end() == 0
+
+
+def test_a_front_that_waits_shows_that_it_lives() -> None:
+    keeper = Keeper(("true",))
+    assert keeper.until("beat")[-1] == {"beat": True}
+    os.kill(keeper.front, signal.SIGTERM)
+    keeper.until("done")
+    assert keeper.end() == 128 + signal.SIGTERM
+
+
+def test_what_cannot_be_killed_is_reported_and_never_called_done() -> None:
+    keeper = Keeper(("sleep", "60"), unkillable)
+    keeper.grant(deadline=1.0)
+    (pid,) = (message["command"] for message in keeper.until("command") if "command" in message)
+    try:
+        pipes.send(keeper.writer, {"lost": "the test says so"})
+        assert not any("done" in message for message in keeper.until("done"))
+        assert keeper.inbox.closed, "the front is gone"
+        assert keeper.end() == Exit.LOST
+    finally:
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_without_proc_the_group_of_the_command_is_its_family() -> None:
+    def no_proc() -> None:
+        family.process_table = dict
+
+    keeper = Keeper(("sh", "-c", "trap '' TERM; sleep 61 & sleep 62"), no_proc)
+    keeper.grant(deadline=2.0)
+    (group,) = (message["command"] for message in keeper.until("command") if "command" in message)
+    pipes.send(keeper.writer, {"lost": "the test says so"})
+    keeper.until("done")
+    assert family.group_as_process(group) == []
+    assert keeper.end() == Exit.LOST
+
+
+@pytest.mark.parametrize("deadline", [0.1, -1.0])
+def test_a_grant_that_is_nearly_over_starts_no_command(deadline: float) -> None:
+    keeper = Keeper(("true",))
+    keeper.grant(deadline)
+    assert not any("command" in message for message in keeper.until("done"))
+    assert keeper.end() == Exit.LOST
