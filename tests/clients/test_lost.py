@@ -232,6 +232,41 @@ async def test_grace_over_means_session_expired_and_the_next_call_opens_a_new_se
     assert states[-1] == "active"
 
 
+async def test_the_end_of_grace_is_noticed_whatever_notices_it_first(make_client, clocks, path):
+    """A machine was suspended while an answer was under way: the answer is what the process sees first."""
+    states: list[str] = []
+    client = make_client(clocks=clocks, session_lease=1.0, on_state=states.append)
+    await client.ls("/")
+    first = client.session_id
+    answer_after(client, clocks, 60_000)
+    await until(lambda: "expired" in states)
+    assert states == ["active", "jeopardy", "expired"]
+    async with asyncio.timeout(10), client.lock(path):
+        assert client.session_id != first
+    assert client.state == "active"
+
+
+async def test_jeopardy_is_told_whatever_notices_it_first(make_client, clocks):
+    states: list[str] = []
+    client = make_client(clocks=clocks, session_lease=1.0, on_state=states.append)
+    await client.ls("/")
+    answer_after(client, clocks, 2_000)
+    await until(lambda: len(states) == 3)
+    assert states == ["active", "jeopardy", "active"]
+
+
+def answer_after(client, clocks, pause_ms):
+    """The next answer to a KeepAlive is what this process sees first after a pause."""
+    keeper, take = client._keeper, client._keeper._renewed
+
+    def late(*arguments):
+        keeper._renewed = take
+        clocks.pass_ms(pause_ms)
+        take(*arguments)
+
+    keeper._renewed = late
+
+
 async def test_a_lock_taken_away_at_the_cell_is_found_by_verify_and_at_the_end(make_client, path):
     """Another channel of the same session releases it: what an operator's `unlock --now` looks like from here."""
     client = make_client()

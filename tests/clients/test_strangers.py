@@ -63,6 +63,8 @@ def sends(*messages):
         (sends("text"), "text"),
         (sends(frame("text")), "no hello"),
         (sends(frame([CHANNEL_VERSION, "test", 1, 1, 17])), "no text"),
+        (sends(frame([0, None, 17])), "internal"),
+        (sends(frame([0, None, {"code": "overloaded", "message": "full", "self": 1, 2: 3}])), "overloaded: full"),
         (sends(HELLO, frame("no frame")), "no frame"),
         (sends(HELLO, frame([1])), "no frame"),
         (sends(HELLO, frame([0, None, {"code": "overloaded", "message": "too many"}])), "overloaded: too many"),

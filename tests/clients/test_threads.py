@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
+import contextlib
 import gc
 import signal
 import threading
@@ -11,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from coordclient import Client, ClientClosed, Exists, LockLost, LockTimeout, NotFound
+from coordclient import Client, ClientClosed, Deadlock, Exists, LockLost, LockTimeout, NotFound
 from coordclient.options import Options
 from tests.clients.conftest import WAIT_SECONDS
 from tests.clients.test_lost import PAUSE_MS
@@ -149,6 +152,79 @@ def test_ctrl_c_at_the_moment_of_the_grant_gives_the_lock_back(client, other, pa
     with other.lock(path, timeout=5):
         pass
     assert not lock.held
+
+
+def test_ctrl_c_when_the_loop_has_the_lock_and_the_waiting_thread_not_yet_gives_it_back(
+    client, other, path, monkeypatch
+):
+    lock = client.lock(path)
+    begin = client._worker.begin
+
+    def begin_and_interrupt(coroutine, *arguments, **named):
+        taken = begin(coroutine, *arguments, **named)
+        untold: Any = concurrent.futures.Future()
+
+        def interrupted(timeout=None):
+            taken.result(timeout)
+            raise KeyboardInterrupt
+
+        untold.result = interrupted
+        return untold
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client._worker, "begin", begin_and_interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            lock.acquire()
+    with other.lock(path, timeout=5):
+        pass
+    assert not lock.held
+
+
+def test_a_thread_is_never_taken_for_one_that_has_ended(client, path):
+    """The system gives the name of an ended thread to a new one; what the first has left is no lock of the second."""
+    names: list[int] = []
+    deadlocks: list[Exception] = []
+
+    def in_a_thread(work):
+        def run():
+            names.append(threading.get_ident())
+            try:
+                work()
+            except Deadlock as error:
+                deadlocks.append(error)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        return thread
+
+    client.ls("/")
+    while len(names) < 2 or names[-1] != names[-2]:
+        first, second = client.lock(path), client.lock(path)
+        in_a_thread(first.acquire).join()
+        thread = in_a_thread(lambda second=second: (second.acquire(), second.release()))
+        until(lambda: waiters(client, path) or deadlocks, "the waiter")
+        first.release()
+        thread.join()
+    assert deadlocks == []
+
+
+def test_a_call_that_begins_while_the_client_is_closed_ends(client, path, monkeypatch):
+    """Between the look whether the client is closed and the start of the call: the close waits for it."""
+    client.ls("/")
+    closer = threading.Thread(target=client.close)
+    start = asyncio.run_coroutine_threadsafe
+
+    def close_and_start(coroutine, loop):
+        if closer.ident is None and threading.current_thread() is threading.main_thread():
+            closer.start()
+            closer.join(0.3)  # it ends only if it does not wait
+        return start(coroutine, loop)
+
+    monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", close_and_start)
+    future = client._worker.begin(client._client.ls, "/")
+    with contextlib.suppress(ClientClosed):
+        future.result(WAIT_SECONDS)
+    closer.join()
 
 
 def test_a_loss_is_told_by_callback_by_check_and_at_the_end(client, other, cell, clocks, path):

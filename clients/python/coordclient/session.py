@@ -98,6 +98,7 @@ class Session:
         self._renewed_by = 0
         self._last_sent: Reading | None = sent
         self._transmissions: dict[int, Reading] = {}
+        self._entered: list[State] = []  # by the clocks, and not told by `tick` yet
 
     def left_ms(self, now: Reading) -> int:
         """How much of the local lease is left; not above 0 when it is over. Never looks at `state`."""
@@ -140,9 +141,12 @@ class Session:
         return True
 
     def answered(self, number: int, epoch: int, lease_ms: int, now: Reading) -> bool:
-        """The answer to transmission `number` came. True when it renewed the lease."""
+        """The answer to transmission `number` came. True when it renewed the lease.
+
+        What was over before is over, whatever was waiting in a buffer: `tick` tells of it, unless this renewed it.
+        """
         sent = self._transmissions.pop(number, None)
-        self.tick(now)  # what is over is over, whatever was waiting in a buffer
+        self._let_pass(now)
         if sent is None or number <= self._renewed_by or self.state is State.EXPIRED or not self.believes(epoch):
             return False
         self._renewed_by = number
@@ -150,6 +154,7 @@ class Session:
         self.lease = (sent, local_ms(lease_ms, self.drift_ppm))
         if self.left_ms(now) <= 0:
             return False
+        self._entered.clear()  # jeopardy that ended in the moment in which it was noticed
         self._change(Event.RENEWED)
         return True
 
@@ -160,13 +165,9 @@ class Session:
             self._change(Event.ENDED)
 
     def tick(self, now: Reading) -> list[State]:
-        """Let time pass; returns the states entered, in order."""
-        entered: list[State] = []
-        if self.state is State.ACTIVE and self.left_ms(now) <= 0:
-            entered.append(self._change(Event.LEASE_OVER))
-        if self.state is State.JEOPARDY and self._grace_left_ms(now) <= 0:
-            self.reason = f"no master answered a KeepAlive for the lease and the grace period of {self.grace_ms} ms"
-            entered.append(self._change(Event.GRACE_OVER))
+        """Let time pass; returns the states entered by it since the last `tick`, in order: each is told once."""
+        self._let_pass(now)
+        entered, self._entered = self._entered, []
         return entered
 
     def next_ms(self, now: Reading) -> int:
@@ -177,6 +178,13 @@ class Session:
         if self._last_sent is None:
             return max(1, over)  # without a channel nothing can be sent; a new one sends its KeepAlive at once
         return max(1, min(over, self.keep_alive_due_ms(now)))
+
+    def _let_pass(self, now: Reading) -> None:
+        if self.state is State.ACTIVE and self.left_ms(now) <= 0:
+            self._entered.append(self._change(Event.LEASE_OVER))
+        if self.state is State.JEOPARDY and self._grace_left_ms(now) <= 0:
+            self.reason = f"no master answered a KeepAlive for the lease and the grace period of {self.grace_ms} ms"
+            self._entered.append(self._change(Event.GRACE_OVER))
 
     def _grace_left_ms(self, now: Reading) -> int:
         sent, local = self.lease

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import threading
@@ -12,12 +13,14 @@ from typing import Literal
 from coordclient.aio.keeper import Keeper
 from coordclient.aio.lockstate import LockState, OnLost
 from coordclient.errors import ClientForked, CoordError, LockLost, LockTimeout
-from coordclient.holds import HoldState
+from coordclient.holds import Hold, HoldState
 from coordclient.values import LockInfo
 from coordclient.worker import Worker, call_safely
 
 log = logging.getLogger("coordclient")
 Mode = Literal["exclusive", "shared"]
+_this_thread = threading.local()
+_thread_numbers = itertools.count(1)
 
 
 class Lock:
@@ -161,12 +164,18 @@ class Lock:
 
     def _acquire(self, timeout: float | None, wait: bool) -> None:
         timeout_ms = None if timeout is None else max(0, round(timeout * 1_000))
-        actor = f"{self._state.keeper.labels.get('host', '')[:64]}:{os.getpid()}:t{threading.get_ident()}"
+        actor = f"{self._state.keeper.labels.get('host', '')[:64]}:{os.getpid()}:t{_thread_number()}"
         interrupted = threading.Event()
+
+        taken: list[Hold | None] = []
 
         async def take() -> None:
             await self._state.take(wait, timeout_ms, actor)
-            if interrupted.is_set():
+            taken.append(self._state.hold)
+            give_back()
+
+        def give_back() -> None:
+            if interrupted.is_set() and taken and taken[0] is self._state.hold:
                 self._state.drop()
 
         future = self._worker.begin(take)
@@ -175,13 +184,21 @@ class Lock:
         except BaseException as error:
             if future.done() and not future.cancelled() and future.exception() is error:
                 raise
-            # Ctrl-C, somewhere between the wait and its result: whatever comes of the acquire is given back.
+            # Ctrl-C, somewhere between the wait and its result: whatever comes of the acquire is given back. It may
+            # have ended in the loop without the future knowing yet, so `give_back` looks in any case.
             interrupted.set()
-            if future.done() and not future.cancelled():
-                self._worker.post(self._state.drop)
-            else:
-                future.cancel()
+            future.cancel()
+            self._worker.post(give_back)
             raise
+
+
+def _thread_number() -> int:
+    """Of this thread alone: what the system calls a thread is given to another one as soon as it has ended, and a lock
+    that an ended thread has left to others would look like a lock of the new one."""
+    number: int | None = getattr(_this_thread, "number", None)
+    if number is None:
+        number = _this_thread.number = next(_thread_numbers)
+    return number
 
 
 def _tell(on_lost: OnLost, lost: LockLost) -> None:

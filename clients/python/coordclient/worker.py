@@ -29,7 +29,7 @@ class Worker:
         self._on_start = on_start
         self.pid = 0
         self.closed = False
-        self._mutex = threading.Lock()
+        self._mutex = threading.RLock()  # a finalizer that uses the client may run anywhere
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._callbacks: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
@@ -38,10 +38,11 @@ class Worker:
         """Start `coroutine(*arguments)` in the loop."""
         if self.pid not in (0, os.getpid()):
             raise ClientForked(f"this client belongs to process {self.pid}; make one of your own after the fork")
-        loop = self._loop if self._loop is not None and not self.closed else self._start()
         if threading.current_thread() is self._thread:
             raise RuntimeError("a blocking call inside the client's own thread (in a finalizer?) would wait for ever")
-        return asyncio.run_coroutine_threadsafe(coroutine(*arguments, **named), loop)
+        with self._mutex:  # so that `stop` comes before it, or after it and waits for its end
+            loop = self._loop if self._loop is not None and not self.closed else self._start()
+            return asyncio.run_coroutine_threadsafe(coroutine(*arguments, **named), loop)
 
     def run(self, coroutine: Callable[..., Coroutine[Any, Any, _T]], *arguments: Any, **named: Any) -> _T:
         """Start it and wait for its result; an interrupted wait (Ctrl-C) cancels it."""
@@ -80,19 +81,18 @@ class Worker:
                 thread.join()
 
     def _start(self) -> asyncio.AbstractEventLoop:
-        with self._mutex:
-            if self.closed:
-                raise ClientClosed("the client was closed")
-            if self._loop is None:
-                self.pid = os.getpid()
-                loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=_turn, args=(loop,), name="coordclient", daemon=True)
-                self._thread.start()
-                caller = threading.Thread(target=self._call, name="coordclient callbacks", daemon=True)
-                caller.start()
-                self._loop = loop
-                self._on_start()
-            return self._loop
+        if self.closed:
+            raise ClientClosed("the client was closed")
+        if self._loop is None:
+            self.pid = os.getpid()
+            loop = asyncio.new_event_loop()
+            self._thread = threading.Thread(target=_turn, args=(loop,), name="coordclient", daemon=True)
+            self._thread.start()
+            caller = threading.Thread(target=self._call, name="coordclient callbacks", daemon=True)
+            caller.start()
+            self._loop = loop
+            self._on_start()
+        return self._loop
 
     def _call(self) -> None:
         while (function := self._callbacks.get()) is not None:

@@ -62,6 +62,24 @@ def test_an_answer_after_grace_comes_too_late_even_if_nobody_looked_before():
     assert session.state is State.EXPIRED
 
 
+def test_what_was_over_when_an_answer_was_looked_at_is_told_by_the_next_look():
+    session = session_at(0)
+    number = session.transmit((4_000,))
+    assert not session.answered(number, 3, LEASE, (4_000 + LOCAL,))
+    assert session.tick((4_000 + LOCAL,)) == [State.JEOPARDY]
+    number = session.transmit((4_000 + LOCAL,))
+    assert not session.answered(number, 3, LEASE, (4_000 + LOCAL + GRACE,))
+    assert session.tick((4_000 + LOCAL + GRACE,)) == [State.EXPIRED]
+    assert session.tick((4_000 + LOCAL + GRACE,)) == [], "once"
+
+
+def test_jeopardy_that_ends_in_the_moment_it_is_noticed_is_not_told_afterwards():
+    session = session_at(0)
+    number = session.transmit((4_000,))
+    assert session.answered(number, 3, LEASE, (LOCAL,))
+    assert session.tick((LOCAL,)) == []
+
+
 def test_an_answer_to_copy_1_does_not_date_copy_2():
     session = session_at(0)
     first = session.transmit((1_000,))

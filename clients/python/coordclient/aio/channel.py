@@ -214,8 +214,8 @@ async def _exchange_hellos(socket: aiohttp.ClientWebSocketResponse, cell: str, c
         raise ChannelError(_end_of(message, socket))
     payloads = split_frames(message.data)
     hello = decode(payloads[0]) if payloads else None
-    if isinstance(hello, list) and len(hello) == 3 and hello[0] == 0:
-        refusal = Refusal.from_wire(hello[2])
+    refusal = refusal_of(hello) if isinstance(hello, list) and len(hello) == 3 and hello[0] == 0 else None
+    if refusal is not None:
         raise ChannelError(f"{refusal.code}: {refusal.message}", refusal)
     if not isinstance(hello, list) or not hello or type(hello[0]) is not int:
         raise ChannelError("begins with what is no hello")

@@ -30,7 +30,16 @@ class Guard:
         self.check_process()
         if self.closed:
             raise ClientClosed("the client was closed")
-        loop = asyncio.get_running_loop()
-        if self._loop is not None and self._loop is not loop:
-            raise RuntimeError("this client belongs to another event loop; make one in each")
-        self.pid, self._loop = os.getpid(), loop
+        self._check_loop()
+        self.pid, self._loop = os.getpid(), asyncio.get_running_loop()
+
+    def close(self) -> bool:
+        """Nobody may use the client from now on. False: nothing is to be done for it, here or any more."""
+        if self.at_home() and not self.closed:
+            self._check_loop()
+        was_closed, self.closed = self.closed, True
+        return self.at_home() and not was_closed
+
+    def _check_loop(self) -> None:
+        if self._loop is not None and self._loop is not asyncio.get_running_loop():
+            raise RuntimeError("this client belongs to another event loop; make one in each, and close it there")

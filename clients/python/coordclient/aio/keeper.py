@@ -85,9 +85,9 @@ class Keeper:
 
     def alive(self) -> Life:
         """The present life; a new one begins if there is none. Raises when this client cannot be used here."""
+        self.guard.use()
         life = self.life
-        if life is None or life.over is not None or not self.guard.at_home():
-            self.guard.use()
+        if life is None or life.over is not None:
             life = self.life = Life()
             self._run = asyncio.get_running_loop().create_task(self._live(life))
             self._arm(TICK_MS_MAX)
@@ -164,8 +164,7 @@ class Keeper:
 
     async def close(self) -> None:
         """Close the session, if the cell can be told; then everything else. The second time it does nothing."""
-        was_closed, self.guard.closed = self.guard.closed, True
-        if was_closed or not self.guard.at_home():
+        if not self.guard.close():
             return
         life = self.life
         if life is not None and life.over is None:

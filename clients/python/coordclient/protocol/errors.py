@@ -77,7 +77,7 @@ class Refusal(Exception):
     for `locked` {"holder": ...}, for `deadlock` {"cycle": [...]}.
     """
 
-    def __init__(self, code: str, message: str, **details: object) -> None:
+    def __init__(self, code: str, message: str, /, **details: object) -> None:
         if code not in ERRORS:
             raise AssertionError(f"unknown error code {code!r}")
         super().__init__(message)
@@ -92,7 +92,7 @@ class Refusal(Exception):
     @classmethod
     def from_wire(cls, wire: Mapping[str, object]) -> Refusal:
         """The inverse of `to_wire`; a code that this build does not know becomes `internal` with the code named."""
-        details = {key: value for key, value in wire.items() if key not in ("code", "message")}
+        details = {str(key): value for key, value in wire.items() if key not in ("code", "message")}
         code, message = str(wire.get("code", "internal")), str(wire.get("message", ""))
         if code not in ERRORS:
             code, message = "internal", f"unknown error code {code!r}: {message}"
