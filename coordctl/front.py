@@ -67,6 +67,7 @@ class Front:
         family.become_subreaper()
         while self._exit is None:
             self._wait()
+            at = order.now()  # before the messages: who was stopped here has news to read before it looks at the time
             for number in self._taken_signals():
                 self._on_signal(number)
             # What the keeper killed must not pass for an end of its own. It says so before it kills: so messages are
@@ -78,7 +79,7 @@ class Front:
                 self._lose("the process that keeps the lock is gone")
             if ended:
                 self._on_end()
-            self._on_time(order.now())
+            self._on_time(at)
         return self._leave(self._exit)
 
     # -- waiting
