@@ -192,14 +192,19 @@ class Engine:
     def _snapshot_taken(self, taken: SnapshotTaken) -> None:
         assert taken.slot == self._snapshot_slot, "one snapshot at a time"
         self._snapshot_slot = None
-        if taken.slot > self.replica.snapshot_slot:
-            self.replica.compact(taken.slot, taken.size)
-            self._cut(taken.slot)
+        self._stands_at(taken.slot, taken.size)
+
+    def _stands_at(self, slot: int, size: int) -> None:
+        """A snapshot of `slot`, which is applied here, is the durable one now."""
+        if slot > self.replica.snapshot_slot:
+            self.replica.compact(slot, size)
+            self._cut(slot)
 
     def _snapshot_received(self, received: SnapshotReceived) -> None:
         self._settle()  # what was chosen before it comes first
         if received.slot <= self.replica.chosen_upto:
             self.replica.forget_snapshot()  # overtaken on its way
+            self._stands_at(received.slot, received.size)  # but it has taken the older one's place on the disk
             return
         self.machine = self._mastership.machine = type(self.machine).restore(received.state)
         assert self.machine.applied_upto == received.slot

@@ -89,7 +89,7 @@ def test_a_replica_far_behind_gets_a_snapshot_and_goes_on_from_there():
     assert len(cell.do("ls", behind, path="/")["entries"]) == 5, "it serves from what it was given"
 
 
-def test_a_snapshot_overtaken_on_its_way_changes_nothing():
+def test_a_snapshot_overtaken_on_its_way_changes_no_state_but_is_the_one_to_offer():
     cell = Cell(3)
     master = cell.master()
     write(cell, 3)
@@ -99,9 +99,12 @@ def test_a_snapshot_overtaken_on_its_way_changes_nothing():
     cell.run(500)
     before = follower.engine.machine.digest()
     membership = follower.engine.replica.membership
+    follower.disk.snapshot = (old_slot, membership, old)
     effects = follower.step(SnapshotReceived(old_slot, len(old), membership, old))
-    assert effects.cut is None
     assert follower.engine.machine.digest() == before
+    # The store keeps one snapshot, and it keeps the newest: what is offered to a peer must be what can be read there.
+    assert follower.engine.replica.snapshot_slot == old_slot
+    assert effects.cut is not None and effects.cut.upto == old_slot
 
 
 def test_an_incoming_snapshot_that_is_damaged_is_asked_for_again():
