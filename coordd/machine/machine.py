@@ -78,10 +78,10 @@ class Machine:
             command.operation, command.session, command.call, command.acked, command.principal, command.arguments
         )
 
-    def begin_epoch(self, slot: int, ballot_round: int) -> None:
+    def begin_epoch(self, slot: int, epoch: int) -> None:
         """A master's first entry was chosen. One of an older candidate may be adopted late: it does nothing."""
         self._advance(slot)
-        self.state.epoch = max(self.state.epoch, ballot_round)
+        self.state.epoch = max(self.state.epoch, epoch)
 
     def skip(self, slot: int) -> None:
         """A no-op was chosen for `slot`."""
@@ -172,7 +172,7 @@ class Machine:
 
     @property
     def epoch(self) -> int:
-        """The round of the latest mastership that began."""
+        """That of the latest mastership that began: the number of its first ballot."""
         return self.state.epoch
 
     @property

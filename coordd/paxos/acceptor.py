@@ -124,6 +124,7 @@ class Acceptor:
         if state.is_voter and not self._grant(holder, message.ballot, number):
             return False
         state.master = message.sender
+        state.master_until_ms = state.now_ms + state.membership.lease_ms
         return True
 
     def _grant(self, holder: tuple[int, int], ballot: Ballot, number: int) -> bool:
@@ -141,6 +142,7 @@ class Acceptor:
         holder = (message.sender, message.start)
         if not state.grants.void(holder, message.ballot, message.number, state.now_ms):
             return
+        state.master_until_ms = state.now_ms
         if message.to == state.replica:
             state.ask_at_ms = state.now_ms
         else:

@@ -11,6 +11,11 @@ class Ballot(NamedTuple):
     round: int
     replica: int
 
+    @property
+    def number(self) -> int:
+        """The ballot as one number, in the same order. Two replicas may stand in one round: that is no name for it."""
+        return self.round * 256 + self.replica
+
     def __str__(self) -> str:
         return f"{self.round}.{self.replica}"
 

@@ -67,7 +67,7 @@ class ValueKind(Enum):
     """First byte of every slot's value; the rest is the payload."""
 
     NO_OP = 0  # closes a gap [PMS 3]
-    EPOCH = 1  # begins a mastership; payload: its round, 8 bytes big-endian
+    EPOCH = 1  # begins a mastership; payload: its epoch, 8 bytes big-endian
     BATCH = 2  # commands, opaque here
 
 

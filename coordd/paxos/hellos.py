@@ -8,6 +8,7 @@ its disk and is refused.
 from __future__ import annotations
 
 from coordd.paxos import messages as m
+from coordd.paxos.ballot import ZERO
 from coordd.paxos.state import Known, State
 
 
@@ -45,16 +46,20 @@ class Hellos:
             return False
         if isinstance(message, m.Regressed):
             return True
-        if message.start > known.start:
-            if not isinstance(message, m.Hello):
-                self._say(sender, asks=True)
-                return False
+        if isinstance(message, m.Hello):
+            # In a start that is known already too: the first start with an empty disk has the same number every time.
             if message.ballot < known.ballot or message.log_upto < known.upto:
                 self._refuse(message, known)
                 return False
-            known.start = message.start
-            if not message.asks:
-                self._say(sender, asks=False)
+            if message.start > known.start:
+                known.start = message.start
+                if message.ballot > ZERO or message.log_upto > 0:
+                    state.is_no_first_start()
+                if not message.asks:
+                    self._say(sender, asks=False)
+        elif message.start > known.start:
+            self._say(sender, asks=True)
+            return False
         state.round_seen = max(state.round_seen, message.ballot.round)
         match message:
             case m.Promise() if message.ballot > known.ballot:
@@ -84,9 +89,17 @@ class Hellos:
         state.send(hello.sender, regressed)
 
     def on_regressed(self, message: m.Regressed) -> None:
-        """A peer remembers more of this replica than its disk does."""
+        """A peer remembers more of this replica than a Hello of this start said.
+
+        That may have been a late copy: whatever was acknowledged since is known here, in memory at least.
+        """
         state = self._state
-        if message.refused_start == state.start:
+        knows_less = (
+            state.start < message.known_start
+            or state.promised < message.known_ballot
+            or state.log.upto < message.known_upto
+        )
+        if message.refused_start == state.start and knows_less:
             state.effects.stop = (
                 f"this replica's data went back in time: replica {message.sender} remembers start {message.known_start}"
                 f", ballot {message.known_ballot} and slot {message.known_upto}; here are start {state.start}, ballot"

@@ -1,7 +1,7 @@
 """The master's side of phase 2 [PMS 2.2; PML 5.1]: slots in flight, votes, the epoch entry, heartbeats and the lease.
 
 One object is one mastership: it begins when a majority has promised and the prefix is learnt, ends with a step-down.
-`epoch` is the round of its first ballot; a boost changes the ballot, not the epoch. `serving` becomes True when the
+`epoch` is the number of its first ballot; a boost changes the ballot, not the epoch. `serving` becomes True when the
 entry that begins the epoch is chosen by this master's own count: only then may clients be answered.
 """
 
@@ -37,7 +37,7 @@ class Proposer:
     def __init__(self, state: State, ballot: Ballot) -> None:
         self._state = state
         self.ballot = ballot
-        self.epoch = ballot.round
+        self.epoch = ballot.number
         self.lease = MasterLease(state.settings.drift_ppm)
         self.serving = False
         self.boosting = False
@@ -74,7 +74,7 @@ class Proposer:
             for slot, (accepted, value) in promise.entries.items():
                 if slot > chosen_upto and (slot not in best or best[slot][0] < accepted):
                     best[slot] = (accepted, value)
-        if boost and any(best[slot][1] != flying.value for slot, flying in self.in_flight.items() if slot in best):
+        if boost and any(self._is_anothers(slot, *entry) for slot, entry in best.items()):
             self.deposed = True
             return
         top = max((*best, *self.in_flight), default=chosen_upto)
@@ -87,6 +87,11 @@ class Proposer:
             self._start(self.next_slot, value)
             self.next_slot += 1
         self._advance()
+
+    def _is_anothers(self, slot: int, accepted: Ballot, value: bytes) -> bool:
+        """Proposed by a later master than this one. What an earlier one left behind is adopted, as at an election."""
+        flying = self.in_flight.get(slot)
+        return flying.value != value if flying is not None else accepted.number > self.epoch
 
     def can_propose(self) -> bool:
         """True when another slot may begin."""
@@ -137,7 +142,7 @@ class Proposer:
         self._answer(message)
 
     def _answer(self, message: Accepted | HeartbeatAnswer) -> None:
-        mine = message.ballot.replica == self._state.replica and self.epoch <= message.ballot.round
+        mine = message.ballot.replica == self._state.replica and self.epoch <= message.ballot.number
         if mine and message.number <= self.lease.number:
             self.lease.answer(message.sender, message.number, self._state.membership)
 
@@ -175,8 +180,9 @@ class Proposer:
             self.deposed |= bool(passed) or self.next_slot <= chosen_upto
             return
         for slot in passed:
-            flying = self.in_flight.pop(slot)
-            self.deposed |= flying.value != self._state.log.entries[slot][1]
+            flying, entry = self.in_flight.pop(slot), self._state.log.entries.get(slot)
+            # Where a snapshot has brought the slot there is nothing to compare; safety does not rest on it.
+            self.deposed |= entry is not None and flying.value != entry[1]
         self.deposed |= self._epoch_slot <= chosen_upto
         self._advance()
 

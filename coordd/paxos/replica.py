@@ -62,8 +62,8 @@ class Replica:
 
     @property
     def epoch(self) -> int:
-        """The round of the ballot that began the present mastership, as far as this replica knows."""
-        return self.proposer.epoch if self.proposer is not None else self.state.promised.round
+        """The number of the ballot that began the present mastership, as far as this replica knows."""
+        return self.proposer.epoch if self.proposer is not None else self.state.promised.number
 
     @property
     def master(self) -> int | None:
@@ -194,7 +194,7 @@ class Replica:
         state.chance ^= chance
         self.hellos.tick()
         self.learner.tick()
-        if state.master is not None and self.proposer is None and now_ms >= state.grants.until_ms:
+        if state.master is not None and self.proposer is None and now_ms >= state.master_until_ms:
             state.master = None
         if self.proposer is not None:
             self._tick_master(self.proposer)

@@ -54,10 +54,12 @@ class State:
         self.promised = durable.promised
         self.round_seen = durable.promised.round
         self.log = SlotLog(durable)
+        self._began_ms = now_ms
         # A first start has granted nothing that it could have forgotten; any other may have.
         self.grants = Grants(now_ms if durable.start == 1 else now_ms + durable.membership.lease_ms)
         self.known: dict[int, Known] = {}
         self.master: int | None = None
+        self.master_until_ms = 0  # for how long to believe in `master` without another word of it
         self.mute = False  # the disk is full: no vote, no promise, no grant
         self.ask_at_ms = 0
         self.effects = Effects()
@@ -76,6 +78,10 @@ class State:
             self.advance()
         assert log.chosen_upto >= durable.chosen_upto, "the log lacks a slot that it says is chosen"
         self._chosen_recorded = log.chosen_upto
+
+    def is_no_first_start(self) -> None:
+        """The cell has lived before, so an empty disk here may be one that was lost, with grants and all."""
+        self.grants.boot_until_ms = max(self.grants.boot_until_ms, self._began_ms + self.membership.lease_ms)
 
     # ---- who is who ----
 

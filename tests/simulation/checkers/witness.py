@@ -74,9 +74,9 @@ class Witness(Checker):
                 witness.applied(replica, Chosen(slot, ValueKind.BATCH, payload), self)
                 return applied
 
-            def begin_epoch(self, slot: int, ballot_round: int) -> None:
-                super().begin_epoch(slot, ballot_round)
-                witness.applied(replica, Chosen(slot, ValueKind.EPOCH, ballot_round.to_bytes(8, "big")), self)
+            def begin_epoch(self, slot: int, epoch: int) -> None:
+                super().begin_epoch(slot, epoch)
+                witness.applied(replica, Chosen(slot, ValueKind.EPOCH, epoch.to_bytes(8, "big")), self)
 
             def skip(self, slot: int) -> None:
                 super().skip(slot)

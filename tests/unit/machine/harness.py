@@ -56,10 +56,10 @@ class Cell:
             self.woken.extend(one.woken)
         return applied
 
-    def begin_epoch(self, ballot_round: int) -> None:
+    def begin_epoch(self, epoch: int) -> None:
         before = summarize(self.machine)
         for machine in (self.machine, self.twin):
-            machine.begin_epoch(machine.applied_upto + 1, ballot_round)
+            machine.begin_epoch(machine.applied_upto + 1, epoch)
         self._after(before)
 
     def _after(self, before: Any) -> None:

@@ -100,6 +100,12 @@ class Cell:
         """The process dies; what was not synced is lost, what it sent is on the wire."""
         del self.replicas[replica]
 
+    def lose_disk(self, replica: int) -> None:
+        """A dead replica's disk is replaced by an empty one."""
+        assert replica not in self.replicas
+        self.disks[replica] = Disk(self.membership)
+        del self._summaries[replica]
+
     def perform(self, replica: int) -> None:
         """Do what the replica wants done, up to the sync (with it, when `sync` is on)."""
         summary = invariants.check(self.replicas[replica])

@@ -185,14 +185,14 @@ def test_the_deposed_are_silent() -> None:
 def test_boost_a_voter_stuck_high_does_not_cost_the_cell_its_master() -> None:
     cell = Cell(3)
     master = cell.elect(1)
-    epoch = master.epoch
-    cell[3].state.promise(Ballot(master.ballot.round + 10, 3))
+    epoch, before = master.epoch, master.ballot
+    cell[3].state.promise(Ballot(before.round + 10, 3))
     cell.perform(3)
     cell.crash(2)
     cell.run(1, 3, for_ms=600)
     assert master.serving
     assert master.epoch == epoch
-    assert master.ballot.round > epoch + 10
+    assert master.ballot.round > before.round + 10
     slot = cell.propose(1, b"after")
     cell.settle(1, 3)
     assert cell.value(1, slot) == b"after"
