@@ -171,9 +171,9 @@ class Nemesis:
         self._world.after(self._long_us(10_000, 4_000_000), self._has_room, process)
 
     def _has_room(self, process: Process) -> None:
-        """Somebody made room; a replica that has met the full disk is restarted."""
+        """Somebody made room; sometimes the replica is restarted too."""
         self._disks.set_full(process.name, False)
-        if process.met_full_disk:
+        if process.met_full_disk and self._chance.random() < 0.2:
             process.crash(power=False)
 
     def _rate(self) -> None:

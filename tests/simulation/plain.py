@@ -20,6 +20,7 @@ from coordd.engine.effects import CutLog, Effects, Reply, TakeSnapshot
 from coordd.engine.inputs import (
     Call,
     DiskFull,
+    DiskHasRoom,
     HandOverRequest,
     Input,
     PeerMessage,
@@ -120,6 +121,8 @@ class PlainEngine:
                 replica.forget_snapshot()
         elif isinstance(item, DiskFull):
             replica.disk_full(now_ms)
+        elif isinstance(item, DiskHasRoom):
+            replica.disk_has_room(now_ms)
         elif isinstance(item, HandOverRequest):
             replica.hand_over(now_ms, item.to)
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from coordd.engine.effects import Effects, Reply
 from coordd.engine.inputs import (
     DiskFull,
+    DiskHasRoom,
     Input,
     PeerMessage,
     Persisted,
@@ -28,6 +29,7 @@ from tests.simulation.swarm import Swarm
 from tests.simulation.world import Clock, World
 
 CHUNK_BYTES = 1_500  # small, so that a snapshot takes several messages
+FULL_RETRY_US = 300_000
 CRASH_POINTS = ("before append", "after append", "after sending", "while syncing")
 
 
@@ -90,8 +92,11 @@ class Process:
         self.inbox = []
         self._unsynced: list[tuple[int, list[tuple[int, Any]]]] = []
         self._syncing_group: list[tuple[int, list[tuple[int, Any]]]] = []
-        self._synced_in_pause: tuple[bool, ...] = ()
+        self._synced_meanwhile: tuple[bool, ...] = ()
+        self._taken: list[Input] | None = None  # inputs in hand when the process was stopped
+        self._in_gap = False
         self._backlog: list[Effects] = []
+        self._retry_at_us = 0
         self._blocked = self._turn_due = self._syncing = self.paused = False
         self._snapshotting = self.met_full_disk = False
         self.crash_point = None
@@ -165,8 +170,16 @@ class Process:
         if not self.paused:
             return
         self.paused = False
-        if self._synced_in_pause:
-            (early,), self._synced_in_pause = self._synced_in_pause, ()
+        if self._taken is not None:
+            taken, self._taken = self._taken, None
+            self._step_after_gap(self.life, taken)
+        elif not self._in_gap:
+            self._catch_up()
+
+    def _catch_up(self) -> None:
+        """The process runs again: first what the disk has done meanwhile."""
+        if self._synced_meanwhile and self.up:
+            (early,), self._synced_meanwhile = self._synced_meanwhile, ()
             self._guard(self._after_sync, early)
         self._wake()
 
@@ -195,7 +208,7 @@ class Process:
             self.world.after(self._tick_us(), self._tick, life)
 
     def _wake(self) -> None:
-        if self.up and not self._turn_due and not self.paused and not self._blocked:
+        if self.up and not (self._turn_due or self.paused or self._blocked or self._in_gap):
             self._turn_due = True
             self.world.after(20 + self._chance.randrange(80), self._turn, self.life)
 
@@ -203,21 +216,25 @@ class Process:
         if life != self.life:
             return
         self._turn_due = False
-        if self.paused or self._blocked:
+        if self.paused or self._blocked or self._in_gap:
             return
         inputs, self.inbox = self.inbox, []
         if self.gap_rate and self._random() < self.gap_rate:
-            self._blocked = True
+            self._in_gap = True
             gap_us = int(self._random() ** 3 * 3_000_000)
             self.world.after(gap_us, self._step_after_gap, life, inputs)
         else:
             self._guard(self._step, inputs)
 
     def _step_after_gap(self, life: int, inputs: list[Input]) -> None:
-        if life == self.life:
-            self._blocked = False
-            self._guard(self._step, inputs)
-            self._wake()
+        if life != self.life:
+            return
+        if self.paused:
+            self._taken = inputs
+            return
+        self._in_gap = False
+        self._guard(self._step, inputs)
+        self._catch_up()
 
     def _step(self, inputs: list[Input]) -> None:
         now_ms = self.clock.now_ms()
@@ -240,16 +257,9 @@ class Process:
         dying = self.crash_point if effects.persist else None
         if dying == "before append":
             return self.crash(power=self.crash_power)
-        if effects.persist or self._backlog:
-            try:
-                self._append(effects)
-            except self.kit.disk_full:
-                if effects.persist_number:
-                    self._backlog.append(effects)
-                self.met_full_disk = True
-                self.put(DiskFull())
-                self._perform_without_disk(effects)
-                return None
+        if (effects.persist or self._backlog) and not self._append(effects):
+            self._perform_without_disk(effects)
+            return None
         if dying == "after append":
             return self.crash(power=self.crash_power)
         self._perform_without_disk(effects)
@@ -262,8 +272,25 @@ class Process:
             self.world.after(self._chance.randrange(1 + self.swarm.sync_us[0]), self._crash_later, life)
         return None
 
-    def _append(self, effects: Effects) -> None:
-        """Writes what an earlier full disk refused, then this."""
+    def _append(self, effects: Effects) -> bool:
+        """Writes what an earlier full disk refused, then this; False when there is no room."""
+        had_no_room = bool(self._backlog)
+        if not had_no_room or self.world.now_us >= self._retry_at_us:
+            try:
+                self._write(effects)
+            except self.kit.disk_full:
+                self.met_full_disk = True
+                self._retry_at_us = self.world.now_us + FULL_RETRY_US
+                self.put(DiskFull())
+            else:
+                if had_no_room:
+                    self.inbox.append(DiskHasRoom())
+                return True
+        if effects.persist_number:
+            self._backlog.append(effects)
+        return False
+
+    def _write(self, effects: Effects) -> None:
         while self._backlog:
             self.store.append(self._backlog[0].persist)
             late = self._backlog.pop(0)
@@ -322,8 +349,8 @@ class Process:
     def _sync_done(self, life: int, early: bool) -> None:
         if life != self.life:
             return
-        if self.paused:
-            self._synced_in_pause = (early,)
+        if self.paused or self._in_gap:
+            self._synced_meanwhile = (early,)
         else:
             self._guard(self._after_sync, early)
 
