@@ -116,7 +116,8 @@ class Consensus:
 
     def __init__(self, seed: int, trace: Trace | None = None, swarm: Swarm | None = None) -> None:
         self.world = World(seed, trace)
-        self.swarm = swarm or swarms.draw(self.world.chance("swarm"))
+        drift_ppm = self.world.chance("drift").choice((10_000, 100_000))
+        self.swarm = swarm or swarms.draw(self.world.chance("swarm"), drift_ppm=drift_ppm)
         self.network = Network(self.world, self.swarm)
         replicas = list(range(1, self.swarm.replicas + 1))
         self.chosen = ChosenValues(self.world)

@@ -66,6 +66,7 @@ class Nemesis:
             "kill_power": self._kill_power,
             "pause": lambda: self._victim().pause(self._long_us(5_000, 4_000_000)),
             "cut": self._cut,
+            "replay": lambda: self._network.replay(self._chance.randint(1, 6)),
             "slow_sync": self._slow_sync,
             "failed_sync": lambda: self._disks.fail_next_sync(self._victim().name),
             "cut_call": lambda: self._disks.cut_call(self._victim().name, self._chance.randint(1, 40)),

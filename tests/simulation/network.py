@@ -5,6 +5,7 @@ A link is a directed pair of names (replica numbers, client names). Messages are
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
@@ -12,6 +13,8 @@ from tests.simulation.swarm import Swarm
 from tests.simulation.world import World
 
 DROP, HOLD = "drop", "hold"
+OLD_MAX = 12  # of each kind, for replays
+REMEMBERED = 0.3
 HELD_MAX = 200  # a dead connection's buffer is not endless
 
 Name = Hashable
@@ -34,6 +37,7 @@ class Network:
         self._held: dict[tuple[Name, Name], list[Any]] = {}
         self._held_packets: dict[tuple[Name, Name], list[Any]] = {}
         self._last_us: dict[tuple[Name, Name], int] = {}
+        self._old: dict[type, deque[tuple[tuple[Name, Name], Any]]] | None = {} if "replay" in swarm.faults else None
         self.carried = 0
         self.lost = 0
 
@@ -44,6 +48,8 @@ class Network:
     def send(self, source: Name, target: Name, message: Any) -> None:
         """Put `message` on the link; it may arrive once, several times, late, or never."""
         link = (source, target)
+        if self._old is not None and self._random() < REMEMBERED:
+            self._old.setdefault(type(message), deque(maxlen=OLD_MAX)).append((link, message))
         cut = self._cuts.get(link)
         if cut is not None:
             self._keep_back(link, cut, message)
@@ -53,6 +59,13 @@ class Network:
             return
         self._carry(link, message)
         if self.duplicate and self._random() < self.duplicate:
+            self._carry(link, message)
+
+    def replay(self, count: int) -> None:
+        """Messages of long ago come once more; rare kinds as often as common ones."""
+        kinds = list((self._old or {}).values())
+        for _ in range(count if kinds else 0):
+            link, message = self._chance.choice(self._chance.choice(kinds))
             self._carry(link, message)
 
     def carry_stream(self, source: Name, target: Name, packet: Any) -> None:

@@ -68,7 +68,7 @@ class Process:
         self._random = self._chance.random
         self._entropy = world.chance(f"entropy {name}")
         bound = swarm.drift_ppm // 2  # two clocks together differ by no more than the bound
-        self.clock = Clock(world, self._chance.randrange(10**9), self._chance.choice((-bound, 0, bound)))
+        self.clock = Clock(world, self._chance.randrange(10**9), self._chance.choice((-bound, -bound, 0, bound, bound)))
         self.on_reply: Callable[[Reply], None] = lambda reply: None
         self.on_client: Callable[[Any, Any], None] = lambda source, message: None
         self.on_nobody: Callable[[Any, Any], None] = lambda source, message: None  # a client, while the process is down
@@ -312,23 +312,20 @@ class Process:
             self.world.after(delay_us, self._snapshot_written, self.life, slot, membership, state)
 
     def _send(self, messages: Sequence[tuple[int, Any]]) -> None:
+        if not messages:
+            return
+        self.watcher.spoke(self, messages)
         for target, message in messages:
             if self.world.tracing:
                 self.world.tell(self.name, f"-> {target} {brief(message)}")
             self.network.send(self.name, target, message)
-
-    def _speak(self, messages: Sequence[tuple[int, Any]]) -> None:
-        """Sends what rests on the disk; the checkers remember what was said."""
-        if messages:
-            self.watcher.spoke(self, messages)
-            self._send(messages)
 
     def _queue_sync(self, effects: Effects) -> None:
         if effects.persist_number:
             self._unsynced.append((effects.persist_number, effects.send_after_persist))
         else:
             assert not effects.persist
-            self._speak(effects.send_after_persist)
+            self._send(effects.send_after_persist)
         self._begin_sync()
 
     def _begin_sync(self) -> None:
@@ -360,7 +357,7 @@ class Process:
         self._blocked = False
         group, self._syncing_group = self._syncing_group, []
         for _, messages in group:
-            self._speak(messages)
+            self._send(messages)
         self.inbox.append(Persisted(group[-1][0]))
         self._wake()
 

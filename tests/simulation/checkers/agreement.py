@@ -9,7 +9,7 @@ from coordd.engine.effects import Effects
 from coordd.engine.inputs import Input
 from coordd.paxos.ballot import ZERO, Ballot
 from coordd.paxos.effects import Chosen
-from coordd.paxos.messages import Accepted, Promise
+from coordd.paxos.messages import Accepted, Prepare, Promise
 from coordd.paxos.replica import Role
 from tests.simulation.checkers.panel import Checker
 from tests.simulation.world import World
@@ -76,7 +76,7 @@ class Promises(Checker):
         name = process.name
         for _, message in messages:
             kind = type(message)
-            if kind is Promise or kind is Accepted:
+            if kind is Promise or kind is Accepted or kind is Prepare:
                 if message.ballot > self._promised.get(name, ZERO):
                     self._promised[name] = message.ballot
                 if kind is Accepted and message.slots:

@@ -32,7 +32,7 @@ class Checker:
         """One turn of the engine; nothing of `effects` is performed yet."""
 
     def spoke(self, process: Process, messages: Sequence[tuple[int, Any]]) -> None:
-        """These messages, which rest on the disk, leave now."""
+        """These messages leave now."""
 
     def ended(self, process: Process, how: str) -> None:
         """The process is gone: "kill", "power" or "failed sync"."""

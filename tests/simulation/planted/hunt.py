@@ -1,0 +1,39 @@
+"""The hunt for planted bugs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+
+from tests.simulation.planted import Bug, Found, calls, consensus, lease, locks, sessions, storage
+from tests.simulation.runs import run_seed
+
+BUGS: Mapping[str, Bug] = {
+    bug.name: bug
+    for bug in (*consensus.BUGS, *lease.BUGS, *storage.BUGS, *sessions.BUGS, *calls.BUGS, *locks.BUGS)
+}
+
+
+def hunt(name: str, seeds_max: int, start: int = 0) -> Found:
+    """Run seeds with the bug planted until a checker notices."""
+    bug = BUGS[name]
+    with bug.planted():
+        for count, seed in enumerate(range(start, start + seeds_max), 1):
+            outcome = run_seed(bug.kind, seed)
+            if outcome.report is None:
+                return Found(name, count, outcome.checker, outcome.text.splitlines()[0])
+    return Found(name, seeds_max, "", "")
+
+
+def _hunt(arguments: tuple[str, int, int]) -> Found:
+    return hunt(*arguments)
+
+
+def hunt_all(names: list[str], seeds_max: int, start: int, jobs: int) -> Iterator[Found]:
+    """One hunt after another, or several at a time."""
+    errands = [(name, seeds_max, start) for name in names]
+    if jobs <= 1:
+        yield from map(_hunt, errands)
+        return
+    with ProcessPoolExecutor(jobs) as pool:
+        yield from pool.map(_hunt, errands)

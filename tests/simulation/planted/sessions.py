@@ -1,0 +1,7 @@
+"""Bugs of sessions."""
+
+from __future__ import annotations
+
+from tests.simulation.planted import Bug
+
+BUGS: tuple[Bug, ...] = ()
