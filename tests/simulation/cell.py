@@ -148,6 +148,8 @@ class Cell:
         self.nemesis.end()
         self.work.stop = True
         for seat in self.seats:
+            if seat.process is not None and seat.process.closing:
+                seat.vanish()
             seat.sit_down()
             assert seat.process is not None
             seat.closed = True
@@ -168,7 +170,8 @@ class Cell:
             return f"replicas {down} are down"
         waiting = [seat.name for seat in self.seats if seat.name not in self.work.done]
         if waiting:
-            return f"clients {waiting} got no new write and lock ({self._roles()})"
+            behind = self.work.left_behind
+            return f"clients {waiting} got no new write and lock, or left behind {behind} ({self._roles()})"
         engines = [process.engine for process in self.processes.values()]
         slots = {engine.replica.chosen_upto for engine in engines}
         if len(slots) > 1:

@@ -38,6 +38,7 @@ class Victim(Protocol):
     def pause(self, for_us: int) -> None: ...
     def break_channel(self) -> None: ...
     def vanish(self) -> None: ...
+    def close(self) -> None: ...
     def hold_frames(self, break_after_us: int, late_after_us: int) -> None: ...
     def resume(self) -> None: ...
 
@@ -71,6 +72,7 @@ class Nemesis:
             "failed_sync": lambda: self._disks.fail_next_sync(self._victim().name),
             "cut_call": lambda: self._disks.cut_call(self._victim().name, self._chance.randint(1, 40)),
             "fail_call": lambda: self._disks.fail_call(self._victim().name, self._chance.randint(1, 40)),
+            "failed_sync_power": self._failed_sync_power,
             "full": self._full,
             "rate": self._rate,
             "wall": self._wall,
@@ -78,6 +80,7 @@ class Nemesis:
             "client_pause": lambda: self._client().pause(self._long_us(50_000, 20_000_000)),
             "client_break": lambda: self._client().break_channel(),
             "client_gone": lambda: self._client().vanish(),
+            "client_close": lambda: self._client().close(),
             "client_cut": self._client_cut,
             "late_frames": self._late_frames,
         }
@@ -150,6 +153,11 @@ class Nemesis:
         delay_us = self._long_us(1_000, 3_000_000)
         self._world.after(delay_us, self._power_after_kill, process)
 
+    def _failed_sync_power(self) -> None:
+        process = self._victim()
+        self._disks.fail_next_sync(process.name)
+        self._world.after(self._long_us(100_000, 4_000_000), self._power_after_kill, process)
+
     def _power_after_kill(self, process: Process) -> None:
         if not self._over:
             process.crash(power=True)
@@ -201,7 +209,9 @@ class Nemesis:
         how = self._chance.choice((DROP, HOLD))
         one: Name = self._victim().name
         rest = [name for name in names if name != one]
-        shape = self._chance.choice(("alone", "halves", "deaf", "dumb", "pair", "one way", "names and clients"))
+        shape = self._chance.choice(
+            ("alone", "halves", "deaf", "dumb", "pair", "one way", "no clients", "some clients")
+        )
         both = True
         if shape == "alone":
             left, right = [one], rest
@@ -212,14 +222,17 @@ class Nemesis:
             left, right, both = rest, [one], False
         elif shape == "dumb":
             left, right, both = [one], rest, False
-        elif shape == "names and clients":
+        elif shape == "no clients":
             left, right = [one], [*rest, *(client.name for client in self._clients)]
+        elif shape == "some clients":
+            here = [client.name for client in self._clients if self._chance.random() < 0.5]
+            left, right = [one, *here], [*rest, *(one.name for one in self._clients if one.name not in here)]
         else:
             left, right, both = [one], [self._chance.choice(rest)], shape == "pair"
         links = self._network.cut_between(left, right, how, both)
         if self._world.tracing:
             self._world.tell("--", f"cut ({shape}, {how}): {left} | {right}")
-        self._world.after(self._long_us(50_000, 5_000_000), self._heal, links)
+        self._world.after(self._long_us(50_000, 6_000_000), self._heal, links)
 
     def _heal(self, links: list[tuple[Name, Name]]) -> None:
         for source, target in links:
@@ -231,7 +244,7 @@ class Nemesis:
         replicas: list[Name] = list(self._processes)
         some = self._chance.sample(replicas, self._chance.randint(1, len(replicas)))
         links = self._network.cut_between([name], some, self._chance.choice((DROP, HOLD)), self._chance.random() < 0.6)
-        self._world.after(self._long_us(100_000, 10_000_000), self._heal, links)
+        self._world.after(self._long_us(100_000, 15_000_000), self._heal, links)
 
     def _late_frames(self) -> None:
         """A client's frames wait in the buffer of a connection that it gives up, and come much later."""

@@ -10,12 +10,12 @@ from coordd.engine.engine import Engine
 from coordd.engine.settings import EngineSettings
 from coordd.machine.machine import Machine
 from coordd.paxos.membership import Membership
-from coordd.storage.errors import DiskFailedError, DiskFullError
+from coordd.storage.errors import DamagedError, DiskFailedError, DiskFullError
 from coordd.storage.store import Store
 from coordd.testing.memory_disk import MemoryDisk, PowerCutError
 
 DIRECTORY = "/data"
-SEGMENT_BYTES = 32 * 1024
+SEGMENT_BYTES = 8 * 1024
 FULL_BYTES = 1  # a capacity that leaves no room for anything
 
 
@@ -36,6 +36,7 @@ class CellKit:
 
     disk_full: type[Exception] = DiskFullError
     disk_failed: type[Exception] = DiskFailedError
+    refused: type[Exception] = DamagedError
     power_cut: type[Exception] = PowerCutError
     engine_class: type[Engine] = Engine
     store_class: type[Store] = Store

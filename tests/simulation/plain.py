@@ -287,6 +287,7 @@ class PlainKit:
 
     disk_full: type[Exception] = PlainDiskFull
     disk_failed: type[Exception] = PlainSyncFailed
+    refused: type[Exception] = PlainPowerCut
     power_cut: type[Exception] = PlainPowerCut
 
     def __init__(self, membership: Membership, settings: dict[int, PaxosSettings], snapshot_bytes: int) -> None:

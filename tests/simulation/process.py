@@ -26,7 +26,7 @@ from coordd.engine.inputs import (
 from coordd.paxos.effects import SendSnapshotChunk, StoreSnapshotChunk
 from tests.simulation.network import Network
 from tests.simulation.swarm import Swarm
-from tests.simulation.world import Clock, World
+from tests.simulation.world import Clock, Violation, World
 
 CHUNK_BYTES = 1_500  # small, so that a snapshot takes several messages
 FULL_RETRY_US = 300_000
@@ -38,6 +38,7 @@ class Kit(Protocol):
 
     disk_full: type[Exception]
     disk_failed: type[Exception]  # a failed sync among them
+    refused: type[Exception]  # the store does not believe what it finds
     power_cut: type[Exception]  # the power went in the middle of a disk call
 
     def open(self, replica: int, now_ms: int) -> tuple[Any, Any]:
@@ -95,6 +96,7 @@ class Process:
         self._synced_meanwhile: tuple[bool, ...] = ()
         self._taken: list[Input] | None = None  # inputs in hand when the process was stopped
         self._in_gap = False
+        self._unread: list[tuple[Any, Any]] = []  # what clients sent while the process stood still
         self._backlog: list[Effects] = []
         self._retry_at_us = 0
         self._blocked = self._turn_due = self._syncing = self.paused = False
@@ -116,6 +118,8 @@ class Process:
             self.engine, self.store = self.kit.open(self.name, self.clock.now_ms())
         except self.kit.disk_full:
             return self._end("no room to start")
+        except (self.kit.refused, AssertionError) as error:
+            raise self.world.violation("start refused", f"replica {self.name}: {error!r}") from error
         self.watcher.started(self)
         self._wake()
         return self.world.after(self._tick_us(), self._tick, self.life)
@@ -181,7 +185,14 @@ class Process:
         if self._synced_meanwhile and self.up:
             (early,), self._synced_meanwhile = self._synced_meanwhile, ()
             self._guard(self._after_sync, early)
+        unread, self._unread = self._unread, []
+        if unread:  # whether a turn or the sockets come first is chance
+            self.world.after(self._chance.randrange(150), self._read, self.life, unread)
         self._wake()
+
+    def _read(self, life: int, unread: list[tuple[Any, Any]]) -> None:
+        for source, message in unread if life == self.life else ():
+            self._message(source, message)
 
     # ---- turns ----
 
@@ -194,6 +205,8 @@ class Process:
     def _message(self, source: Any, message: Any) -> None:
         if isinstance(source, int):
             self.put(PeerMessage(message))
+        elif self.up and (self.paused or self._in_gap):
+            self._unread.append((source, message))
         elif self.up:
             self.on_client(source, message)
         else:
@@ -240,8 +253,11 @@ class Process:
         now_ms = self.clock.now_ms()
         try:
             effects = self.engine.step(inputs, now_ms, self.clock.wall_ms(), self._entropy.randbytes(32))
-        except AssertionError as error:
-            raise self.world.violation("assertion", f"replica {self.name}: {error!r}") from error
+        except Violation:
+            raise
+        except Exception as error:  # whatever it is, it would end the daemon
+            kind = "assertion" if isinstance(error, AssertionError) else "exception"
+            raise self.world.violation(kind, f"replica {self.name}: {error!r}") from error
         self.watcher.stepped(self, inputs, effects, now_ms)
         if effects.stop is not None:
             raise self.world.violation("stop", f"replica {self.name} stops: {effects.stop}")

@@ -20,6 +20,7 @@ FAULT_KINDS: Mapping[str, tuple[float, int, int]] = {
     "cut": (0.7, 1_000, 8_000),
     "replay": (0.3, 100, 2_000),  # old peer messages come once more
     "slow_sync": (0.3, 2_000, 10_000),
+    "failed_sync_power": (0.2, 4_000, 15_000),  # a failed sync, a restart, and then a power cut
     "failed_sync": (0.15, 5_000, 20_000),
     "cut_call": (0.25, 2_000, 10_000),
     "fail_call": (0.1, 5_000, 20_000),
@@ -30,6 +31,7 @@ FAULT_KINDS: Mapping[str, tuple[float, int, int]] = {
     "client_pause": (0.4, 1_500, 10_000),
     "client_break": (0.5, 500, 8_000),
     "client_gone": (0.4, 3_000, 15_000),
+    "client_close": (0.3, 2_000, 12_000),  # in the middle of its work
     "client_cut": (0.3, 1_500, 10_000),
     "late_frames": (0.3, 1_500, 8_000),
 }

@@ -62,6 +62,8 @@ class Work:
         self.failure: Violation | None = None
         self.done: dict[str, int] = {}  # seat -> when its last acknowledged write of the final kind was begun
         self.entered = self.lost = self.timeouts = 0
+        self.left_behind: dict[str, str] = {}
+        self.busy: dict[str, int] = {}  # client process -> workers that are not done
         self._names = 0
         self._bodies: Mapping[str, Callable[[ClientProcess, Random], Awaitable[None]]] = {
             "registers": self._register,
@@ -75,6 +77,7 @@ class Work:
     def begin(self, process: ClientProcess) -> None:
         """All workers of one client process."""
         for kind in self.swarm.workers:
+            self.busy[process.name] = self.busy.get(process.name, 0) + 1
             process.loop.run_soon(self._worker(process, kind))
 
     async def _worker(self, process: ClientProcess, kind: str) -> None:
@@ -93,13 +96,16 @@ class Work:
         except asyncio.CancelledError:
             raise
         except ClientClosed:
-            return
+            if not process.closing:
+                self.failure = self.failure or self.world.violation("unexpected error", f"{process.name} is closed")
         except Violation as violation:
             self.failure = self.failure or violation
         except Exception as error:
             words = f"{process.name} ({kind}): {error!r}"
             self.failure = self.failure or self.world.violation("unexpected error", words)
             self.failure.__cause__ = error
+        finally:
+            self.busy[process.name] -= 1
 
     def _name(self) -> str:
         self._names += 1
@@ -161,7 +167,7 @@ class Work:
             self._without_answer(key, op, error)
 
     def _without_answer(self, key: str, op: Op, error: CoordError) -> None:
-        if not isinstance(error, OutcomeUnknown):
+        if not isinstance(error, OutcomeUnknown | ClientClosed):  # closing, one does not wait for answers
             self.registers.failed(key, op)
         raise error
 
@@ -195,6 +201,9 @@ class Work:
 
     async def _impatient(self, process: ClientProcess, chance: Random) -> None:
         """Asks for locks with little time, or is cancelled while it waits."""
+        if chance.random() < 0.15:
+            await self._delete_locked(process, chance)
+            return
         if chance.random() < 0.5:
             await self._under(process, chance, "exclusive", timeout=chance.choice((0, 0.05, 0.5)))
             return
@@ -214,11 +223,36 @@ class Work:
         )
         async with lock:
             self.entered += 1
+            if chance.random() < 0.1:
+                await self._verify(process, lock)
             for _ in range(chance.randint(1, 3)):
                 if not lock.safe:
                     return
                 self._guarded(lock)
                 await process.loop.rest(chance.expovariate(1) * self.swarm.think_ms / 2_000)
+
+        if chance.random() < 0.1:
+            await self._check_released(process, lock)
+
+    async def _verify(self, process: ClientProcess, lock: Lock) -> None:
+        """Safe before and after: then the sequencer was valid in between."""
+        answer = await process.client.check_sequencer(lock.sequencer)
+        if lock.safe and not answer.valid:
+            raise self.world.violation("sequencer", f"{lock.path}: held and safe, but not valid: {answer.reason}")
+
+    async def _check_released(self, process: ClientProcess, lock: Lock) -> None:
+        """A release was answered: its sequencer is never valid again. (One that goes on may not be through yet.)"""
+        life = process.client._keeper.life
+        going_on = life is None or any(call.lasting for call in life.calls.pending.values()) or life.backlog
+        if not going_on and (await process.client.check_sequencer(lock.sequencer)).valid:
+            raise self.world.violation("sequencer", f"{lock.path}: {lock.sequencer} is valid after its release")
+
+    async def _delete_locked(self, process: ClientProcess, chance: Random) -> None:
+        """Somebody deletes a lock's file: refused while it is held or waited for."""
+        try:
+            await process.client.delete(f"/l/{chance.randrange(LOCKS)}")
+        except (Locked, NotFound):
+            return
 
     def _guarded(self, lock: Lock) -> None:
         """Whoever is safe is the one whose token is the highest, of the exclusive ones."""
@@ -233,14 +267,31 @@ class Work:
 
     # ---- the end ----
 
+    async def _nothing_behind(self, process: ClientProcess) -> None:
+        """When all its workers are done, the cell sees no hold and no waiter of this client; releases may take time."""
+        session = process.session()
+        while process.alive and session is process.session():
+            left = [
+                lock.path
+                for lock in await process.client.locks("/l")
+                if any(one.session == process.client.session_id for one in (*lock.holders, *lock.waiters))
+            ]
+            if not left and not self.busy[process.name]:
+                return
+            self.left_behind[process.name] = f"workers {self.busy[process.name]}, locks {left}"
+            await process.loop.rest(0.1)
+
     async def last_things(self, process: ClientProcess, since_us: int) -> None:
         """After the faults: a new write and a lock cycle must succeed, then the process says goodbye."""
         seat = process.seat.name
-        while process.alive:
+        while process.alive and not process.closing:
             try:
                 await process.client.put(f"/last/{seat}", b"done", parents=True)
                 async with process.client.lock("/l/last", timeout=5, stop_margin=0.05):
-                    self.done[seat] = since_us
+                    pass
+                await self._nothing_behind(process)
+                self.done[seat] = since_us
+                process.closing = True
                 await process.client.close()
                 return
             except (Unavailable, OutcomeUnknown, SessionExpired, LockTimeout, LockLost):

@@ -167,9 +167,19 @@ BUGS = (
     Bug("epoch entry not awaited", "consensus", "agreement", [(Proposer, "__init__", _serving_at_once)]),
     Bug("Accepted sent before its fsync", "consensus", "agreement", [(Acceptor, "on_accept", _speak_at_once)]),
     Bug("Promise sent before its fsync", "consensus", "agreement", [(Acceptor, "on_prepare", _speak_at_once)]),
-    Bug("Prepare before its own promise is durable", "consensus", "agreement", [(Election, "prepare", _counts_its_own_promise_at_once)]),
+    Bug(
+        "Prepare before its own promise is durable",
+        "consensus",
+        "agreement",
+        [(Election, "prepare", _counts_its_own_promise_at_once)],
+    ),
     Bug("promise not stored", "consensus", "agreement", [(State, "promise", _promise_not_written)]),
     Bug("deposed master goes on", "consensus", "agreement", [(Replica, "_settle", _keeps_reigning)]),
-    Bug("learning a chosen slot does not depose", "consensus", "agreement", [(Proposer, "check_learnt", _learning_is_no_evidence)]),
+    Bug(
+        "learning a chosen slot does not depose",
+        "consensus",
+        "agreement",
+        [(Proposer, "check_learnt", _learning_is_no_evidence)],
+    ),
     Bug("every start looks like the first", "consensus", "agreement", [(State, "__init__", _old_starts_heard)]),
 )

@@ -9,8 +9,7 @@ from tests.simulation.planted import Bug, Found, calls, consensus, lease, locks,
 from tests.simulation.runs import run_seed
 
 BUGS: Mapping[str, Bug] = {
-    bug.name: bug
-    for bug in (*consensus.BUGS, *lease.BUGS, *storage.BUGS, *sessions.BUGS, *calls.BUGS, *locks.BUGS)
+    bug.name: bug for bug in (*consensus.BUGS, *lease.BUGS, *storage.BUGS, *sessions.BUGS, *calls.BUGS, *locks.BUGS)
 }
 
 

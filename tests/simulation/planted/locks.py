@@ -1,7 +1,188 @@
-"""Bugs of locks."""
+"""Bugs of locks and ephemeral files."""
 
 from __future__ import annotations
 
-from tests.simulation.planted import Bug
+from typing import Any
 
-BUGS: tuple[Bug, ...] = ()
+from coordclient.aio.keeper import Keeper
+from coordd.engine.lessor import Lessor
+from coordd.engine.mastership import Mastership
+from coordd.machine import locks as locks_module
+from coordd.machine import sequencer as sequencer_module
+from coordd.machine import sessions as sessions_module
+from tests.simulation.planted import Bug
+from tests.simulation.planted.sessions import row
+
+
+def _dead_waiters_stay(right: Any) -> Any:
+    def end(state: Any, session: Any, expired: bool, woken: Any) -> None:
+        session.waiters.clear()
+        right(state, session, expired, woken)
+
+    return end
+
+
+def _delayed_do_not_count(right: Any) -> Any:
+    def settle(state: Any, lock: Any, woken: Any) -> None:
+        delayed = {key: hold for key, hold in lock.holders.items() if hold.delayed}
+        if lock.waiters and len(delayed) == len(lock.holders):
+            for key in delayed:
+                del lock.holders[key]
+        right(state, lock, woken)
+        lock.holders.update(delayed)
+        if delayed and lock.node.path not in state.locks:
+            state.locks[lock.node.path] = lock
+
+    return settle
+
+
+def _no_delay_after_regain(right: Any) -> Any:
+    def regain(self: Any, sessions: Any, delays: Any) -> None:
+        right(self, sessions, [(path, session, hold, 0) for path, session, hold, _ in delays])
+
+    return regain
+
+
+def _half_the_delay(right: Any) -> Any:
+    def watch(self: Any, delays: Any) -> None:
+        right(self, [(path, session, hold, delay_ms // 2) for path, session, hold, delay_ms in delays])
+
+    return watch
+
+
+def _token_of_the_node(right: Any) -> Any:
+    def grant(state: Any, lock: Any, *rest: Any) -> Any:
+        before, free = lock.node.lock_generation, not lock.holders
+        hold = right(state, lock, *rest)
+        if free:
+            lock.token = lock.node.lock_generation = before + 1
+        return hold
+
+    return grant
+
+
+def _token_kept(right: Any) -> Any:
+    """The token is that of the making of the node, not of the grant."""
+
+    def grant(state: Any, lock: Any, *rest: Any) -> Any:
+        hold = right(state, lock, *rest)
+        lock.token = lock.node.lock_generation = lock.node.instance
+        return hold
+
+    return grant
+
+
+def _last_comes_first(right: Any) -> Any:
+    def settle(state: Any, lock: Any, woken: Any) -> None:
+        turned = dict(reversed(lock.waiters.items()))
+        lock.waiters.clear()
+        lock.waiters.update(turned)
+        right(state, lock, woken)
+
+    return settle
+
+
+def _shared_overtakes(right: Any) -> Any:
+    def acquire(state: Any, session: Any, call: int, principal: str, arguments: Any, woken: Any) -> Any:
+        lock = state.locks.get(arguments["path"])
+        if lock is None or arguments["mode"] != "shared":
+            return right(state, session, call, principal, arguments, woken)
+        waiters = lock.waiters
+        lock.waiters = {}
+        try:
+            return right(state, session, call, principal, arguments, woken)
+        finally:
+            lock.waiters = {**waiters, **lock.waiters}
+
+    return acquire
+
+
+def _nobody_woken(right: Any) -> Any:
+    """A cancel or an expiry takes a waiter away and does not look who can be granted now."""
+
+    def cancel(state: Any, session: Any, call: int, principal: str, arguments: Any, woken: Any) -> Any:
+        settle = locks_module.settle
+        waits = arguments["target"] in session.waiters
+        if waits:
+            locks_module.settle = lambda state, lock, woken: None
+        try:
+            return right(state, session, call, principal, arguments, woken)
+        finally:
+            locks_module.settle = settle
+
+    return cancel
+
+
+def _deletes_locked(right: Any) -> Any:
+    def delete(state: Any, session: Any, call: int, principal: str, arguments: Any, woken: Any) -> Any:
+        lock = state.locks.pop(arguments["path"], None)
+        try:
+            return right(state, session, call, principal, arguments, woken)
+        finally:
+            if lock is not None:
+                state.locks[arguments["path"]] = lock
+
+    return delete
+
+
+def _ephemerals_stay(right: Any) -> Any:
+    return lambda state, node: None
+
+
+def _always_valid(right: Any) -> Any:
+    def check(state: Any, text: str) -> str:
+        reason: str = right(state, text)
+        return reason if "malformed" in reason else ""
+
+    return check
+
+
+def _answers_without_its_reign(right: Any) -> Any:
+    def look(self: Any) -> None:
+        right(self)
+        self.lessor.ruling = self.lessor.ruling or bool(self.reign and self._replica.serving)
+
+    return look
+
+
+def _closes_and_believes(right: Any) -> Any:
+    async def close(self: Any) -> None:
+        life = self.life
+        told = self._on_given_up
+        self._on_given_up = lambda hold: None
+        over = life.holds.session_over if life is not None else None
+        if life is not None:
+            life.holds.session_over = lambda reason: []
+        try:
+            await right(self)
+        finally:
+            self._on_given_up = told
+            if life is not None:
+                life.holds.session_over = over
+
+    return close
+
+
+BUGS = (
+    Bug(
+        "waiters of a dead session stay", "locks", "cell", [(sessions_module, "end_session_locks", _dead_waiters_stay)]
+    ),
+    Bug("delayed holds do not count", "locks", "cell", [(locks_module, "settle", _delayed_do_not_count)]),
+    Bug("lock-delay skipped after fail-over", "locks", "cell", [(Lessor, "regain", _no_delay_after_regain)]),
+    Bug("half the lock-delay", "locks", "cell", [(Lessor, "watch_delays", _half_the_delay)]),
+    Bug("token counted per node", "locks", "cell", [(locks_module, "_grant", _token_of_the_node)]),
+    Bug("token of the node's making", "locks", "cell", [(locks_module, "_grant", _token_kept)]),
+    Bug("last waiter granted first", "locks", "cell", [(locks_module, "settle", _last_comes_first)]),
+    Bug("shared request overtakes the queue", "locks", "cell", [row("acquire", _shared_overtakes)]),
+    Bug("nobody is woken by a cancel", "locks", "cell", [row("cancel", _nobody_woken)]),
+    Bug("delete under a held lock", "locks", "cell", [row("delete", _deletes_locked)]),
+    Bug("ephemerals stay when their session ends", "locks", "cell", [(sessions_module, "collect", _ephemerals_stay)]),
+    Bug("every sequencer is valid", "locks", "cell", [(sequencer_module, "check", _always_valid)]),
+    Bug(
+        "reads and KeepAlives without the lease",
+        "locks",
+        "cell",
+        [(Mastership, "look_at_lease", _answers_without_its_reign)],
+    ),
+    Bug("client closes and still believes", "locks", "cell", [(Keeper, "close", _closes_and_believes)]),
+)

@@ -1,7 +1,146 @@
-"""Bugs of storage."""
+"""Bugs of the disk's side: what is not synced, not written, or believed without proof."""
 
 from __future__ import annotations
 
-from tests.simulation.planted import Bug
+from typing import Any
 
-BUGS: tuple[Bug, ...] = ()
+from coordd.paxos.ballot import ZERO
+from coordd.storage import store as store_module
+from coordd.storage import wal as wal_module
+from coordd.storage.checked import CheckedDisk, File
+from coordd.storage.recovery import LogReader, LogState
+from coordd.storage.segment import segment_name
+from coordd.storage.spare import Spare
+from coordd.storage.wal import Wal
+from tests.simulation.planted import Bug
+from tests.simulation.process import Process
+
+
+def _never_synced(right: Any) -> Any:
+    def sync(self: Any) -> None:
+        self._synced = self._end
+
+    return sync
+
+
+def _speaks_before_its_sync(right: Any) -> Any:
+    def queue_sync(self: Any, effects: Any) -> None:
+        self._send(effects.send_after_persist)
+        effects.send_after_persist = []
+        right(self, effects)
+
+    return queue_sync
+
+
+def _reports_too_much(right: Any) -> Any:
+    """What was written while the sync ran is reported with it."""
+
+    def after_sync(self: Any, early: bool) -> None:
+        self._syncing_group += self._unsynced
+        self._unsynced = []
+        right(self, early)
+
+    return after_sync
+
+
+def _header_without_promise(right: Any) -> Any:
+    def begin(self: Any, header: Any) -> None:
+        self.start = max(self.start, header.start)
+        self.slot_max = max(self.slot_max, header.slots_before)
+
+    return begin
+
+
+def _snapshot_lowers_promise(right: Any) -> Any:
+    def durable(start: int, state: Any, membership: Any, stored: Any) -> Any:
+        found = right(start, state, membership, stored)
+        if stored is not None:
+            found.promised = max((ballot for ballot, _ in found.entries.values()), default=ZERO)
+        return found
+
+    return durable
+
+
+def _tail_trusted(right: Any) -> Any:
+    def resume(cls: Any, disk: Any, directory: str, log: Any, segment_bytes: int) -> Any:
+        tail = log.tail
+        file = disk.open(f"{directory}/{segment_name(tail.header.number)}")
+        self = cls(disk, directory, tail.header, file, log.segments, segment_bytes)
+        self._end = self._synced = tail.end
+        self._crc = tail.crc
+        self.promised, self.start, self.slot_max = log.state.promised, log.state.start, log.state.slot_max
+        if log.spare is not None:
+            self._spare = Spare.found(disk, directory, f"{directory}/{segment_name(log.spare)}")
+        return self
+
+    return classmethod(resume)
+
+
+def _no_damage_known(right: Any) -> Any:
+    return lambda self, header, data, suspect, offset, following: None
+
+
+def _every_bad_record_is_damage(right: Any) -> Any:
+    def judge(self: Any, header: Any, data: bytes, suspect: int, offset: int, following: Any) -> None:
+        if any(data[offset:]):
+            raise store_module.DamagedError(segment_name(header.number), offset, "a record is not right")
+
+    return judge
+
+
+def _names_not_synced(right: Any) -> Any:
+    return lambda self, path: None
+
+
+def _header_not_synced(right: Any) -> Any:
+    """The new segment's header is left to the next sync of the file that is in use."""
+
+    def roll(self: Any, need: int) -> None:
+        synced = File.sync
+        try:
+            File.sync = lambda self: None  # type: ignore[method-assign]
+            right(self, need)
+        finally:
+            File.sync = synced  # type: ignore[method-assign]
+
+    return roll
+
+
+def _cut_too_far(right: Any) -> Any:
+    def cut(self: Any, upto: int) -> None:
+        right(self, upto + 8)
+
+    return cut
+
+
+def _start_number_kept(right: Any) -> Any:
+    def note(self: Any, records: Any) -> None:
+        right(self, [record for record in records if not isinstance(record, wal_module.StartRecord)])
+
+    return note
+
+
+def _lower_ballot_wins(right: Any) -> Any:
+    def apply(self: Any, record: Any) -> None:
+        held = dict(self.entries)
+        right(self, record)
+        slot = getattr(record, "slot", None)
+        if slot in held:
+            self.entries[slot] = min(held[slot], self.entries[slot])
+
+    return apply
+
+
+BUGS = (
+    Bug("log never synced", "storage", "cell", [(Wal, "sync", _never_synced)]),
+    Bug("answers before its fsync", "storage", "cell", [(Process, "_queue_sync", _speaks_before_its_sync)]),
+    Bug("vote beyond the bytes of its sync", "storage", "cell", [(Process, "_after_sync", _reports_too_much)]),
+    Bug("promise cut away with the log", "storage", "cell", [(LogState, "begin", _header_without_promise)]),
+    Bug("snapshot lowers the promise", "storage", "cell", [(store_module, "_durable", _snapshot_lowers_promise)]),
+    Bug("unsynced tail trusted after a failed sync", "storage", "cell", [(Wal, "resume", _tail_trusted)]),
+    Bug("torn tail taken for damage", "storage", "cell", [(LogReader, "_judge", _every_bad_record_is_damage)]),
+    Bug("directory not synced", "storage", "cell", [(CheckedDisk, "sync_directory", _names_not_synced)]),
+    Bug("segment begun before the last one is durable", "storage", "cell", [(Wal, "_roll", _header_not_synced)]),
+    Bug("log cut beyond the snapshot", "storage", "cell", [(Wal, "cut", _cut_too_far)]),
+    Bug("older record of a slot wins at start", "storage", "cell", [(LogState, "apply", _lower_ballot_wins)]),
+)
