@@ -20,13 +20,17 @@ def main() -> None:
     """Run seeds, or replay one, or hunt the planted bugs."""
     parser = argparse.ArgumentParser(prog="./dev sim", description=__doc__)
     parser.add_argument("--kind", choices=KINDS, help="only this harness (default: each in turn)")
-    parser.add_argument("--seeds", type=int, default=200, help="how many seeds")
+    parser.add_argument("--seeds", type=int, help="how many seeds (default 200; --planted: 2000 at most)")
     parser.add_argument("--start", type=int, default=0, help="the first seed")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--minutes", type=float, help="go on for so long instead of counting seeds")
     parser.add_argument("--seed", type=int, help="run this one only")
     parser.add_argument("--trace", action="store_true", help="with --seed: tell the whole story")
+    parser.add_argument("--planted", nargs="*", metavar="BUG", help="hunt all planted bugs, or these, in --seeds each")
     options = parser.parse_args()
+    if options.planted is not None:
+        sys.exit(hunt_planted(options.planted, options.seeds or 2_000, options.start, options.jobs))
+    options.seeds = options.seeds or 200
     kinds = [options.kind] if options.kind else list(KINDS)
     if options.seed is not None:
         sys.exit(max(replay(kind, options.seed, trace=options.trace) for kind in kinds))
@@ -83,6 +87,24 @@ def campaign(kind: str, seeds: Iterator[int], jobs: int) -> int:
     )
     print(f"{kind}: {failed} of {done} seeds failed" if failed else f"{kind}: no promise was broken")
     return int(failed > 0)
+
+
+def hunt_planted(names: list[str], seeds_max: int, start: int, jobs: int) -> int:
+    """The table of planted bugs: how many seeds each took, and which checker noticed."""
+    from tests.simulation.planted.hunt import BUGS, hunt_all
+
+    unknown = [name for name in names if name not in BUGS]
+    if unknown:
+        print(f"no planted bug is called {unknown[0]!r}; there are: {', '.join(BUGS)}")
+        return 2
+    found = 0
+    names = names or list(BUGS)
+    print(f"{'area':<10} {'bug':<48} {'seeds':>5}  checker", flush=True)
+    for one in hunt_all(names, seeds_max, start, jobs):
+        found += bool(one.checker)
+        print(f"{BUGS[one.bug].area:<10} {one.bug:<48} {one.seeds:>5}  {one.checker or 'NOT FOUND'}", flush=True)
+    print(f"found {found}/{len(names)}")
+    return int(found < len(names))
 
 
 def _tell_failure(outcome: Outcome) -> None:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from random import Random
-from typing import Any, Protocol
+from typing import Any
 
 from coordd.engine.effects import Effects, Reply
 from coordd.engine.inputs import (
@@ -25,38 +24,13 @@ from coordd.engine.inputs import (
 )
 from coordd.paxos.effects import SendSnapshotChunk, StoreSnapshotChunk
 from tests.simulation.network import Network
+from tests.simulation.ports import Kit, Watcher, brief
 from tests.simulation.swarm import Swarm
 from tests.simulation.world import Clock, Violation, World
 
 CHUNK_BYTES = 1_500  # small, so that a snapshot takes several messages
 FULL_RETRY_US = 300_000
 CRASH_POINTS = ("before append", "after append", "after sending", "while syncing")
-
-
-class Kit(Protocol):
-    """Makes the parts of a replica and knows the errors of its store."""
-
-    disk_full: type[Exception]
-    disk_failed: type[Exception]  # a failed sync among them
-    refused: type[Exception]  # the store does not believe what it finds
-    power_cut: type[Exception]  # the power went in the middle of a disk call
-
-    def open(self, replica: int, now_ms: int) -> tuple[Any, Any]:
-        """A started engine over a recovered store."""
-        ...
-
-    def crash(self, replica: int, chance: Random, *, power: bool) -> None:
-        """The process is gone; with `power`, so are unsynced bytes."""
-        ...
-
-
-class Watcher(Protocol):
-    """Is told what a process does; the checkers stand behind it."""
-
-    def started(self, process: Process) -> None: ...
-    def stepped(self, process: Process, inputs: Sequence[Input], effects: Effects, now_ms: int) -> None: ...
-    def spoke(self, process: Process, messages: Sequence[tuple[int, Any]]) -> None: ...
-    def ended(self, process: Process, how: str) -> None: ...
 
 
 class Process:
@@ -410,14 +384,3 @@ class Process:
             return
         if stored is not None:
             self.put(SnapshotReceived(stored.slot, stored.size, stored.membership, stored.state))
-
-
-def brief(message: Any) -> str:
-    """A message in few words, for the story."""
-    fields = []
-    for name in message.__dataclass_fields__:
-        if name not in ("sender", "start"):
-            value = getattr(message, name)
-            text = str(value) if not isinstance(value, bytes) else f"{len(value)} bytes"
-            fields.append(f"{name}={text if len(text) < 60 else text[:57] + '...'}")
-    return f"{type(message).__name__}({', '.join(fields)})"

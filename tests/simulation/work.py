@@ -271,10 +271,11 @@ class Work:
         """When all its workers are done, the cell sees no hold and no waiter of this client; releases may take time."""
         session = process.session()
         while process.alive and session is process.session():
+            own = process.client.session_id
             left = [
                 lock.path
                 for lock in await process.client.locks("/l")
-                if any(one.session == process.client.session_id for one in (*lock.holders, *lock.waiters))
+                if any(one.session == own for one in lock.holders) or any(one.session == own for one in lock.waiters)
             ]
             if not left and not self.busy[process.name]:
                 return

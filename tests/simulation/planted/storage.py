@@ -6,8 +6,8 @@ from typing import Any
 
 from coordd.paxos.ballot import ZERO
 from coordd.storage import store as store_module
-from coordd.storage import wal as wal_module
 from coordd.storage.checked import CheckedDisk, File
+from coordd.storage.errors import DamagedError
 from coordd.storage.recovery import LogReader, LogState
 from coordd.storage.segment import segment_name
 from coordd.storage.spare import Spare
@@ -83,7 +83,7 @@ def _no_damage_known(right: Any) -> Any:
 def _every_bad_record_is_damage(right: Any) -> Any:
     def judge(self: Any, header: Any, data: bytes, suspect: int, offset: int, following: Any) -> None:
         if any(data[offset:]):
-            raise store_module.DamagedError(segment_name(header.number), offset, "a record is not right")
+            raise DamagedError(segment_name(header.number), offset, "a record is not right")
 
     return judge
 
@@ -111,13 +111,6 @@ def _cut_too_far(right: Any) -> Any:
         right(self, upto + 8)
 
     return cut
-
-
-def _start_number_kept(right: Any) -> Any:
-    def note(self: Any, records: Any) -> None:
-        right(self, [record for record in records if not isinstance(record, wal_module.StartRecord)])
-
-    return note
 
 
 def _lower_ballot_wins(right: Any) -> Any:
