@@ -125,6 +125,8 @@ def put(
         raise click.UsageError("CONTENTS and --file exclude each other")
     if contents is not None and contents != "-":
         data = contents.encode(errors="surrogateescape")
+    elif source is None and sys.stdin is None:
+        raise click.UsageError("there is no stdin to read the contents from; give CONTENTS or --file")
     else:
         data = (source or sys.stdin.buffer).read()
     with settings.open_client() as client:

@@ -15,6 +15,7 @@ from coordctl.errors import Exit, Failure, complain, exit_code_of
 from coordctl.output import client_text
 from coordctl.settings import Settings, common, global_options
 
+_STDERR = 2
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 _SECTIONS = (
     ("Files", ("ls", "cat", "put", "rm", "mkdir", "stat")),
@@ -123,6 +124,20 @@ def _words(error: Exception) -> str:
     return f"{text}, by {who}" if who else text
 
 
+def open_missing_streams() -> None:
+    """A caller may have closed stdin, stdout or stderr (`>&-`). No pipe of ours may get its number, which programs that
+    we start would read or write; and what is printed goes nowhere then. stdin stays missing for whoever would read it.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(_STDERR, "w", closefd=False)  # noqa: SIM115
+
+
 def main() -> NoReturn:
     """The entry point of the program `coordctl`."""
+    open_missing_streams()
     sys.exit(invoke(sys.argv[1:]))

@@ -86,8 +86,16 @@ class Settings:
         return Client(endpoints, cell=self.cell, request_timeout=self.timeout, name="coordctl")
 
 
-def _split(value: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in value.split(",") if part.strip())
+def _endpoints(value: str) -> tuple[str, ...]:
+    from coordclient.endpoints import parse_endpoint
+
+    parts = tuple(part.strip() for part in value.split(",") if part.strip())
+    try:
+        for part in parts:
+            parse_endpoint(part)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    return parts
 
 
 def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
@@ -95,7 +103,7 @@ def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     if value is None or value is False:
         return
     settings = ctx.ensure_object(Settings)
-    setattr(settings, str(param.name), _split(value) if param.name == "endpoints" else value)
+    setattr(settings, str(param.name), _endpoints(value) if param.name == "endpoints" else value)
 
 
 def global_options(*, environment: bool) -> Callable[[_Command], _Command]:

@@ -28,6 +28,15 @@ from coordd.node.service import Service
 
 PeerDoor = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+_HANDSHAKE = (
+    "Upgrade",
+    "Connection",
+    "Sec-WebSocket-Key",
+    "Sec-WebSocket-Version",
+    "Sec-WebSocket-Protocol",
+    "Sec-WebSocket-Extensions",
+)
+
 _log = structlog.get_logger("coordd.api")
 
 
@@ -60,6 +69,7 @@ async def open_doors(service: Service, limits: ApiLimits, peer_door: PeerDoor, i
     async def named_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         keepers[0].heard(request)
         try:
+            _check_handshake(request)
             return await handler(request)
         except Refusal as refusal:
             return error_page(refusal)
@@ -91,6 +101,13 @@ async def open_doors(service: Service, limits: ApiLimits, peer_door: PeerDoor, i
     assert runner.server is not None
     keepers.append(DoorKeeper(runner.server, limits))
     return Doors(runner, keepers[0], channels)
+
+
+def _check_handshake(request: web.Request) -> None:
+    """The headers of a WebSocket handshake are ASCII; aiohttp takes that for granted."""
+    for name in _HANDSHAKE:
+        if not request.headers.get(name, "").isascii():
+            raise Refusal("bad_request", f"the header {name} holds what is not ASCII")
 
 
 async def _sign(request: web.Request, response: web.StreamResponse) -> None:

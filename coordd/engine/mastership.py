@@ -11,6 +11,7 @@ taken from the lessor when a batch is made, and proposed in the same breath.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from hashlib import sha256
 
 from coordclient.protocol.errors import Refusal
@@ -175,7 +176,7 @@ class Mastership:
     def _on_open_session(self, call: Call, since_ms: int, sure: bool) -> None:
         self._draws += 1
         secret = sha256(b"session secret" + self._entropy + self._draws.to_bytes(4, "big")).hexdigest()[:32]
-        self._queue(call, {**call.arguments, "secret": secret})
+        self._on_write(replace(call, arguments={**call.arguments, "secret": secret}), since_ms, sure)
 
     def _on_write(self, call: Call, since_ms: int, sure: bool) -> None:
         session, number = call.session, call.call

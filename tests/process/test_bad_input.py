@@ -120,6 +120,20 @@ def test_what_is_no_http_does_no_harm(cell: RunningCell, garbage: bytes) -> None
         told(connection)
 
 
+@pytest.mark.parametrize("path", ["/v1/channel", PEER_PATH])
+@pytest.mark.parametrize(
+    "spoilt", [(b"websocket", b"websock\xffet"), (b"AAAA==", b"AA\xfeA=="), (b"AAAA==", b"==="), (b"13", b"1\x803")]
+)
+def test_a_broken_handshake_is_refused_by_name(cell: RunningCell, path: str, spoilt: tuple[bytes, bytes]) -> None:
+    head = (
+        f"GET {path} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    with connect(cell) as connection:
+        connection.sendall(head.encode().replace(*spoilt))
+        assert connection.recv(65536)[:13] in (b"HTTP/1.1 400 ", b"HTTP/1.1 426 ")
+
+
 @pytest.mark.parametrize("payload", [b"", b"\0", b"\0\0\0\1\xc1", b"\xff" * 1_000, b"\0\0\x10\0" + b"\x91" * 4_096])
 def test_garbage_on_a_channel_is_answered_on_call_0_and_the_channel_closed(cell: RunningCell, payload: bytes) -> None:
     with upgraded(cell, "/v1/channel") as connection:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 DEFAULT_ENDPOINTS = ("http://127.0.0.1:7420", "http://127.0.0.1:7421", "http://127.0.0.1:7422")
 BACKOFF_MS_MIN, BACKOFF_MS_MAX = 50, 1_000
@@ -28,9 +29,18 @@ _ADDRESS = re.compile(r"(?:(https?)://)?([^\s/?#@]+)/?", re.IGNORECASE)
 def parse_endpoint(text: str) -> str:
     """`http://host:port` from a URL or from `host:port`; ValueError otherwise."""
     match = _ADDRESS.fullmatch(text.strip())
-    if match is None:
+    address = f"{(match[1] or 'http').lower()}://{match[2].lower()}" if match is not None else ""
+    if not _is_address(address):
         raise ValueError(f"not an endpoint (http://HOST:PORT or HOST:PORT): {text[:80]!r}")
-    return f"{(match[1] or 'http').lower()}://{match[2].lower()}"
+    return address
+
+
+def _is_address(address: str) -> bool:
+    try:
+        parts = urlsplit(address)
+        return bool(parts.hostname) and parts.port != 0  # `port` raises for what is no number up to 65535
+    except ValueError:
+        return False
 
 
 def backoff_ms(tries: int, chance: int) -> int:

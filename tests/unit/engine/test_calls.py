@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from coordclient.protocol.errors import Refusal
+from coordclient.protocol.operations import OPERATIONS, Way
 from coordd.engine.effects import Reply
 from coordd.engine.inputs import Call, Gone
 from coordd.engine.pending import Pending, PendingCalls
@@ -50,6 +53,25 @@ def test_a_retry_of_a_call_on_its_way_waits_with_the_first_try():
     cell.settle()
     assert len({str(cell.answers[request]) for request in requests}) == 1
     assert cell.answers[requests[0]]["stat"]["path"] == "/a"
+
+
+def test_every_logged_operation_twice_under_one_number_waits_with_the_first_try():
+    """Also one that no client of ours numbers within a session, as open_session: a stranger may."""
+    writes = {row.name: row for row in OPERATIONS.values() if row.way is Way.WRITE}
+    values: dict[str, Any] = {"path": "/a", "hold": 1, "target": 1}
+    for first in writes.values():
+        for second in (first, writes["open_session"]):
+            cell = Cell()
+            client, node = cell.open(), cell.master()
+            node.disk_held = True
+            requests = []
+            for row in (first, second):
+                needed = {argument.name: values[argument.name] for argument in row.arguments if argument.required}
+                requests.append(client.call(row.name, number=7, **needed))
+                cell.settle()
+            node.disk_held = False
+            cell.settle()
+            assert str(cell.answers[requests[0]]) == str(cell.answers[requests[1]]), (first.name, second.name)
 
 
 def test_a_retry_of_a_waiting_acquire_attaches_to_the_waiter_and_both_are_answered():
