@@ -44,18 +44,23 @@ def free_ports(count: int) -> list[int]:
 
 
 def write_cell(
-    directory: Path, ports: Sequence[int], cell: str = CELL_DEFAULT, extra: Extra | None = None
+    directory: Path,
+    ports: Sequence[int],
+    cell: str = CELL_DEFAULT,
+    extra: Extra | None = None,
+    dialled: Sequence[int] | None = None,
 ) -> dict[int, Path]:
     """Files for a cell of `len(ports)` replicas below `directory`: replica id -> its configuration file.
 
-    A secret that is there already stays. `extra`: further keys per section, the same for every replica.
+    A secret that is there already stays. `extra`: further keys per section, the same for every replica. `dialled`: the
+    ports that peers and clients are told, where something stands before the replicas.
     """
     directory.mkdir(parents=True, exist_ok=True)
     secret_file = directory / "secret"
     if not secret_file.exists():
         secret_file.touch(mode=0o600)
         secret_file.write_text(secrets.token_hex(32) + "\n")
-    members = [(number, f"http://{HOST}:{port}") for number, port in enumerate(ports, 1)]
+    members = [(number, f"http://{HOST}:{port}") for number, port in enumerate(dialled or ports, 1)]
     files: dict[int, Path] = {}
     for number, port in enumerate(ports, 1):
         tables: dict[str, dict[str, int | str | bool]] = {

@@ -43,11 +43,20 @@ class CellError(AssertionError):
 class RunningCell:
     """Handle of a cell; made by `start_cell`. `addresses` and `configs`: replica -> URL, configuration file."""
 
-    def __init__(self, directory: Path, replicas: int, cell: str, extra: Extra | None, temporary: bool) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        replicas: int,
+        cell: str,
+        extra: Extra | None,
+        temporary: bool,
+        dialled: Sequence[int] | None = None,
+    ) -> None:
         ports = free_ports(replicas)
         self.cell = cell
         self.directory = directory
-        self.configs = write_cell(directory, ports, cell, extra)
+        self.configs = write_cell(directory, ports, cell, extra, dialled)
+        self.environment: dict[int, dict[str, str]] = {}  # of single replicas, besides our own
         self.addresses = {number: f"http://127.0.0.1:{port}" for number, port in enumerate(ports, 1)}
         self._temporary = temporary
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
@@ -71,6 +80,7 @@ class RunningCell:
         """Start a replica that is not running; returns at once (see `wait_ready`). `python_options` come before -m."""
         assert not self.running(replica), f"replica {replica} is running"
         python, *rest = command(self.configs[replica])
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("COORDD_")}
         with self.log_file(replica).open("ab") as log:
             self._processes[replica] = subprocess.Popen(
                 [python, *python_options, *rest],
@@ -78,7 +88,7 @@ class RunningCell:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C in a demo or a test run is for the parent to handle
-                env={name: value for name, value in os.environ.items() if not name.startswith("COORDD_")},
+                env=clean | self.environment.get(replica, {}),
             )
 
     def running(self, replica: int) -> bool:

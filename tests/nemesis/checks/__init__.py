@@ -1,0 +1,32 @@
+"""What must be true of what the clients saw: each check reads a history and says what contradicts a promise.
+
+A check never judges by speed. Where a promise holds only for a process that runs, the histories say when it did not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from tests.nemesis.checks.beliefs import beliefs_overlap, fence_refusals, late_bodies, tokens_out_of_order
+from tests.nemesis.checks.files import broken_ephemerals, broken_files
+from tests.nemesis.checks.numbers import lost_increments, revisions_out_of_order
+from tests.nemesis.checks.registers import broken_registers
+from tests.nemesis.checks.sessions import unjust_expiries
+from tests.nemesis.checks.surprises import surprises
+from tests.nemesis.history import History
+
+Check = Callable[[History], list[str]]
+
+CHECKS: Mapping[str, Check] = {
+    "registers are linearizable": broken_registers,
+    "counters equal the acknowledged increments": lost_increments,
+    "no two holders by their own belief": beliefs_overlap,
+    "a running holder is told in time": late_bodies,
+    "tokens rise in the order of grants": tokens_out_of_order,
+    "the fence refuses no rightful holder": fence_refusals,
+    "revisions rise in the order of changes": revisions_out_of_order,
+    "what was acknowledged is there, and once": broken_files,
+    "ephemeral files live as long as their session": broken_ephemerals,
+    "no session of a connected client expired": unjust_expiries,
+    "nobody was told what cannot be": surprises,
+}

@@ -1,0 +1,372 @@
+"""How each kind of fault is done, and undone. One function per kind, under the name that the schedule knows.
+
+A function returns whom it hit; nobody, if it could not be done as things stood (then it does not count). Whatever
+happens meanwhile, it leaves the world as it found it: links mended, processes running, orders to the shim withdrawn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import signal
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+
+from coordd.exits import Exit
+from tests.nemesis.faults_clients import CLIENT_FAULTS
+from tests.nemesis.proxy import Link, Way
+from tests.nemesis.schedule import BY_NAME, KINDS, Fault
+from tests.nemesis.support import paused
+from tests.nemesis.world import World
+
+Hit = Sequence[str]
+SYNC_FAILURE_SECONDS_MAX = 20.0
+POLL_S = 0.05
+LEFT_BEHIND_SECONDS_MAX = 15.0
+BLOB_BYTES = 200 * 1024
+BLOBS_MAX = 80
+ROLLING_READY_SECONDS_MAX = 60.0
+
+
+async def inflict(world: World, fault: Fault) -> Hit:
+    """Do it, for as long as it is to last; whom it hit."""
+    return await FAULTS[fault.kind](world, fault)
+
+
+# ---- the network between the replicas ----
+
+
+@contextlib.contextmanager
+def shut(links: Iterable[Link], ways: Iterable[Way], torn: bool) -> Iterator[None]:
+    """These ways are shut for a while; with `torn` nothing of what they hold up arrives afterwards."""
+    links = list(links)
+    for way in ways:
+        way.shut()
+    try:
+        yield
+    finally:
+        for link in links:
+            link.mend(torn)
+
+
+async def late_bytes(world: World, fault: Fault) -> Hit:
+    replica = _any_of(world.replicas, fault)
+    links = world.links_of(replica)
+    for link in links:
+        link.there.delay_ms, link.there.jitter_ms = 10 + fault.chance % 200, fault.chance % 97
+    await _last(fault, links)
+    return [f"r{replica}"]
+
+
+async def stalled_link(world: World, fault: Fault) -> Hit:
+    one, other = _two_of(world.replicas, fault)
+    link = world.link(f"r{one}", other)
+    with shut([link], [link.there], torn=False):
+        await asyncio.sleep(fault.length_s)
+    return [f"r{one}>r{other}"]
+
+
+async def one_way_cut(world: World, fault: Fault) -> Hit:
+    """The master, or any other, can be heard but cannot hear, or the other way round."""
+    master = await world.master()
+    replica = master if fault.chance & 1 else _any_of(world.replicas, fault)
+    links = [link for link in world.links_of(replica) if (link.replica == replica) == bool(fault.chance & 2)]
+    with shut(links, [link.there for link in links], torn=True):
+        await asyncio.sleep(fault.length_s)
+    return [f"r{replica} {'deaf' if fault.chance & 2 else 'mute'}"]
+
+
+async def master_cut_off(world: World, fault: Fault) -> Hit:
+    return await _cut_off(world, fault, await world.master())
+
+
+async def follower_cut_off(world: World, fault: Fault) -> Hit:
+    return await _cut_off(world, fault, await world.follower(fault.chance))
+
+
+async def _cut_off(world: World, fault: Fault, replica: int) -> Hit:
+    """From its peers alone: clients still reach it."""
+    links = world.links_of(replica)
+    with shut(links, [link.there for link in links], torn=bool(fault.chance & 4)):
+        await asyncio.sleep(fault.length_s)
+    return [f"r{replica}"]
+
+
+async def partial_partition(world: World, fault: Fault) -> Hit:
+    """Two do not hear each other; all others hear both."""
+    one, other = _two_of(world.replicas, fault)
+    links = world.links_between(one, other)
+    with shut(links, [link.there for link in links], torn=bool(fault.chance & 4)):
+        await asyncio.sleep(fault.length_s)
+    return [f"r{one}|r{other}"]
+
+
+async def flapping_link(world: World, fault: Fault) -> Hit:
+    one, other = _two_of(world.replicas, fault)
+    links = world.links_between(one, other)
+    chance = random.Random(fault.chance)
+    until = time.monotonic() + fault.length_s
+    while time.monotonic() < until:
+        with shut(links, [link.there for link in links], torn=chance.random() < 0.5):
+            await asyncio.sleep(chance.uniform(0.05, 0.5))
+        await asyncio.sleep(chance.uniform(0.05, 0.5))
+    return [f"r{one}|r{other}"]
+
+
+async def resets(world: World, fault: Fault) -> Hit:
+    replica = _any_of(world.replicas, fault)
+    count = 0
+    for _ in range(3):
+        count += sum(link.reset() for link in world.links_of(replica))
+        await asyncio.sleep(fault.length_s / 3)
+    return [f"r{replica} ({count} connections)"] if count else []
+
+
+async def slow_bytes(world: World, fault: Fault) -> Hit:
+    replica = _any_of(world.replicas, fault)
+    links = world.links_of(replica)
+    for link in links:
+        link.there.bytes_per_s = 2_000 + fault.chance % 60_000
+    await _last(fault, links)
+    return [f"r{replica}"]
+
+
+async def _last(fault: Fault, links: Iterable[Link]) -> None:
+    try:
+        await asyncio.sleep(fault.length_s)
+    finally:
+        for link in links:
+            link.mend(torn=False)
+
+
+# ---- the replicas' processes ----
+
+
+async def kill_master(world: World, fault: Fault) -> Hit:
+    return await _killed(world, fault, [await world.master()])
+
+
+async def kill_follower(world: World, fault: Fault) -> Hit:
+    return await _killed(world, fault, [await world.follower(fault.chance)])
+
+
+async def kill_all(world: World, fault: Fault) -> Hit:
+    return await _killed(world, fault, world.replicas)
+
+
+async def _killed(world: World, fault: Fault, replicas: Sequence[int]) -> Hit:
+    alive = [replica for replica in replicas if replica not in world.down]
+    await asyncio.gather(*(world.kill(replica) for replica in alive))
+    await asyncio.sleep(fault.length_s)
+    for replica in alive:
+        await world.restart(replica)
+    return [f"r{replica}" for replica in alive]
+
+
+async def kill_while_it_recovers(world: World, fault: Fault) -> Hit:
+    """Again and again, a little later after each start."""
+    replica = _any_of(world.replicas, fault)
+    if replica in world.down:
+        return []
+    chance = random.Random(fault.chance)
+    for _ in range(3):
+        await world.kill(replica)
+        await world.restart(replica)
+        await asyncio.sleep(chance.uniform(0.05, fault.length_s))
+    await world.kill(replica)
+    await world.restart(replica)
+    return [f"r{replica}"]
+
+
+async def pause_of_master(world: World, fault: Fault) -> Hit:
+    return await _paused(world, fault, await world.master())
+
+
+async def pause_of_follower(world: World, fault: Fault) -> Hit:
+    return await _paused(world, fault, await world.follower(fault.chance))
+
+
+async def _paused(world: World, fault: Fault, replica: int) -> Hit:
+    if replica in world.down or not world.cell.running(replica):
+        return []
+    await paused(world.cell.pid(replica), fault.length_s)
+    return [f"r{replica}"]
+
+
+async def rolling_restart(world: World, fault: Fault) -> Hit:
+    """Each in its turn is told to end in order, and is ready again before the next."""
+    done = []
+    for replica in world.replicas:
+        if replica in world.down:
+            continue
+        await world.kill(replica, signal.SIGTERM)
+        await world.restart(replica)
+        done.append(f"r{replica}")
+        await _until(lambda replica=replica: world.cell.ready(replica), ROLLING_READY_SECONDS_MAX)  # type: ignore[misc]
+    return done
+
+
+async def left_behind(world: World, fault: Fault) -> Hit:
+    """One is down until its peers have cut from their logs what it misses: it can only be given a snapshot."""
+    replica = await world.follower(fault.chance)
+    status = await world.status(replica)
+    if replica in world.down or status is None:
+        return []
+
+    def out_of_reach() -> bool:
+        others = (world.cell.status(other) for other in world.replicas if other != replica)
+        return all(other is not None and other["log_first_slot"] > status["chosen_upto"] + 1 for other in others)
+
+    await world.kill(replica)
+    try:
+        done = await _until(out_of_reach, LEFT_BEHIND_SECONDS_MAX, _writes(world))
+        await asyncio.sleep(fault.length_s)
+    finally:
+        await world.restart(replica)
+    return [f"r{replica}"] if done else []
+
+
+# ---- disks and wall clocks ----
+
+
+async def slow_sync_of_master(world: World, fault: Fault) -> Hit:
+    return await _slow_sync(world, fault, await world.master())
+
+
+async def slow_sync_of_follower(world: World, fault: Fault) -> Hit:
+    return await _slow_sync(world, fault, await world.follower(fault.chance))
+
+
+async def _slow_sync(world: World, fault: Fault, replica: int) -> Hit:
+    shim = world.shims[replica]
+    before = shim.counts["syncs_delayed"]
+    shim.delay_syncs(0.02 + fault.chance % 1_000 / 1_000)
+    try:
+        await asyncio.sleep(fault.length_s)
+    finally:
+        shim.delay_syncs(0)
+    delayed = shim.counts["syncs_delayed"] - before
+    return [f"r{replica} ({delayed} syncs)"] if delayed else []
+
+
+async def failing_sync(world: World, fault: Fault) -> Hit:
+    """The daemon must end by that, with a status of its own; a person looks at the disk and starts it again."""
+    replica = _any_of(world.replicas, fault)
+    if replica in world.down or not world.cell.running(replica):
+        return []
+    shim = world.shims[replica]
+    before = shim.counts["syncs_failed"]
+    world.down.add(replica)
+    shim.fail_syncs(True)
+    try:
+        ended = await _until(lambda: not world.cell.running(replica), SYNC_FAILURE_SECONDS_MAX)
+    finally:
+        shim.fail_syncs(False)
+    failed = shim.counts["syncs_failed"] - before
+    if not ended:
+        if failed:
+            world.findings.append(f"replica {replica} goes on after {failed} syncs that failed")
+        world.down.discard(replica)
+        return []
+    status = world.cell.wait_exit(replica)
+    if status != Exit.DISK:
+        world.findings.append(f"replica {replica} ended with {status} after a sync that failed, not with {Exit.DISK}")
+    await asyncio.sleep(fault.length_s)
+    await world.restart(replica)
+    return [f"r{replica}"]
+
+
+async def full_disk(world: World, fault: Fault) -> Hit:
+    """Writes go on until the replica says that its disk is full; then there is room again after a while."""
+    replica = world.small
+    assert replica is not None, "only planned where there is a small disk"
+    said = world.cell.log(replica).count("disk full")
+    await asyncio.to_thread(world.filler.fill)
+    try:
+        noticed = await _until(
+            lambda: world.cell.log(replica).count("disk full") > said, fault.length_s + 10, _writes(world)
+        )
+        await asyncio.sleep(fault.length_s if noticed else 0)
+    finally:
+        world.filler.give_back()
+    return [f"r{replica}"] if noticed else []
+
+
+def _writes(world: World) -> Callable[[], Awaitable[None]]:
+    """Large files to whoever is master, so that the log needs another segment."""
+    body = {"path": "/bulk", "contents": {"text": "x" * BLOB_BYTES}}
+    left = BLOBS_MAX
+
+    async def write() -> None:
+        nonlocal left
+        if left:
+            left -= 1
+            with contextlib.suppress(OSError, ValueError):
+                await asyncio.to_thread(world.cell.post, await world.master(), "put", body, 2.0)
+
+    return write
+
+
+async def wall_clock_step(world: World, fault: Fault) -> Hit:
+    """Of one daemon or of all, by up to years, forwards or back; it stays so until the next step."""
+    chance = random.Random(fault.chance)
+    replicas = world.replicas if chance.random() < 0.3 else [chance.choice(world.replicas)]
+    seconds = round(10 ** chance.uniform(0, 8)) * chance.choice((1, -1))
+    for replica in replicas:
+        world.shims[replica].move_wall_clock(seconds)
+    return [f"r{replica} {seconds:+} s" for replica in replicas]
+
+
+# ---- helpers ----
+
+
+def _any_of(replicas: Sequence[int], fault: Fault) -> int:
+    return replicas[fault.chance // 8 % len(replicas)]
+
+
+def _two_of(replicas: Sequence[int], fault: Fault) -> tuple[int, int]:
+    one, other = random.Random(fault.chance).sample(replicas, 2)
+    return one, other
+
+
+async def _until(
+    condition: Callable[[], bool], seconds: float, meanwhile: Callable[[], Awaitable[None]] | None = None
+) -> bool:
+    """Wait for it, at most so long; whether it came."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if await asyncio.to_thread(condition):
+            return True
+        if meanwhile is not None:
+            await meanwhile()
+        await asyncio.sleep(POLL_S)
+    return False
+
+
+FAULTS: dict[str, Callable[[World, Fault], Awaitable[Hit]]] = {
+    "late bytes": late_bytes,
+    "stalled link": stalled_link,
+    "one-way cut": one_way_cut,
+    "master cut off": master_cut_off,
+    "follower cut off": follower_cut_off,
+    "partial partition": partial_partition,
+    "flapping link": flapping_link,
+    "resets": resets,
+    "slow bytes": slow_bytes,
+    "kill master": kill_master,
+    "kill follower": kill_follower,
+    "kill all": kill_all,
+    "kill while it recovers": kill_while_it_recovers,
+    "pause of the master, short": pause_of_master,
+    "pause of the master, beyond its lease": pause_of_master,
+    "pause of a follower": pause_of_follower,
+    "rolling restart": rolling_restart,
+    "left behind the log": left_behind,
+    "slow sync of the master": slow_sync_of_master,
+    "slow sync of a follower": slow_sync_of_follower,
+    "failing sync": failing_sync,
+    "full disk": full_disk,
+    "wall clock step": wall_clock_step,
+} | CLIENT_FAULTS
+assert FAULTS.keys() == BY_NAME.keys() and len(BY_NAME) == len(KINDS), "each kind has one way to be done"

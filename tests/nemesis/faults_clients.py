@@ -1,0 +1,131 @@
+"""Faults of the clients: their links to the replicas, and their processes. The sheltered client is never hit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+from tests.nemesis.proxy import Link
+from tests.nemesis.schedule import Fault
+from tests.nemesis.support import paused
+from tests.nemesis.world import SHELTERED, World
+
+Hit = Sequence[str]
+
+
+def _victims(world: World, fault: Fault) -> list[str]:
+    """One client, or all that may be hit."""
+    names = [name for name in world.worker_names if name != SHELTERED]
+    if not names:
+        return []
+    return names if fault.chance & 1 else [names[fault.chance // 8 % len(names)]]
+
+
+def _links(world: World, names: Iterable[str]) -> list[Link]:
+    return [link for name in names for link in world.links_of_worker(name)]
+
+
+async def _for_a_while(fault: Fault, links: Sequence[Link], torn: bool) -> None:
+    try:
+        await asyncio.sleep(fault.length_s)
+    finally:
+        for link in links:
+            link.mend(torn)
+
+
+async def late_bytes(world: World, fault: Fault) -> Hit:
+    names = _victims(world, fault)
+    links = _links(world, names)
+    for link in links:
+        for way in (link.there, link.back):
+            way.delay_ms, way.jitter_ms = 10 + fault.chance % 400, fault.chance % 211
+    await _for_a_while(fault, links, torn=False)
+    return names
+
+
+async def stalled_link(world: World, fault: Fault) -> Hit:
+    """What was on its way arrives late, in both directions."""
+    return await _shut(world, fault, there=True, back=True, torn=False)
+
+
+async def cut_off(world: World, fault: Fault) -> Hit:
+    return await _shut(world, fault, there=True, back=True, torn=True)
+
+
+async def one_way_cut(world: World, fault: Fault) -> Hit:
+    """Requests arrive and answers do not, or the other way round."""
+    answers = bool(fault.chance & 2)
+    return await _shut(world, fault, there=not answers, back=answers, torn=bool(fault.chance & 4))
+
+
+async def _shut(world: World, fault: Fault, *, there: bool, back: bool, torn: bool) -> Hit:
+    names = _victims(world, fault)
+    links = _links(world, names)
+    for link in links:
+        for way, wanted in ((link.there, there), (link.back, back)):
+            if wanted:
+                way.shut()
+    await _for_a_while(fault, links, torn)
+    return names
+
+
+async def master_hidden(world: World, fault: Fault) -> Hit:
+    """They reach every replica but the one that reigns."""
+    names = _victims(world, fault)
+    master = await world.master()
+    links = [world.link(name, master) for name in names]
+    for link in links:
+        link.there.shut()
+        link.back.shut()
+    await _for_a_while(fault, links, torn=bool(fault.chance & 4))
+    return names
+
+
+async def resets(world: World, fault: Fault) -> Hit:
+    names = _victims(world, fault)
+    count = 0
+    for _ in range(3):
+        count += sum(link.reset() for link in _links(world, names))
+        await asyncio.sleep(fault.length_s / 3)
+    return names if count else []
+
+
+async def slow_bytes(world: World, fault: Fault) -> Hit:
+    names = _victims(world, fault)
+    links = _links(world, names)
+    for link in links:
+        link.there.bytes_per_s = 5_000 + fault.chance % 50_000
+        link.back.bytes_per_s = 5_000 + fault.chance % 70_000
+    await _for_a_while(fault, links, torn=False)
+    return names
+
+
+async def pause(world: World, fault: Fault) -> Hit:
+    names = _victims(world, fault)
+    await asyncio.gather(*(paused(world.workers[name].process.pid, fault.length_s) for name in names))
+    return names
+
+
+async def kill(world: World, fault: Fault) -> Hit:
+    """Without a goodbye; after a while another process takes its place."""
+    names = _victims(world, fault)
+    for name in names:
+        await world.kill_worker(name)
+    await asyncio.sleep(fault.length_s)
+    for name in names:
+        world.respawn(name)
+    return names
+
+
+CLIENT_FAULTS: dict[str, Callable[[World, Fault], Awaitable[Hit]]] = {
+    "client: late bytes": late_bytes,
+    "client: stalled link": stalled_link,
+    "client: cut off": cut_off,
+    "client: one-way cut": one_way_cut,
+    "client: master hidden": master_hidden,
+    "client: resets": resets,
+    "client: slow bytes": slow_bytes,
+    "client: pause, short": pause,
+    "client: pause beyond its lease": pause,
+    "client: kill": kill,
+}

@@ -1,0 +1,231 @@
+"""What stands before every replica: a TCP proxy with a link of its own for each dialler, and each way of it.
+
+A *way* passes bytes on, late (`delay_ms`, `jitter_ms`), in a trickle (`bytes_per_s`), or not at all while it is shut.
+What a shut way holds back is delivered late when it opens ("stall"); if it is mended with `torn` ("cut"), the
+connections that it held up are reset instead, so that nothing of it arrives. A shut way soon reads no more, so the
+sender's buffers fill.
+Bytes are never lost, repeated or reordered inside a connection: TCP does not do that either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+from tests.nemesis.dialers import Dialers
+
+PIECE_BYTES = 65_536
+PIECES_UNDER_WAY_MAX = 16
+TRICKLE_BYTES = 256
+_RESET_AT_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: closing sends RST
+
+
+class Way:
+    """One direction of one link; its settings hold for present and future connections."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self.delay_ms = 0
+        self.jitter_ms = 0
+        self.bytes_per_s = 0  # 0: no limit
+        self._open = asyncio.Event()
+        self._open.set()
+        self._chance = chance
+
+    @property
+    def is_open(self) -> bool:
+        return self._open.is_set()
+
+    def shut(self) -> None:
+        self._open.clear()
+
+    def open(self) -> None:
+        self._open.set()
+
+    def late_s(self) -> float:
+        """By how much what comes now is to be late."""
+        if not (self.delay_ms or self.jitter_ms):
+            return 0.0
+        return (self.delay_ms + self._chance.uniform(0, self.jitter_ms)) / 1_000
+
+    async def wait_open(self) -> None:
+        await self._open.wait()
+
+
+class Connection:
+    """One TCP connection through a link: the dialler's half and the replica's."""
+
+    def __init__(self, link: Link, near: asyncio.StreamWriter, far: asyncio.StreamWriter) -> None:
+        self.link = link
+        self._near, self._far = near, far
+        self.held_up = False
+
+    def reset(self) -> None:
+        for writer in (self._near, self._far):
+            sock = writer.get_extra_info("socket")
+            if sock is not None and sock.fileno() >= 0:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_AT_CLOSE)
+            writer.transport.abort()
+
+    async def run(self, near: asyncio.StreamReader, far: asyncio.StreamReader) -> None:
+        """Until either half has ended and what it said before is delivered."""
+        ways = ((near, self._far, self.link.there), (far, self._near, self.link.back))
+        async with asyncio.TaskGroup() as tasks:
+            for source, sink, way in ways:
+                under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(PIECES_UNDER_WAY_MAX)
+                tasks.create_task(self._take(source, under_way, way))
+                tasks.create_task(self._deliver(sink, under_way, way))
+
+    async def _take(
+        self, source: asyncio.StreamReader, under_way: asyncio.Queue[tuple[float, bytes]], way: Way
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        data = b"."
+        while data:
+            try:
+                data = await source.read(PIECE_BYTES)
+            except OSError:  # reset by the other side
+                data = b""
+            self.link.bytes += len(data)
+            await under_way.put((loop.time() + way.late_s(), data))
+
+    async def _deliver(
+        self, sink: asyncio.StreamWriter, under_way: asyncio.Queue[tuple[float, bytes]], way: Way
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                due, data = await under_way.get()
+                late = due - loop.time()
+                if late > 0:
+                    await asyncio.sleep(late)
+                if not data:
+                    await self._pass(way)
+                    sink.close()
+                    return
+                for piece in _pieces(data, way):
+                    await self._pass(way)
+                    sink.write(piece)
+                    await sink.drain()
+                    if way.bytes_per_s:
+                        await asyncio.sleep(len(piece) / way.bytes_per_s)
+        except OSError:  # the receiver is gone: so must the sender be told
+            self.reset()
+            while (await under_way.get())[1]:
+                pass
+
+    async def _pass(self, way: Way) -> None:
+        if not way.is_open:
+            self.held_up = True
+            await way.wait_open()
+
+
+def _pieces(data: bytes, way: Way) -> Iterator[bytes]:
+    size = TRICKLE_BYTES if way.bytes_per_s else PIECE_BYTES
+    return (data[at : at + size] for at in range(0, len(data), size))
+
+
+class Link:
+    """Everything between one dialler and one replica. `there`: what the dialler says; `back`: what it is answered."""
+
+    def __init__(self, dialler: str, replica: int, chance: random.Random) -> None:
+        self.dialler, self.replica = dialler, replica
+        self.there, self.back = Way(chance), Way(chance)
+        self.connections: set[Connection] = set()
+        self.accepted = 0
+        self.bytes = 0
+
+    def reset(self) -> int:
+        """Reset every present connection; how many there were."""
+        present = list(self.connections)
+        for connection in present:
+            connection.reset()
+        return len(present)
+
+    def mend(self, torn: bool) -> None:
+        """Both ways are open and quick again; with `torn`, what was held up never arrives."""
+        for connection in list(self.connections) if torn else ():
+            if connection.held_up:
+                connection.reset()
+        for way in (self.there, self.back):
+            way.delay_ms = way.jitter_ms = way.bytes_per_s = 0
+            way.open()
+        for connection in self.connections:
+            connection.held_up = False
+
+
+class Proxies:
+    """One listener before each replica, and the links through them."""
+
+    def __init__(self, dialers: Dialers, chance: random.Random) -> None:
+        self._dialers = dialers
+        self._chance = chance
+        self._links: dict[tuple[str, int], Link] = {}
+        self._servers: list[asyncio.Server] = []
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.strangers = 0  # connections of processes that are not known, or were gone already
+
+    async def listen(self, replica: int, port: int, target: int) -> None:
+        """Stand before a replica: from now on whoever dials `port` reaches `target`, by a link of his own."""
+
+        def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.get_running_loop().create_task(self._serve(replica, target, reader, writer))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+        self._servers.append(await asyncio.start_server(connected, "127.0.0.1", port))
+
+    def link(self, dialler: str, replica: int) -> Link:
+        """That link, whether anything went through it so far or not."""
+        key = (dialler, replica)
+        if key not in self._links:
+            self._links[key] = Link(dialler, replica, self._chance)
+        return self._links[key]
+
+    def mend_all(self) -> None:
+        for link in self._links.values():
+            link.mend(torn=False)
+
+    def traffic(self) -> dict[str, int]:
+        """Connections accepted and bytes passed, over all links."""
+        links = self._links.values()
+        return {"connections": sum(link.accepted for link in links), "bytes": sum(link.bytes for link in links)}
+
+    async def close(self) -> None:
+        for server in self._servers:
+            server.close()
+            await server.wait_closed()
+        for link in self._links.values():
+            link.reset()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _serve(
+        self, replica: int, target: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        name = self._dialers.find(writer.get_extra_info("peername"), writer.get_extra_info("sockname"))
+        if name is None:
+            self.strangers += 1
+            writer.transport.abort()
+            return
+        link = self.link(name, replica)
+        link.accepted += 1
+        try:
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", target)
+        except OSError:  # nobody listens: the replica is down
+            writer.transport.abort()
+            return
+        connection = Connection(link, writer, far_writer)
+        for half in (writer, far_writer):
+            half.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        link.connections.add(connection)
+        try:
+            await connection.run(reader, far_reader)
+        finally:
+            link.connections.discard(connection)
+            writer.transport.abort()
+            far_writer.transport.abort()

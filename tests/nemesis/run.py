@@ -1,0 +1,157 @@
+"""One run of the nemesis: a cell, clients, faults by a schedule, and then the judgement.
+
+A run may pass, pass incomplete (this machine does not allow some faults), fail, or be refused as too quiet: too little
+was done for the silence of the checks to mean anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.nemesis import dialers, ending, mounts
+from tests.nemesis.checks import CHECKS
+from tests.nemesis.faults import inflict
+from tests.nemesis.history import History, read
+from tests.nemesis.report import Report, tell
+from tests.nemesis.schedule import CELL, CLIENT, Fault, Kind, plan, possible
+from tests.nemesis.world import World
+
+LAG_EVERY_S = 0.05
+LAG_NOTED_MS = 60
+STOP_SECONDS_MAX = 60.0
+CALM_AT_BEGIN_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a run is told."""
+
+    directory: Path
+    seconds: float
+    seed: int
+    replicas: int = 3
+    workers: int = 4
+    say: Callable[[str], None] = print
+
+
+@dataclass
+class _Done:
+    """Faults that really were done, by kind."""
+
+    faults: Counter[str] = field(default_factory=Counter)
+    not_done: Counter[str] = field(default_factory=Counter)
+
+
+def run(options: Options) -> Report:
+    """The whole run; never raises for what the cell does, only for what the nemesis itself cannot do."""
+    if not dialers.available():
+        raise SystemExit("nemesis: needs Linux: a proxy has to learn from the kernel who dialled it")
+    options.directory.mkdir(parents=True)
+    namespace_fault = mounts.own_namespace()
+    return asyncio.run(_run(options, namespace_fault))
+
+
+async def _run(options: Options, namespace_fault: str) -> Report:
+    world = World(options.directory, options.replicas, options.workers, options.seed)
+    lag = asyncio.create_task(_watch_own_lag(world))
+    done = _Done()
+    slot = 0
+    try:
+        await world.start(namespace_fault)
+        await ending.prepare(world)
+        world.start_workers()
+        await asyncio.sleep(CALM_AT_BEGIN_S)
+        kinds, impossible = possible(options.replicas, world.allowed)
+        await _hurt(world, options, kinds, done)
+        await ending.heal(world)
+        await ending.everybody_is_served(world)
+        await world.stop_workers(STOP_SECONDS_MAX)
+        await ending.read_everything(world)
+        slot = await ending.replicas_agree(world)
+        world.look_for_the_dead()
+        for replica in world.replicas:
+            await world.kill(replica, signal.SIGTERM)
+    finally:
+        lag.cancel()
+        await world.close()
+    if slot:
+        ending.compare_states(world, slot)
+    ending.look_into_logs(world)
+    history = read(world.histories())
+    missing = {kind.name: world.impossible[kind.needs] for kind in impossible}
+    return _judge(options, world, done, missing, history)
+
+
+async def _hurt(world: World, options: Options, kinds: list[Kind], done: _Done) -> None:
+    """Both tracks until the time is over; faults under way are seen through."""
+    begun = time.monotonic()
+
+    async def follow(track: str) -> None:
+        for faults in plan(options.seed, kinds, track):
+            if time.monotonic() + faults[0].wait_s > begun + options.seconds:
+                return
+            await asyncio.sleep(faults[0].wait_s)
+            world.look_for_the_dead()
+            await asyncio.gather(*(one(fault) for fault in faults))
+
+    async def one(fault: Fault) -> None:
+        from_ns, at_s = time.monotonic_ns(), time.monotonic() - begun
+        hit = list(await inflict(world, fault))
+        (done.faults if hit else done.not_done)[fault.kind] += 1
+        world.notes.note("nemesis", "fault", kind=fault.kind, on=hit, from_ns=from_ns)
+        lasted_s = time.monotonic() - begun - at_s
+        options.say(f"{at_s:7.1f} s  {fault.kind}: {', '.join(hit) or 'could not be done now'} ({lasted_s:.1f} s)")
+
+    async with asyncio.TaskGroup() as tasks:
+        for track in (CELL, CLIENT):
+            tasks.create_task(follow(track))
+    world.look_for_the_dead()
+
+
+async def _watch_own_lag(world: World) -> None:
+    """Note when the proxies did not run: what passed through them was late by that."""
+    before = time.monotonic_ns()
+    while True:
+        await asyncio.sleep(LAG_EVERY_S)
+        now = time.monotonic_ns()
+        lag_ms = (now - before) // 1_000_000 - round(LAG_EVERY_S * 1_000)
+        if lag_ms > LAG_NOTED_MS:
+            world.notes.note("nemesis", "lag", ms=lag_ms)
+        before = now
+
+
+def _judge(options: Options, world: World, done: _Done, missing: dict[str, str], history: History) -> Report:
+    broken = {"every process ends only when told": world.findings} if world.findings else {}
+    for promise, check in CHECKS.items():
+        found = check(history)
+        if found:
+            broken[promise] = found
+    counts = tell(history)
+    return Report(
+        options.directory,
+        options.seed,
+        options.seconds,
+        done.faults,
+        done.not_done,
+        missing,
+        broken,
+        counts,
+        world.proxies.traffic(),
+    )
+
+
+def main(options: Options) -> int:
+    """Run, print the report, and the exit status."""
+    report = run(options)
+    options.say("")
+    for line in report.lines():
+        options.say(line)
+    sys.stdout.flush()
+    return report.exit_status

@@ -1,0 +1,96 @@
+"""One client process: several kinds of work over one session of the real library, its history written to a file.
+
+`python -m tests.nemesis.worker ORDERS` runs until its standard input ends; ORDERS is a JSON object (`Orders`). It ends
+with 0, or with 1 when the library raised something that is no CoordError: then the traceback is in its log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from coordclient import aio
+from tests.nemesis.history import Writer, now_ns
+from tests.nemesis.work import Bench, count, hold, keep, make, use_registers
+
+LAG_EVERY_S = 0.05
+LAG_NOTED_MS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What a worker is told. Times in seconds."""
+
+    name: str
+    endpoints: list[str]
+    history: str
+    record: str
+    seed: int
+    session_lease: float
+    request_timeout: float
+
+
+async def run(orders: Orders, ended: asyncio.Event) -> None:
+    writer = Writer(Path(orders.history))
+    writer.note(orders.name, "begin", lease_s=orders.session_lease, pid=os.getpid())
+    client = aio.Client(
+        orders.endpoints,
+        session_lease=orders.session_lease,
+        request_timeout=orders.request_timeout,
+        name=orders.name,
+        on_state=lambda state: writer.note(orders.name, "state", state=state, session=client.session_id),
+    )
+    bench = Bench(orders.name, client, writer, random.Random(orders.seed), Path(orders.record))
+    watcher = asyncio.create_task(_watch_own_lag(orders.name, writer))
+    async with client:
+        jobs = (use_registers, use_registers, count, hold, hold, make, keep)
+        tasks = [asyncio.create_task(job(bench, f"{orders.name}.{n}-{job.__name__}")) for n, job in enumerate(jobs)]
+        stopped = asyncio.create_task(ended.wait())
+        await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        writer.note(orders.name, "closing")
+    watcher.cancel()
+    stopped.cancel()
+    writer.note(orders.name, "closed")
+    for result in results:
+        if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
+            raise result
+
+
+async def _watch_own_lag(name: str, writer: Writer) -> None:
+    """Note when this process did not run: it was stopped, or the machine is too slow to judge it."""
+    before = now_ns()
+    while True:
+        await asyncio.sleep(LAG_EVERY_S)
+        now = now_ns()
+        lag_ms = (now - before) // 1_000_000 - round(LAG_EVERY_S * 1_000)
+        if lag_ms > LAG_NOTED_MS:
+            writer.note(name, "lag", ms=lag_ms)
+        before = now
+
+
+async def main() -> None:
+    """Run as the command line says."""
+    orders = Orders(**json.loads(sys.argv[1]))
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    os.set_blocking(0, False)
+
+    def readable() -> None:
+        if not os.read(0, 65_536):
+            loop.remove_reader(0)
+            ended.set()
+
+    loop.add_reader(0, readable)
+    await run(orders, ended)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
