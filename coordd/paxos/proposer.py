@@ -57,7 +57,7 @@ class Proposer:
         """Adopt, above the chosen prefix, the value of the highest ballot per slot; close gaps; begin the epoch.
 
         [PMS 2.2, P2c; PMS 3 for no-ops.] Also run by a boost, where anything that is not this mastership's own doing
-        means that somebody else has reigned: then it is over.
+        ends it: a later master has reigned, or an older one left behind what only an election may bring to light.
         """
         state = self._state
         boost = self._epoch_slot > 0
@@ -74,7 +74,7 @@ class Proposer:
             for slot, (accepted, value) in promise.entries.items():
                 if slot > chosen_upto and (slot not in best or best[slot][0] < accepted):
                     best[slot] = (accepted, value)
-        if boost and any(self._is_anothers(slot, *entry) for slot, entry in best.items()):
+        if boost and any(slot not in self.in_flight or best[slot][1] != self.in_flight[slot].value for slot in best):
             self.deposed = True
             return
         top = max((*best, *self.in_flight), default=chosen_upto)
@@ -87,11 +87,6 @@ class Proposer:
             self._start(self.next_slot, value)
             self.next_slot += 1
         self._advance()
-
-    def _is_anothers(self, slot: int, accepted: Ballot, value: bytes) -> bool:
-        """Proposed by a later master than this one. What an earlier one left behind is adopted, as at an election."""
-        flying = self.in_flight.get(slot)
-        return flying.value != value if flying is not None else accepted.number > self.epoch
 
     def can_propose(self) -> bool:
         """True when another slot may begin."""

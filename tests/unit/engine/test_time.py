@@ -8,7 +8,8 @@ import pytest
 
 from coordclient.protocol.errors import Refusal
 from coordd.engine.inputs import HandOverRequest
-from coordd.machine.commands import Command, decode_batch
+from coordd.machine.commands import Command, decode_batch, encode_batch, pack_command
+from coordd.paxos.ballot import Ballot
 from coordd.paxos.effects import AcceptedRecord, ValueKind
 from tests.unit.engine.cell import Cell, Client, Node
 
@@ -236,6 +237,25 @@ def test_4_expiry_comes_at_lease_and_at_the_latest_a_tenth_later(lease_ms: int):
     cell.run(200, tick_ms=100)
     assert not lives(cell, client)
     assert cell.now_ms - kept_ms <= lease_ms + lease_ms // 10
+
+
+def test_4_a_session_that_an_older_master_opened_without_knowing_is_expired_like_any_other():
+    cell = Cell(3)
+    cell.open()
+    master = cell.master()
+    stuck, other = (node for node in cell.nodes.values() if node is not master)
+    # `stuck` was not in the majority that elected this master. It has accepted, of an older one, what nobody else has,
+    # and has promised a higher ballot to a candidate that came to nothing.
+    arguments = {"lease_ms": 2_000, "secret": "ab" * 16, "client": {}}
+    opening = encode_batch(0, [pack_command("open_session", 0, 0, 0, "anonymous", arguments)])
+    state = stuck.engine.replica.state
+    slot, promised = state.log.upto + 2, Ballot(state.promised.round + 10, stuck.replica)
+    state.accept(slot, Ballot(0, stuck.replica), bytes([ValueKind.BATCH.value]) + opening)
+    state.promise(promised)
+    other.crash()
+    cell.until(lambda: len(cell.master().engine.machine.sessions) == 2)
+    cell.run(2_000 + 200 + 2 * 1_500)
+    assert len(cell.master().engine.machine.sessions) == 1
 
 
 def test_4_an_expiry_names_incarnation_and_epoch():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from coordd.paxos import messages as m
+from coordd.paxos.ballot import Ballot
+from coordd.paxos.effects import ValueKind
 from coordd.paxos.membership import Membership
 from coordd.paxos.replica import Role
 from tests.unit.paxos.cell import LEASE_MS, Cell
@@ -117,6 +119,21 @@ def test_a_recovering_master_that_is_given_a_snapshot_lives_on() -> None:
     cell.perform(4)
     cell.elect(4, 2, 3, 4, 5)
     assert cell.serves(4)
+
+
+def test_a_boost_that_meets_what_is_not_the_masters_own_doing_ends_the_mastership() -> None:
+    for left_by in (Ballot(0, 3), Ballot(9, 3)):  # an older master, and one who came and went since
+        cell = Cell(3)
+        cell.elect(1)
+        epoch, slot = cell[1].epoch, cell[1].chosen_upto + 1
+        cell[3].state.promise(Ballot(11, 3))
+        cell[3].state.accept(slot, left_by, bytes([ValueKind.BATCH.value]) + b"left")
+        cell.perform(3)
+        cell.crash(2)
+        cell.run(1, 3, for_ms=600)
+        assert not cell.serves(1) or cell[1].epoch > epoch
+        cell.run(1, 3, for_ms=LEASE_MS * 3)
+        assert [cell.value(replica, slot) for replica in (1, 3)] == [b"left", b"left"]
 
 
 def test_a_learner_knows_the_master() -> None:
