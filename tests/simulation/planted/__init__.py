@@ -44,6 +44,11 @@ def replaced(owner: Any, attribute: str, make: Callable[[Any], Any]) -> Iterator
             delattr(owner, attribute)
 
 
+def never_waits(right: Any) -> Any:
+    """For `State.is_no_first_start`, which would save from other bugs of the boot wait."""
+    return lambda self: None
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """What became of a hunt: how many seeds it took, and who noticed; `checker` is empty when nobody did."""

@@ -11,7 +11,7 @@ from coordd.paxos.learner import Learner
 from coordd.paxos.proposer import Proposer
 from coordd.paxos.replica import Replica
 from coordd.paxos.state import State
-from tests.simulation.planted import Bug
+from tests.simulation.planted import Bug, never_waits
 
 
 def _believe_any_ballot(right: Any) -> Any:
@@ -181,5 +181,5 @@ BUGS = (
         "agreement",
         [(Proposer, "check_learnt", _learning_is_no_evidence)],
     ),
-    Bug("every start looks like the first", "consensus", "agreement", [(State, "__init__", _old_starts_heard)]),
+    Bug("every start looks like the first", "consensus", "agreement", [(State, "__init__", _old_starts_heard), (State, "is_no_first_start", never_waits)]),
 )

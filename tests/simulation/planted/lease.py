@@ -7,7 +7,8 @@ from typing import Any
 from coordd.paxos.lease import Grants, MasterLease
 from coordd.paxos.proposer import Proposer
 from coordd.paxos.replica import Replica
-from tests.simulation.planted import Bug
+from coordd.paxos.state import State
+from tests.simulation.planted import Bug, never_waits
 from tests.simulation.process import Process
 
 
@@ -103,7 +104,7 @@ def _early_clock(right: Any) -> Any:
 
 
 BUGS = (
-    Bug("boot wait skipped", "lease", "agreement", [(Grants, "__init__", _no_boot_wait)]),
+    Bug("boot wait skipped", "lease", "agreement", [(Grants, "__init__", _no_boot_wait), (State, "is_no_first_start", never_waits)]),
     Bug("acceptor promises itself after boot", "lease", "agreement", [(Replica, "__init__", _promises_itself)]),
     Bug("lease counted from receipt at the master", "lease", "agreement", [(Proposer, "_answer", _from_receipt)]),
     Bug("drift ignored", "lease", "agreement", [(MasterLease, "__init__", _no_drift)]),
