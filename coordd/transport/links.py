@@ -147,6 +147,7 @@ class Links:
         }
         assert identity.secret or not self._outgoing, "replicas of a cell know each other by its secret"
         self._accepted: dict[int, tuple[int, asyncio.Transport | None]] = {}  # peer -> its start, its connection
+        self._outdated: dict[int, tuple[int, asyncio.Transport | None]] = {}  # the same, of older starts
         self._handshakes = 0
         self._heard: dict[int, float] = {}
 
@@ -210,9 +211,6 @@ class Links:
                 acceptor = Acceptor(self._identity, self._outgoing.keys(), os.urandom(NONCE_BYTES))
                 await socket.send_bytes(acceptor.greeted(await _binary(socket)))
                 welcome = acceptor.proven(await _binary(socket))
-                known = self._accepted.get(acceptor.peer)
-                if known is not None and acceptor.start < known[0]:
-                    raise PeerRefused("old_start", f"start {acceptor.start} is over; {known[0]} has been here")
                 await socket.send_bytes(welcome)
                 return acceptor
         except TimeoutError:
@@ -226,11 +224,7 @@ class Links:
         self, socket: web.WebSocketResponse, acceptor: Acceptor, transport: asyncio.Transport | None
     ) -> None:
         peer, start = acceptor.peer, acceptor.start
-        previous = self._accepted.get(peer)
-        self._accepted[peer] = (start, transport)
-        self._outgoing[peer].hurry()
-        if previous is not None and previous[1] is not None:
-            previous[1].abort()  # its other end has dialled anew; what is still under way in it may be lost
+        self._take_place(peer, start, transport)
         async for frame in socket:
             try:
                 if frame.type is not WSMsgType.BINARY:
@@ -244,9 +238,25 @@ class Links:
                 _log.error("peer sent garbage", peer=peer, reason=str(error))
                 await socket.close(code=WSCloseCode.PROTOCOL_ERROR, message=b"malformed")
 
+    def _take_place(self, peer: int, start: int, transport: asyncio.Transport | None) -> None:
+        """The connection is the one from `peer` now. One of an older start leaves the newer one in its place.
+
+        It is heard all the same: the core acts on nothing but its Hello, and that has to reach the core, which tells a
+        replica whose data went back in time what is remembered of it.
+        """
+        known, previous = self._accepted.get(peer, (0, None))
+        place = self._accepted if start >= known else self._outdated
+        if place is self._outdated:
+            _log.warning("a peer is back in an older start", peer=peer, start=start, known=known)
+            _, previous = self._outdated.get(peer, (0, None))
+        place[peer] = (start, transport)
+        self._outgoing[peer].hurry()
+        if previous is not None:
+            previous.abort()  # its other end has dialled anew; what is still under way in it may be lost
+
     def close(self) -> None:
         """End what was accepted; `run` is cancelled by its owner."""
-        for _, transport in self._accepted.values():
+        for _, transport in (*self._accepted.values(), *self._outdated.values()):
             if transport is not None:
                 transport.abort()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 import signal
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from coordclient.protocol.codec import decode, encode
+from coordd.exits import Exit
 from coordd.testing.cells import RunningCell, start_cell
 
 JSON = {"Content-Type": "application/json"}
@@ -166,3 +168,19 @@ def test_a_second_daemon_on_the_same_directory_is_refused(cell: RunningCell) -> 
         assert "AlreadyRunningError" in cell.log(9)
     finally:
         del cell.configs[9], cell.addresses[9]
+
+
+@pytest.mark.parametrize("restarts", [0, 1], ids=["in its first life", "later"])
+def test_a_replica_whose_directory_was_lost_says_so_and_stops(restarts: int) -> None:
+    with start_cell(3) as own:
+        own.wait_ready()
+        written(own, "/kept", "x")
+        lost = follower(own)
+        own.wait_for(lambda: (own.status(lost) or {}).get("chosen_upto", 0) >= 2, "the write at the follower")
+        for _ in range(restarts):
+            own.restart(lost)
+        own.kill(lost)
+        shutil.rmtree(own.directory / f"replica-{lost}")
+        own.start(lost)
+        assert own.wait_exit(lost) == Exit.DATA
+        assert "went back in time" in own.log(lost)

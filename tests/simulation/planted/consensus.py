@@ -181,5 +181,10 @@ BUGS = (
         "agreement",
         [(Proposer, "check_learnt", _learning_is_no_evidence)],
     ),
-    Bug("every start looks like the first", "consensus", "agreement", [(State, "__init__", _old_starts_heard), (State, "is_no_first_start", never_waits)]),
+    Bug(
+        "every start looks like the first",
+        "consensus",
+        "agreement",
+        [(State, "__init__", _old_starts_heard), (State, "is_no_first_start", never_waits)],
+    ),
 )

@@ -104,7 +104,12 @@ def _early_clock(right: Any) -> Any:
 
 
 BUGS = (
-    Bug("boot wait skipped", "lease", "agreement", [(Grants, "__init__", _no_boot_wait), (State, "is_no_first_start", never_waits)]),
+    Bug(
+        "boot wait skipped",
+        "lease",
+        "agreement",
+        [(Grants, "__init__", _no_boot_wait), (State, "is_no_first_start", never_waits)],
+    ),
     Bug("acceptor promises itself after boot", "lease", "agreement", [(Replica, "__init__", _promises_itself)]),
     Bug("lease counted from receipt at the master", "lease", "agreement", [(Proposer, "_answer", _from_receipt)]),
     Bug("drift ignored", "lease", "agreement", [(MasterLease, "__init__", _no_drift)]),
