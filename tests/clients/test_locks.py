@@ -133,6 +133,8 @@ async def test_a_lock_that_cannot_be_safe_is_refused_when_it_is_made(make_client
         client.lock(path, lock_delay=61)
     with pytest.raises(ValueError, match="mode"):
         client.lock(path, "greedy")
+    with pytest.raises(ValueError, match="timeout"):
+        client.lock(path, timeout=-1)  # as threading has it for "for ever"; here that is None
     with pytest.raises(TypeError, match="path"):
         client.lock(7)
 

@@ -72,7 +72,12 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the session: every lock and ephemeral file of it is free at once. Calls that wait get ClientClosed."""
+        """Close the session: every lock and ephemeral file of it is free at once. Calls that wait get ClientClosed.
+
+        `with` does it at its end. The second time it does nothing.
+
+        >>> client.close()
+        """
         self._close(None)
 
     @property
@@ -110,7 +115,11 @@ class Client:
         return Lock(keeper, self._worker, path_of(path), mode, timeout, lock_delay, on_lost, stop_margin)
 
     def locks(self, path: str = "/") -> list[LockInfo]:
-        """Every lock in the subtree of `path` that is held or waited for, with holders and waiters."""
+        """Every lock in the subtree of `path` that is held or waited for, with holders and waiters.
+
+        >>> for lock in client.locks("/billing"):
+        ...     print(lock.path, [holder.client for holder in lock.holders], len(lock.waiters))
+        """
         return self._worker.run(self._client.locks, path)
 
     def check_sequencer(self, sequencer: str) -> SequencerCheck:
@@ -152,35 +161,58 @@ class Client:
         )
 
     def create(self, path: str, contents: bytes = b"", *, ephemeral: bool = False, parents: bool = False) -> Stat:
-        """Make a file; raises Exists. An `ephemeral` one goes with this session."""
+        """Make a file; raises Exists. An `ephemeral` one goes with this session.
+
+        Raises NotFound when its directory is missing and `parents` is not set.
+
+        >>> stat = client.create("/workers/7", b"10.0.0.7", ephemeral=True, parents=True)
+        """
         return self._worker.run(self._client.create, path, contents, ephemeral=ephemeral, parents=parents)
 
     def mkdir(self, path: str, *, parents: bool = False) -> Stat:
-        """Make a directory; raises Exists, and NotFound when its own directory is missing and `parents` is not set."""
+        """Make a directory; raises Exists, and NotFound when its own directory is missing and `parents` is not set.
+
+        >>> stat = client.mkdir("/workers", parents=True)
+        """
         return self._worker.run(self._client.mkdir, path, parents=parents)
 
     def delete(self, path: str, *, if_generation: int | None = None) -> int:
-        """Delete a file or an empty directory; the revision of it. Raises NotFound, NotEmpty, Locked, Conflict."""
+        """Delete a file or an empty directory; the revision of it. Raises NotFound, NotEmpty, Locked, Conflict.
+
+        >>> revision = client.delete("/config", if_generation=stat.content_generation)
+        """
         return self._worker.run(self._client.delete, path, if_generation=if_generation)
 
     def ls(self, path: str = "/") -> list[Entry]:
-        """The children of a directory, by name, each with its stat; raises NotFound, NotADirectory."""
+        """The children of a directory, by name, each with its stat; raises NotFound, NotADirectory.
+
+        >>> [entry.name for entry in client.ls("/workers")]
+        """
         return self._worker.run(self._client.ls, path)
 
     def stat(self, path: str) -> Stat:
-        """The stat of a file or directory; raises NotFound."""
+        """The stat of a file or directory; raises NotFound.
+
+        >>> client.stat("/config").revision
+        """
         return self._worker.run(self._client.stat, path)
 
     # --- the cell
 
     def sessions(self) -> list[SessionInfo]:
-        """Every session of the cell."""
+        """Every session of the cell. `left_ms` is what is left of its lease, in ms.
+
+        >>> [session.client for session in client.sessions()]
+        """
         return self._worker.run(self._client.sessions)
 
     def status(self, endpoint: str | None = None) -> dict[str, Any]:
         """What one replica says about itself (the first endpoint that answers, if none is named). Opens no session.
 
-        Keys: cell, replica, version, role, master, master_address, epoch, revision, members and more.
+        Keys: cell, replica, version, role, master, master_address, epoch, revision, members and more. Raises
+        Unavailable when nobody answers.
+
+        >>> client.status()["master"]
         """
         return self._worker.run(self._client.status, endpoint)
 

@@ -46,7 +46,7 @@ class Lock:
         stop_margin: float,
     ) -> None:
         tell = None if on_lost is None else partial(_tell, on_lost)
-        self._state = LockState(keeper, path, mode, lock_delay, stop_margin, tell)
+        self._state = LockState(keeper, path, mode, timeout, lock_delay, stop_margin, tell)
         self._worker = worker
         self._timeout = timeout
 

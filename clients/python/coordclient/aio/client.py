@@ -81,7 +81,12 @@ class Client:
         await self.close()
 
     async def close(self) -> None:
-        """Close the session: every lock and ephemeral file of it is free at once. Calls that wait get ClientClosed."""
+        """Close the session: every lock and ephemeral file of it is free at once. Calls that wait get ClientClosed.
+
+        `with` does it at its end. The second time it does nothing.
+
+        >>> await client.close()
+        """
         await self._keeper.close()
 
     @property
@@ -119,7 +124,11 @@ class Client:
         return Lock(self._keeper, self._actor, path_of(path), mode, timeout, lock_delay, on_lost, stop_margin)
 
     async def locks(self, path: str = "/") -> list[LockInfo]:
-        """Every lock in the subtree of `path` that is held or waited for, with holders and waiters."""
+        """Every lock in the subtree of `path` that is held or waited for, with holders and waiters.
+
+        >>> for lock in await client.locks("/billing"):
+        ...     print(lock.path, [holder.client for holder in lock.holders], len(lock.waiters))
+        """
         answer = await self._keeper.call("locks", {"path": path_of(path)})
         return [lock_of(lock) for lock in answer["locks"]]
 
@@ -167,7 +176,12 @@ class Client:
         return stat_in(await self._keeper.call("put", arguments))
 
     async def create(self, path: str, contents: bytes = b"", *, ephemeral: bool = False, parents: bool = False) -> Stat:
-        """Make a file; raises Exists. An `ephemeral` one goes with this session."""
+        """Make a file; raises Exists. An `ephemeral` one goes with this session.
+
+        Raises NotFound when its directory is missing and `parents` is not set.
+
+        >>> stat = await client.create("/workers/7", b"10.0.0.7", ephemeral=True, parents=True)
+        """
         arguments = {
             "path": path_of(path),
             "contents": contents_of(contents),
@@ -177,35 +191,53 @@ class Client:
         return stat_in(await self._keeper.call("create", arguments))
 
     async def mkdir(self, path: str, *, parents: bool = False) -> Stat:
-        """Make a directory; raises Exists, and NotFound when its own directory is missing and `parents` is not set."""
+        """Make a directory; raises Exists, and NotFound when its own directory is missing and `parents` is not set.
+
+        >>> stat = await client.mkdir("/workers", parents=True)
+        """
         return stat_in(await self._keeper.call("mkdir", {"path": path_of(path), "parents": parents}))
 
     async def delete(self, path: str, *, if_generation: int | None = None) -> int:
-        """Delete a file or an empty directory; the revision of it. Raises NotFound, NotEmpty, Locked, Conflict."""
+        """Delete a file or an empty directory; the revision of it. Raises NotFound, NotEmpty, Locked, Conflict.
+
+        >>> revision = await client.delete("/config", if_generation=stat.content_generation)
+        """
         arguments: dict[str, object] = {"path": path_of(path)}
         if if_generation is not None:
             arguments["if_generation"] = if_generation
         return _int_in(await self._keeper.call("delete", arguments), "revision")
 
     async def ls(self, path: str = "/") -> list[Entry]:
-        """The children of a directory, by name, each with its stat; raises NotFound, NotADirectory."""
+        """The children of a directory, by name, each with its stat; raises NotFound, NotADirectory.
+
+        >>> [entry.name for entry in await client.ls("/workers")]
+        """
         return entries_of(await self._keeper.call("ls", {"path": path_of(path)}))
 
     async def stat(self, path: str) -> Stat:
-        """The stat of a file or directory; raises NotFound."""
+        """The stat of a file or directory; raises NotFound.
+
+        >>> (await client.stat("/config")).revision
+        """
         return stat_in(await self._keeper.call("stat", {"path": path_of(path)}))
 
     # --- the cell
 
     async def sessions(self) -> list[SessionInfo]:
-        """Every session of the cell."""
+        """Every session of the cell. `left_ms` is what is left of its lease, in ms.
+
+        >>> [session.client for session in await client.sessions()]
+        """
         answer = await self._keeper.call("list_sessions", {})
         return [row_of(SessionInfo, session) for session in answer["sessions"]]
 
     async def status(self, endpoint: str | None = None) -> dict[str, Any]:
         """What one replica says about itself (the first endpoint that answers, if none is named). Opens no session.
 
-        Keys: cell, replica, version, role, master, master_address, epoch, revision, members and more.
+        Keys: cell, replica, version, role, master, master_address, epoch, revision, members and more. Raises
+        Unavailable when nobody answers.
+
+        >>> (await client.status())["master"]
         """
         if endpoint is not None:
             return await self._ask(parse_endpoint(endpoint))

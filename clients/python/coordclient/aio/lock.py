@@ -40,7 +40,7 @@ class Lock:
         on_lost: OnLost | None,
         stop_margin: float,
     ) -> None:
-        self._state = LockState(keeper, path, mode, lock_delay, stop_margin, on_lost)
+        self._state = LockState(keeper, path, mode, timeout, lock_delay, stop_margin, on_lost)
         self._state.interrupt = self._interrupt  # type: ignore[method-assign]
         self._actor = actor
         self._timeout = timeout

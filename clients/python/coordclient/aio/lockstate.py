@@ -38,8 +38,17 @@ class LockState:
     """One lock object. It owns what it acquires; two lock objects of one session exclude each other."""
 
     def __init__(
-        self, keeper: Keeper, path: str, mode: str, lock_delay: float, stop_margin: float, on_lost: OnLost | None
+        self,
+        keeper: Keeper,
+        path: str,
+        mode: str,
+        timeout: float | None,
+        lock_delay: float,
+        stop_margin: float,
+        on_lost: OnLost | None,
     ) -> None:
+        if timeout is not None and timeout < 0:
+            raise ValueError(f"timeout must be None (for ever) or at least 0 seconds, not {timeout}")
         if mode not in MODES:
             raise ValueError(f"mode must be one of {', '.join(MODES)}, not {mode!r}")
         self.keeper = keeper
