@@ -46,6 +46,8 @@ class Election:
         self._parts: dict[int, _Parts] = {}
         self._whole: dict[int, WholePromise] = {}
         self._sent_ms = 0
+        self._patience_ms = 0
+        self._heard: set[int] = set()  # voters of whose Promise a part came in since the last Prepare
         self._ask_number = 0
         self._willing: set[int] | None = None  # None: not asking
 
@@ -84,18 +86,25 @@ class Election:
         self._parts, self._whole = {}, {}
         state.promise(self.ballot)
         self._own_number = state.next_persist
+        self._patience_ms = state.settings.retransmit_ms
+        self._heard.clear()
         self._send_prepare()
 
     def _send_prepare(self) -> None:
         state = self._state
         self._sent_ms = state.now_ms
         for peer in state.other_voters():
-            if peer not in self._whole:
+            if peer not in self._whole and peer not in self._heard:
                 state.send_after_persist(peer, Prepare(*state.header(self.ballot)))
+        self._heard.clear()
 
     def tick(self) -> None:
-        """Prepare again towards whoever has not promised yet."""
-        if self.durable and self._state.now_ms - self._sent_ms >= self._state.settings.retransmit_ms:
+        """Prepare again towards whoever has not promised yet, but ever less often, and not while a Promise comes in.
+
+        Each Prepare asks for a whole Promise: on a slow link they would stand before everything else.
+        """
+        if self.durable and self._state.now_ms - self._sent_ms >= self._patience_ms:
+            self._patience_ms *= 2
             self._send_prepare()
 
     def persisted(self, number: int) -> None:
@@ -111,6 +120,7 @@ class Election:
         if gathered is None or (gathered.chosen_upto, gathered.parts) != (message.chosen_upto, message.parts):
             gathered = self._parts[message.sender] = _Parts(message.chosen_upto, message.parts)
         gathered.seen.add(message.part)
+        self._heard.add(message.sender)
         for slot, ballot, value in message.entries:
             gathered.entries[slot] = (ballot, value)
         if len(gathered.seen) == message.parts:

@@ -19,16 +19,23 @@ from coordd.paxos.messages import (
 from coordd.paxos.state import LEARN_SLOTS_MAX, MESSAGE_BYTES, State
 
 SNAPSHOT_BYTES_MAX = 4 * 1024**3
+PATIENCE_MS_MAX = 2_000
 
 
 class Learner:
-    """Keeps at most one request under way: for slots, or for the next chunk of a snapshot."""
+    """Keeps at most one request under way: for slots, or for the next chunk of a snapshot.
+
+    It asks again when no answer came, but ever less often: an answer is large, and on a slow link the second one would
+    stand before everything else. How long answers take is remembered from one question to the next.
+    """
 
     def __init__(self, state: State) -> None:
         self._state = state
         self._source: int | None = None
         self._wanted_upto = 0
+        self._began_ms = 0  # when the present question was asked first
         self._asked_at_ms = 0
+        self._patience_ms = state.settings.retransmit_ms
         self._snapshot: tuple[int, int] | None = None  # (slot, size) of the snapshot that is coming in
         self._offset = 0
         self._stored_whole = False
@@ -52,7 +59,7 @@ class Learner:
         if self._snapshot is not None and source != self._source:
             return  # a snapshot is coming in from somebody; `tick` gives up on a source that is silent
         waited_ms = self._state.now_ms - self._asked_at_ms
-        if self._source is None or (source != self._source and waited_ms >= self._state.settings.retransmit_ms):
+        if self._source is None or (source != self._source and waited_ms >= self._patience_ms):
             self._source = source
             self._ask()
 
@@ -63,12 +70,25 @@ class Learner:
             return
         if state.log.chosen_upto >= self._wanted_upto and self._snapshot is None:
             self._source = None
-        elif state.now_ms - self._asked_at_ms >= state.settings.retransmit_ms:
+        elif state.now_ms - self._asked_at_ms >= self._patience_ms:
+            self._patience_ms = min(2 * self._patience_ms, PATIENCE_MS_MAX)
             if state.master is not None and state.master not in (self._source, state.replica):
                 self._source = state.master
-            self._ask()
+            self._ask_again()
 
     def _ask(self) -> None:
+        """The first question, or the next one after an answer."""
+        state = self._state
+        self._began_ms = state.now_ms
+        self._ask_again()
+
+    def _answered(self) -> None:
+        """What was asked for has come."""
+        state = self._state
+        took_ms = state.now_ms - self._began_ms
+        self._patience_ms = min(max(2 * took_ms, state.settings.retransmit_ms), PATIENCE_MS_MAX)
+
+    def _ask_again(self) -> None:
         state = self._state
         assert self._source is not None
         self._asked_at_ms = state.now_ms
@@ -82,6 +102,7 @@ class Learner:
         """Chosen values: into the log, unless the same value stands there already."""
         state = self._state
         log = state.log
+        before = log.chosen_upto
         for slot, value in enumerate(message.values, message.first_slot):
             if slot <= log.chosen_upto:
                 continue
@@ -94,9 +115,11 @@ class Learner:
         state.advance_learnt()
         if message.sender == self._source and self._snapshot is None:
             self._wanted_upto = max(self._wanted_upto, message.chosen_upto)
+            if log.chosen_upto > before:
+                self._answered()
             if log.chosen_upto >= self._wanted_upto:
                 self._source = None
-            elif message.values and message.first_slot + len(message.values) - 1 == log.chosen_upto:
+            elif log.chosen_upto > before:  # a second answer to one question asks nothing
                 self._ask()
 
     # ---- snapshots coming in ----
@@ -122,6 +145,7 @@ class Learner:
         store = StoreSnapshotChunk(message.slot, message.size, message.offset, message.data)
         self._state.effects.snapshot_transfers.append(store)
         self._offset = end
+        self._answered()
         if end == message.size:
             self._stored_whole = True  # nothing more until `install` or `forget_snapshot`
         else:

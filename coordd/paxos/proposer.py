@@ -29,6 +29,12 @@ class InFlight:
     votes: set[int] = field(default_factory=set)
     chosen: bool = False
     resent_ms: int = 0
+    number: int = 0  # of the Accept that carried it to everybody
+    again: dict[int, int] = field(default_factory=dict)  # peer -> the number of the Accept that repeated it there
+
+    def is_lost(self, peer: int, answered: int) -> bool:
+        """`peer` has answered what was sent behind this slot, but not voted for it."""
+        return peer not in self.votes and answered > self.again.get(peer, self.number)
 
 
 class Proposer:
@@ -94,6 +100,7 @@ class Proposer:
             self.serving
             and not self.boosting
             and len(self.in_flight) < self._state.settings.window_slots
+            and sum(len(flying.value) for flying in self.in_flight.values()) < self._state.settings.window_bytes
             and self.next_slot <= self._state.log.chosen_upto + SLOTS_AHEAD_MAX
         )
 
@@ -196,27 +203,33 @@ class Proposer:
         return self._round
 
     def tick(self) -> None:
-        """A heartbeat when nothing else has left for a while; what nobody voted for in time goes out again."""
+        """A heartbeat when nothing else has left for a while; what was lost on its way goes out again.
+
+        Only a peer that has answered something later can have lost it: to one that is silent, or whose link is slower
+        than what is in flight, every repetition would only make the wait longer, and heartbeats stand behind it.
+        """
         if self.boosting:
             return
         state = self._state
         if state.now_ms - self._round_ms >= state.settings.heartbeat_ms or self.lease.number == 0:
             self.begin_round()
-        for peer in state.others():
-            self._resend(peer)
-        for flying in self.in_flight.values():
-            if state.now_ms - flying.resent_ms >= state.settings.retransmit_ms:
-                flying.resent_ms = state.now_ms
-
-    def _resend(self, peer: int) -> None:
-        state = self._state
         late = [
-            (slot, flying.value)
+            slot
             for slot, flying in self.in_flight.items()
-            if peer not in flying.votes and state.now_ms - flying.resent_ms >= state.settings.retransmit_ms
+            if state.now_ms - flying.resent_ms >= state.settings.retransmit_ms
         ]
-        for entries in chunks_by_bytes(late):
-            state.send(peer, self._accept(entries))
+        for peer in state.other_voters():
+            answered = self.lease.answered_by(peer)
+            self._resend(peer, [slot for slot in late if self.in_flight[slot].is_lost(peer, answered)])
+        for slot in late:
+            self.in_flight[slot].resent_ms = state.now_ms
+
+    def _resend(self, peer: int, lost: list[int]) -> None:
+        for entries in chunks_by_bytes((slot, self.in_flight[slot].value) for slot in lost):
+            accept = self._accept(entries)
+            self._state.send(peer, accept)
+            for slot, _ in entries:
+                self.in_flight[slot].again[peer] = accept.number
 
     def _accept(self, entries: tuple[tuple[int, bytes], ...]) -> Accept:
         state = self._state
@@ -236,6 +249,9 @@ class Proposer:
                 accept = self._accept(entries)
                 for peer in state.others():
                     state.send(peer, accept)
+                for slot, _ in entries:
+                    if slot in self.in_flight:
+                        self.in_flight[slot].number = accept.number
             self._new_entries = []
         elif self._round is not None:
             beat = Heartbeat(*state.header(self.ballot), number=self._round, chosen_upto=state.log.chosen_upto)

@@ -30,6 +30,7 @@ class PaxosSettings:
     fsync_ms: int = 2_000  # and so does one whose own disk takes so long
     stay_out_ms: int = 10_000  # and then it stays out of elections
     window_slots: int = 8
+    window_bytes: int = 2 * 1024 * 1024  # in flight: a link must carry them in less than a lease
 
 
 @dataclass(slots=True)

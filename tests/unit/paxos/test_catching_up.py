@@ -59,7 +59,7 @@ def test_the_window_bounds_the_slots_in_flight() -> None:
     assert count == cell[1].state.settings.window_slots
 
 
-def test_an_accept_that_was_lost_is_sent_again_to_whoever_has_not_voted() -> None:
+def test_an_accept_that_was_lost_is_sent_again_to_whoever_has_not_voted_but_answers() -> None:
     cell = Cell(3)
     cell.elect(1)
     slot = cell.propose(1, b"x")
@@ -69,6 +69,10 @@ def test_an_accept_that_was_lost_is_sent_again_to_whoever_has_not_voted() -> Non
     assert cell[1].chosen_upto == slot
     slot = cell.propose(1, b"y")
     cell.wire.clear()
+    cell.tick(1, after_ms=250)
+    cell.tick(1, after_ms=250)
+    assert not [to for _, to, message in cell.wire if isinstance(message, m.Accept)], "they have answered nothing since"
+    cell.settle()
     cell.tick(1, after_ms=250)
     again = [to for _, to, message in cell.wire if isinstance(message, m.Accept)]
     assert again == [2, 3]
