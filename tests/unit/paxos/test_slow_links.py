@@ -1,4 +1,4 @@
-"""Links that carry less than is asked of them: nothing is repeated without need, or repetitions would fill them for ever.
+"""Links that carry less than is asked of them: nothing is repeated without need, or copies would fill them for ever.
 
 Each directed link is a queue of its own with a rate and a bound, like a connection with its outbox. Time is virtual.
 """
