@@ -376,7 +376,7 @@ class Replica:
             self._step_down()  # no silent reign: a deaf master must not keep the others from electing
             return
         stuck = bool(proposer.in_flight) and state.now_ms - proposer.progress_ms > state.settings.stuck_ms
-        slow = state.now_ms - state.unpersisted_since_ms > state.settings.fsync_ms
+        slow = state.disk_takes_ms > state.settings.fsync_ms
         if (stuck or slow) and self._leaving is None and state.other_voters():
             self._out_until_ms = state.now_ms + state.settings.stay_out_ms
             self._leaving = (None, state.now_ms)

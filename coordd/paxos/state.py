@@ -67,6 +67,7 @@ class State:
         self.persist_issued = 0
         self.persist_done = 0
         self._unpersisted_since_ms: int | None = None
+        self._persist_took_ms = 0
         self._chosen_recorded = 0
         self._recover(durable)
         self.put_off_asking(max(now_ms, self.grants.boot_until_ms))
@@ -129,14 +130,20 @@ class State:
         return self.persist_issued + 1
 
     @property
-    def unpersisted_since_ms(self) -> int:
-        """Since when something has been waiting for the disk; now, where nothing is."""
-        return self.now_ms if self._unpersisted_since_ms is None else self._unpersisted_since_ms
+    def disk_takes_ms(self) -> int:
+        """How long the last sync took, or how long something has been waiting for the present one.
+
+        A driver that syncs in its only task lets no time pass here meanwhile: then only the first tells.
+        """
+        waiting_ms = 0 if self._unpersisted_since_ms is None else self.now_ms - self._unpersisted_since_ms
+        return max(waiting_ms, self._persist_took_ms)
 
     def persisted(self, number: int) -> None:
         """Everything up to `number` is durable."""
         assert self.persist_done <= number <= self.persist_issued
         self.persist_done = number
+        if self._unpersisted_since_ms is not None:
+            self._persist_took_ms = self.now_ms - self._unpersisted_since_ms
         self._unpersisted_since_ms = None if number == self.persist_issued else self.now_ms
 
     def promise(self, ballot: Ballot) -> None:

@@ -136,6 +136,18 @@ def test_a_boost_that_meets_what_is_not_the_masters_own_doing_ends_the_mastershi
         assert [cell.value(replica, slot) for replica in (1, 3)] == [b"left", b"left"]
 
 
+def test_a_master_whose_disk_is_slow_hands_over_though_the_sync_lets_no_tick_pass() -> None:
+    cell = Cell(3)
+    cell.elect(1)
+    cell.sync = False
+    cell.propose(1, b"x")
+    cell.now_ms += 2_001  # the driver syncs in its one task: the next thing that paxos hears is that it is done
+    cell.sync_disk(1)
+    cell.tick(1)
+    assert cell.role(1) is Role.FOLLOWER
+    assert any(isinstance(message, m.HandOver) for _, _, message in cell.wire)
+
+
 def test_a_learner_knows_the_master() -> None:
     cell = Cell(3, membership=Membership(1, (1, 2), learners=(3,), lease_ms=LEASE_MS))
     cell.elect(1, 1, 2, 3)
