@@ -151,3 +151,66 @@ def test_the_master_gives_its_lease_up_before_it_says_so() -> None:
     cell[1].tick(cell.now_ms, 0)
     assert not cell[1].lease_valid(cell.now_ms)
     assert any(isinstance(message, m.HandOver) for _, message in cell[1].take_effects().send_now)
+
+
+def test_no_heartbeat_of_another_is_obeyed_within_a_grant() -> None:
+    cell = Cell(3)
+    cell.elect(1)
+    cell.tick(1, after_ms=300)
+    cell.settle()
+    before = cell[2].ballot
+    above = Ballot(before.round + 1, 3)
+    for message in (m.Heartbeat(3, 1, above, 1, 0), m.Accept(3, 1, above, 1, 0, ((9, b"\2x"),))):
+        cell[2].receive(message, cell.now_ms)
+        cell.perform(2)
+        assert not cell.wire and cell[2].ballot == before and cell[2].master == 1
+    cell.now_ms += LEASE_MS
+    cell[2].receive(m.Heartbeat(3, 1, above, 1, 0), cell.now_ms)
+    cell.perform(2)
+    assert [type(message) for _, to, message in cell.wire if to == 3] == [m.HeartbeatAnswer]
+    assert cell[2].ballot == above and cell[2].master == 3
+
+
+def test_nobody_speaks_in_a_ballot_that_is_not_its_own() -> None:
+    cell = Cell(3)
+    cell.tick()
+    cell.settle()
+    cell[2].receive(m.Heartbeat(3, 1, Ballot(5, 1), 1, 0), cell.now_ms)
+    cell[2].receive(m.Accept(3, 1, Ballot(5, 1), 1, 0, ((1, b"\2x"),)), cell.now_ms)
+    cell.perform(2)
+    assert not cell.wire and not cell[2].state.log.entries
+
+
+def test_a_late_heartbeat_of_a_ballot_that_was_handed_over_is_not_answered() -> None:
+    cell = Cell(3)
+    cell.elect(1)
+    cell.run(for_ms=300)
+    late = m.Heartbeat(1, 1, cell[1].ballot, 99, 0)
+    cell[1].hand_over(cell.now_ms, 2)
+    cell.tick(1)
+    cell.deliver(lambda _, to, __: to == 3)
+    cell.wire.clear()
+    cell[3].receive(late, cell.now_ms)
+    cell.perform(3)
+    assert not cell.wire
+    assert cell[3].state.grants.may_promise(2, 1, cell.now_ms)
+
+
+def test_with_a_full_disk_nothing_is_granted_or_learnt_into_the_log() -> None:
+    cell = Cell(3)
+    cell.elect(1)
+    cell[3].disk_full(cell.now_ms)
+    slot = cell.propose(1, b"x")
+    cell.wire.clear()
+    ballot = cell[1].ballot
+    for message in (
+        m.Heartbeat(1, 1, ballot, 9, 0),
+        m.Ask(2, 1, Ballot(99, 2), 1),
+        m.Learned(1, 1, ballot, slot, (b"\2x",), slot),
+    ):
+        cell[3].receive(message, cell.now_ms)
+        cell.perform(3)
+    assert not cell.wire and slot not in cell[3].state.log.entries
+    cell[3].disk_has_room(cell.now_ms)
+    cell.run(for_ms=1000)
+    assert cell.value(3, slot) == b"x"
