@@ -3,11 +3,12 @@
 | module | duty |
 |---|---|
 | `schedule` | PURE: which fault comes when, from a seed |
-| `faults`, `faults_clients` | how each kind is done and undone |
+| `faults`, `faults_network`, `faults_clients` | how each kind is done and undone |
 | `world` | the daemons, the clients, everything between them |
 | `proxy`, `dialers` | links that are late, shut, torn; who dialled |
 | `shim`, `mounts` | slow and failing syncs, wall clocks that jump; a disk that can be filled |
 | `worker`, `work` | a client process and the kinds of its work |
+| `readers` | reads by POST that wait for whatever answer comes |
 | `record` | the protected side that looks at tokens |
 | `history` | what the clients did and believed, in files |
 | `ending` | after the faults: service for all, agreement, everything there |

@@ -11,13 +11,13 @@ import contextlib
 import random
 import signal
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from coordd.exits import Exit
 from tests.nemesis.faults_clients import CLIENT_FAULTS
-from tests.nemesis.proxy import Link, Way
+from tests.nemesis.faults_network import NETWORK_FAULTS
 from tests.nemesis.schedule import BY_NAME, KINDS, Fault
-from tests.nemesis.support import paused
+from tests.nemesis.support import any_of, paused
 from tests.nemesis.world import World
 
 Hit = Sequence[str]
@@ -32,112 +32,6 @@ ROLLING_READY_SECONDS_MAX = 60.0
 async def inflict(world: World, fault: Fault) -> Hit:
     """Do it, for as long as it is to last; whom it hit."""
     return await FAULTS[fault.kind](world, fault)
-
-
-# ---- the network between the replicas ----
-
-
-@contextlib.contextmanager
-def shut(links: Iterable[Link], ways: Iterable[Way], torn: bool) -> Iterator[None]:
-    """These ways are shut for a while; with `torn` nothing of what they hold up arrives afterwards."""
-    links = list(links)
-    for way in ways:
-        way.shut()
-    try:
-        yield
-    finally:
-        for link in links:
-            link.mend(torn)
-
-
-async def late_bytes(world: World, fault: Fault) -> Hit:
-    replica = _any_of(world.replicas, fault)
-    links = world.links_of(replica)
-    for link in links:
-        link.there.delay_ms, link.there.jitter_ms = 10 + fault.chance % 200, fault.chance % 97
-    await _last(fault, links)
-    return [f"r{replica}"]
-
-
-async def stalled_link(world: World, fault: Fault) -> Hit:
-    one, other = _two_of(world.replicas, fault)
-    link = world.link(f"r{one}", other)
-    with shut([link], [link.there], torn=False):
-        await asyncio.sleep(fault.length_s)
-    return [f"r{one}>r{other}"]
-
-
-async def one_way_cut(world: World, fault: Fault) -> Hit:
-    """The master, or any other, can be heard but cannot hear, or the other way round."""
-    master = await world.master()
-    replica = master if fault.chance & 1 else _any_of(world.replicas, fault)
-    links = [link for link in world.links_of(replica) if (link.replica == replica) == bool(fault.chance & 2)]
-    with shut(links, [link.there for link in links], torn=True):
-        await asyncio.sleep(fault.length_s)
-    return [f"r{replica} {'deaf' if fault.chance & 2 else 'mute'}"]
-
-
-async def master_cut_off(world: World, fault: Fault) -> Hit:
-    return await _cut_off(world, fault, await world.master())
-
-
-async def follower_cut_off(world: World, fault: Fault) -> Hit:
-    return await _cut_off(world, fault, await world.follower(fault.chance))
-
-
-async def _cut_off(world: World, fault: Fault, replica: int) -> Hit:
-    """From its peers alone: clients still reach it."""
-    links = world.links_of(replica)
-    with shut(links, [link.there for link in links], torn=bool(fault.chance & 4)):
-        await asyncio.sleep(fault.length_s)
-    return [f"r{replica}"]
-
-
-async def partial_partition(world: World, fault: Fault) -> Hit:
-    """Two do not hear each other; all others hear both."""
-    one, other = _two_of(world.replicas, fault)
-    links = world.links_between(one, other)
-    with shut(links, [link.there for link in links], torn=bool(fault.chance & 4)):
-        await asyncio.sleep(fault.length_s)
-    return [f"r{one}|r{other}"]
-
-
-async def flapping_link(world: World, fault: Fault) -> Hit:
-    one, other = _two_of(world.replicas, fault)
-    links = world.links_between(one, other)
-    chance = random.Random(fault.chance)
-    until = time.monotonic() + fault.length_s
-    while time.monotonic() < until:
-        with shut(links, [link.there for link in links], torn=chance.random() < 0.5):
-            await asyncio.sleep(chance.uniform(0.05, 0.5))
-        await asyncio.sleep(chance.uniform(0.05, 0.5))
-    return [f"r{one}|r{other}"]
-
-
-async def resets(world: World, fault: Fault) -> Hit:
-    replica = _any_of(world.replicas, fault)
-    count = 0
-    for _ in range(3):
-        count += sum(link.reset() for link in world.links_of(replica))
-        await asyncio.sleep(fault.length_s / 3)
-    return [f"r{replica} ({count} connections)"] if count else []
-
-
-async def slow_bytes(world: World, fault: Fault) -> Hit:
-    replica = _any_of(world.replicas, fault)
-    links = world.links_of(replica)
-    for link in links:
-        link.there.bytes_per_s = 2_000 + fault.chance % 60_000
-    await _last(fault, links)
-    return [f"r{replica}"]
-
-
-async def _last(fault: Fault, links: Iterable[Link]) -> None:
-    try:
-        await asyncio.sleep(fault.length_s)
-    finally:
-        for link in links:
-            link.mend(torn=False)
 
 
 # ---- the replicas' processes ----
@@ -166,7 +60,7 @@ async def _killed(world: World, fault: Fault, replicas: Sequence[int]) -> Hit:
 
 async def kill_while_it_recovers(world: World, fault: Fault) -> Hit:
     """Again and again, a little later after each start."""
-    replica = _any_of(world.replicas, fault)
+    replica = any_of(world.replicas, fault)
     if replica in world.down:
         return []
     chance = random.Random(fault.chance)
@@ -252,7 +146,7 @@ async def _slow_sync(world: World, fault: Fault, replica: int) -> Hit:
 
 async def failing_sync(world: World, fault: Fault) -> Hit:
     """The daemon must end by that, with a status of its own; a person looks at the disk and starts it again."""
-    replica = _any_of(world.replicas, fault)
+    replica = any_of(world.replicas, fault)
     if replica in world.down or not world.cell.running(replica):
         return []
     shim = world.shims[replica]
@@ -321,15 +215,6 @@ async def wall_clock_step(world: World, fault: Fault) -> Hit:
 # ---- helpers ----
 
 
-def _any_of(replicas: Sequence[int], fault: Fault) -> int:
-    return replicas[fault.chance // 8 % len(replicas)]
-
-
-def _two_of(replicas: Sequence[int], fault: Fault) -> tuple[int, int]:
-    one, other = random.Random(fault.chance).sample(replicas, 2)
-    return one, other
-
-
 async def _until(
     condition: Callable[[], bool], seconds: float, meanwhile: Callable[[], Awaitable[None]] | None = None
 ) -> bool:
@@ -344,16 +229,7 @@ async def _until(
     return False
 
 
-FAULTS: dict[str, Callable[[World, Fault], Awaitable[Hit]]] = {
-    "late bytes": late_bytes,
-    "stalled link": stalled_link,
-    "one-way cut": one_way_cut,
-    "master cut off": master_cut_off,
-    "follower cut off": follower_cut_off,
-    "partial partition": partial_partition,
-    "flapping link": flapping_link,
-    "resets": resets,
-    "slow bytes": slow_bytes,
+_FAULTS: dict[str, Callable[[World, Fault], Awaitable[Hit]]] = {
     "kill master": kill_master,
     "kill follower": kill_follower,
     "kill all": kill_all,
@@ -368,5 +244,6 @@ FAULTS: dict[str, Callable[[World, Fault], Awaitable[Hit]]] = {
     "failing sync": failing_sync,
     "full disk": full_disk,
     "wall clock step": wall_clock_step,
-} | CLIENT_FAULTS
+}
+FAULTS = _FAULTS | NETWORK_FAULTS | CLIENT_FAULTS
 assert FAULTS.keys() == BY_NAME.keys() and len(BY_NAME) == len(KINDS), "each kind has one way to be done"

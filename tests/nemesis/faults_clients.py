@@ -13,9 +13,14 @@ from tests.nemesis.world import SHELTERED, World
 Hit = Sequence[str]
 
 
+def hurtable(world: World) -> list[str]:
+    """The clients that may be hit."""
+    return [name for name in world.worker_names if name != SHELTERED]
+
+
 def _victims(world: World, fault: Fault) -> list[str]:
-    """One client, or all that may be hit."""
-    names = [name for name in world.worker_names if name != SHELTERED]
+    """One of them, or all."""
+    names = hurtable(world)
     if not names:
         return []
     return names if fault.chance & 1 else [names[fault.chance // 8 % len(names)]]

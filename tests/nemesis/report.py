@@ -32,7 +32,11 @@ class Work:
 
 def tell(history: History) -> Work:
     """Count what the history holds."""
-    outcomes = Counter(op.outcome if op.outcome in (OK, UNKNOWN, NOT_DONE) else "refused" for op in history.ops)
+    outcomes = Counter(
+        op.outcome if op.outcome in (OK, UNKNOWN, NOT_DONE) else "refused"
+        for op in history.ops
+        if not op.who.startswith("reader.")  # most of them ask a replica that is not the master
+    )
     clients = Counter(
         op.who.partition(".")[0].partition("+")[0] for op in history.ops if op.outcome not in (UNKNOWN, NOT_DONE)
     )

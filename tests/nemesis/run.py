@@ -7,6 +7,7 @@ was done for the silence of the checks to mean anything.
 from __future__ import annotations
 
 import asyncio
+import random
 import signal
 import sys
 import time
@@ -19,6 +20,7 @@ from tests.nemesis import dialers, ending, mounts
 from tests.nemesis.checks import CHECKS
 from tests.nemesis.faults import inflict
 from tests.nemesis.history import History, read
+from tests.nemesis.readers import Readers
 from tests.nemesis.report import Report, tell
 from tests.nemesis.schedule import CELL, CLIENT, Fault, Kind, plan, possible
 from tests.nemesis.world import World
@@ -69,8 +71,12 @@ async def _run(options: Options, namespace_fault: str) -> Report:
         world.start_workers()
         await asyncio.sleep(CALM_AT_BEGIN_S)
         kinds, impossible = possible(options.replicas, world.allowed)
+        readers = Readers(world.cell.addresses, world.notes, random.Random(options.seed))
+        reading = asyncio.create_task(readers.run())
         await _hurt(world, options, kinds, done)
+        readers.stop()
         await ending.heal(world)
+        await reading
         await ending.everybody_is_served(world)
         await world.stop_workers(STOP_SECONDS_MAX)
         await ending.read_everything(world)

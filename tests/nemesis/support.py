@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import random
+from collections.abc import Sequence
+
+from tests.nemesis.schedule import Fault
 
 
 async def paused(pid: int, seconds: float) -> None:
@@ -12,3 +16,14 @@ async def paused(pid: int, seconds: float) -> None:
         "/bin/sh", "-c", script, start_new_session=True, stderr=asyncio.subprocess.DEVNULL
     )
     await asyncio.shield(helper.wait())
+
+
+def any_of(replicas: Sequence[int], fault: Fault) -> int:
+    """One of them, as drawn."""
+    return replicas[fault.chance // 8 % len(replicas)]
+
+
+def two_of(replicas: Sequence[int], fault: Fault) -> tuple[int, int]:
+    """Two of them, as drawn."""
+    one, other = random.Random(fault.chance).sample(replicas, 2)
+    return one, other

@@ -18,12 +18,13 @@ from coordclient.errors import NotFound, StaleChannel
 from tests.nemesis.history import NOT_DONE, OK, UNKNOWN, Writer, now_ns
 from tests.nemesis.record import RecordClient
 
-REGISTERS, COUNTERS, LOCKS = 4, 2, 3
+REGISTERS, COUNTERS, LOCKS = 4, 2, 5
 SHARED_LOCK = 2  # this one is taken in both modes
 PERIOD_NS = 12 * 10**9
 BULK_BYTES = 64 * 1024
-LOCK_DELAYS_S = (0.8, 1.5)
-STOP_MARGIN_S = 0.5
+LOCK_DELAYS_S = (0.8, 3.0)
+STOP_MARGIN_S = 0.4
+HOLDS_S = ((0.7, 0.0, 0.2), (0.2, 0.8, 3.0), (0.1, 4.0, 9.0))  # how often, how long; the last ones outlive a lease
 LOOK_EVERY_S = 0.04
 
 
@@ -199,7 +200,8 @@ def _said(error: BaseException) -> str:
 async def _held(bench: Bench, who: str, number: int, lock: aio.Lock, record: RecordClient, name: str) -> None:
     """The body. A look is dated before it, the first one after it: so nobody is said to believe longer than he does."""
     history, chance = bench.history, bench.chance
-    until_ns = now_ns() + round(1e9 * (chance.uniform(0.8, 3.0) if chance.random() < 0.2 else chance.uniform(0, 0.2)))
+    (_, low, high), *_ = chance.choices(HOLDS_S, [often for often, *_ in HOLDS_S])
+    until_ns = now_ns() + round(1e9 * chance.uniform(low, high))
     if not _believes(lock):
         history.note(who, "unsafe at entry", n=number)
         return

@@ -136,7 +136,8 @@ class World:
         if self.cell.running(replica) and replica not in self.down:
             self.down.add(replica)
             status = await asyncio.to_thread(self.cell.kill, replica, number)
-            if status != (-signal.SIGKILL if number == signal.SIGKILL else Exit.OK):
+            # One that has only just been started does not know SIGTERM yet and ends by it.
+            if status not in (-number, Exit.OK if number == signal.SIGTERM else -number):
                 self.findings.append(f"replica {replica} was sent {number.name} and ended with {status}")
 
     async def restart(self, replica: int) -> None:

@@ -38,23 +38,23 @@ def lost_increments(history: History) -> list[str]:
 def revisions_out_of_order(history: History) -> list[str]:
     """A change that began after another was acknowledged has the larger revision; no two have the same.
 
-    The token of an exclusive grant is a revision too.
+    The token of an exclusive grant is a revision too: of the change that granted it, which may grant several locks.
     """
     changes = [  # begun, ended, revision, who
         (op.begun_ns, op.ended_ns, int(op.result["revision"]), f"{op.name} of {op.who}")
         for op in history.of("put", "swap", "add", "delete", "create")
         if op.outcome == OK and op.ended_ns is not None
     ]
-    begun = {(op.who, op.number): op.begun_ns for op in history.of("hold")}
-    for note in history.noted("enter"):
-        if note.more["mode"] == "exclusive":
-            grant = f"grant to {note.who}"
-            changes.append((begun[note.who, note.more["n"]], note.at_ns, note.more["token"], grant))
     found = []
     owners: dict[int, str] = {}
     for _, _, revision, who in changes:
         if owners.setdefault(revision, who) is not who:
             found.append(f"revision {revision} was given to {owners[revision]} and to {who}")
+    begun = {(op.who, op.number): op.begun_ns for op in history.of("hold")}
+    for note in history.noted("enter"):
+        if note.more["mode"] == "exclusive":
+            grant = f"grant to {note.who}"
+            changes.append((begun[note.who, note.more["n"]], note.at_ns, note.more["token"], grant))
     by_end = sorted(changes, key=lambda change: change[1])
     place, highest, owner = 0, 0, ""
     for begun_ns, _, revision, who in sorted(changes):
