@@ -158,6 +158,8 @@ async def failing_sync(world: World, fault: Fault) -> Hit:
     finally:
         shim.fail_syncs(False)
     failed = shim.counts["syncs_failed"] - before
+    if failed and not ended:  # it may be on its way
+        ended = await _until(lambda: not world.cell.running(replica), SYNC_FAILURE_SECONDS_MAX)
     if not ended:
         if failed:
             world.findings.append(f"replica {replica} goes on after {failed} syncs that failed")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import shutil
 import signal
 import sys
 import time
@@ -16,13 +17,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from coordclient import CoordError
+from coordd.testing.cells import CellError
 from tests.nemesis import dialers, ending, mounts
 from tests.nemesis.checks import CHECKS
 from tests.nemesis.faults import inflict
 from tests.nemesis.history import History, read
 from tests.nemesis.readers import Readers
 from tests.nemesis.report import Report, tell
-from tests.nemesis.schedule import CELL, CLIENT, Fault, Kind, plan, possible
+from tests.nemesis.schedule import CELL, CLIENT, Fault, plan, possible
 from tests.nemesis.world import World
 
 LAG_EVERY_S = 0.05
@@ -70,34 +73,43 @@ async def _run(options: Options, namespace_fault: str) -> Report:
         await ending.prepare(world)
         world.start_workers()
         await asyncio.sleep(CALM_AT_BEGIN_S)
-        kinds, impossible = possible(options.replicas, world.allowed)
-        readers = Readers(world.cell.addresses, world.notes, random.Random(options.seed))
-        reading = asyncio.create_task(readers.run())
-        await _hurt(world, options, kinds, done)
-        readers.stop()
-        await ending.heal(world)
-        await reading
-        await ending.everybody_is_served(world)
-        await world.stop_workers(STOP_SECONDS_MAX)
-        await ending.read_everything(world)
-        slot = await ending.replicas_agree(world)
-        world.look_for_the_dead()
-        for replica in world.replicas:
-            await world.kill(replica, signal.SIGTERM)
+        await _hurt(world, options, done)
+        slot = await _come_to_rest(world)
+    except (CellError, CoordError) as error:
+        world.findings.append(f"the cell does not serve where nothing hurts it: {type(error).__name__}: {error}")
     finally:
         lag.cancel()
         await world.close()
     if slot:
         ending.compare_states(world, slot)
     ending.look_into_logs(world)
-    history = read(world.histories())
-    missing = {kind.name: world.impossible[kind.needs] for kind in impossible}
-    return _judge(options, world, done, missing, history)
+    report = _judge(options, world, done, read(world.histories()))
+    if report.broken and world.small is not None:  # what is mounted goes away with this process
+        shutil.copytree(options.directory / "small" / "data", options.directory / "small-kept")
+    return report
 
 
-async def _hurt(world: World, options: Options, kinds: list[Kind], done: _Done) -> None:
-    """Both tracks until the time is over; faults under way are seen through."""
+async def _come_to_rest(world: World) -> int:
+    """After the faults: served, read, agreed, stopped; the slot that every replica has reached (0: they have not)."""
+    await ending.heal(world)
+    await ending.everybody_is_served(world)
+    await world.stop_workers(STOP_SECONDS_MAX)
+    try:
+        await ending.read_everything(world)
+    finally:
+        slot = await ending.replicas_agree(world)
+        world.look_for_the_dead()
+        for replica in world.replicas:
+            await world.kill(replica, signal.SIGTERM)
+    return slot
+
+
+async def _hurt(world: World, options: Options, done: _Done) -> None:
+    """Both tracks until the time is over, and reads; faults under way are seen through."""
     begun = time.monotonic()
+    kinds, _ = possible(options.replicas, world.allowed)
+    readers = Readers(world.cell.addresses, world.notes, random.Random(options.seed))
+    reading = asyncio.create_task(readers.run())
 
     async def follow(track: str) -> None:
         for faults in plan(options.seed, kinds, track):
@@ -118,6 +130,8 @@ async def _hurt(world: World, options: Options, kinds: list[Kind], done: _Done) 
     async with asyncio.TaskGroup() as tasks:
         for track in (CELL, CLIENT):
             tasks.create_task(follow(track))
+    readers.stop()
+    await reading
     world.look_for_the_dead()
 
 
@@ -133,7 +147,9 @@ async def _watch_own_lag(world: World) -> None:
         before = now
 
 
-def _judge(options: Options, world: World, done: _Done, missing: dict[str, str], history: History) -> Report:
+def _judge(options: Options, world: World, done: _Done, history: History) -> Report:
+    _, impossible = possible(options.replicas, world.allowed)
+    missing = {kind.name: world.impossible[kind.needs] for kind in impossible}
     broken = {"every process ends only when told": world.findings} if world.findings else {}
     for promise, check in CHECKS.items():
         found = check(history)
