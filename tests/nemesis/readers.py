@@ -35,12 +35,12 @@ class Readers:
         """Ends when the last read is answered or given up."""
         timeout = aiohttp.ClientTimeout(total=PATIENCE_S)
         connector = aiohttp.TCPConnector(limit=0)
-        async with aiohttp.ClientSession(timeout=timeout, connector=connector) as http, asyncio.TaskGroup() as reads:
+        async with aiohttp.ClientSession(timeout=timeout, connector=connector) as http, asyncio.TaskGroup() as tasks:
             number = 0
             while not self._stopped.is_set():
                 for replica, address in self._addresses.items():
                     number += 1
-                    reads.create_task(self._read(http, address, f"reader.r{replica}-{number}"))
+                    tasks.create_task(self._read(http, address, f"reader.r{replica}-{number}"))
                 await asyncio.sleep(self._chance.uniform(0, 2 * EVERY_S))
 
     async def _read(self, http: aiohttp.ClientSession, address: str, who: str) -> None:

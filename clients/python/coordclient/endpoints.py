@@ -6,8 +6,11 @@ broke off is tried once more at once, for the replica may live. The first round 
 attempt waits, twice as long from one to the next up to a bound, of that a part drawn by chance (so that the clients of
 a cell do not come in step).
 
-A replica that lives but knows no master that could be tried is worth staying with for `LINGER_MS`: asked every now and
-then, it tells of the new master as soon as there is one. Nobody needs to reconnect for that.
+A replica that lives but knows no master that could be tried is worth staying with for a while (`linger_ms`): asked
+every now and then, it tells of the new master as soon as there is one. Nobody needs to reconnect for that.
+
+How long one replica may take is a part of the session's lease: a session must survive that one replica hangs while
+another is the new master. It doubles with each failure of that replica, so that a slow network gets its time.
 """
 
 from __future__ import annotations
@@ -20,7 +23,9 @@ from urllib.parse import urlsplit
 DEFAULT_ENDPOINTS = ("http://127.0.0.1:7420", "http://127.0.0.1:7421", "http://127.0.0.1:7422")
 BACKOFF_MS_MIN, BACKOFF_MS_MAX = 50, 1_000
 DISTRUST_MS, DISTRUST_DOUBLINGS_MAX = 1_000, 3
-LINGER_MS, POLL_MS_MAX = 1_000, 250
+LINGER_MS_MAX, POLL_MS_MAX = 1_000, 250
+PATIENCE_MS_MIN, PATIENCE_MS_MAX = 250, 2_000
+LEASE_PARTS = 6
 LEARNED_MAX = 32
 CHANCE_MAX = 2**32
 _ADDRESS = re.compile(r"(?:(https?)://)?([^\s/?#@]+)/?", re.IGNORECASE)
@@ -52,6 +57,11 @@ def backoff_ms(tries: int, chance: int) -> int:
 def poll_ms(polls: int, chance: int) -> int:
     """The wait before asking a replica for the `polls`-th time whether it knows the master now."""
     return min(POLL_MS_MAX, backoff_ms(polls, chance))
+
+
+def linger_ms(lease_ms: int) -> int:
+    """How long to stay with a replica that lives and knows no master."""
+    return min(LINGER_MS_MAX, max(PATIENCE_MS_MIN, lease_ms // LEASE_PARTS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +104,11 @@ class Endpoints:
         """Whether it has not failed just now, so that a follower's word is worth following."""
         failed_ms, in_a_row = self._failures.get(address, (0, 0))
         return not in_a_row or now_ms - failed_ms >= DISTRUST_MS << min(in_a_row - 1, DISTRUST_DOUBLINGS_MAX)
+
+    def patience_ms(self, address: str, lease_ms: int) -> int:
+        """How long `address` may take to answer, for a session of that lease."""
+        _, in_a_row = self._failures.get(address, (0, 0))
+        return min(PATIENCE_MS_MAX, max(PATIENCE_MS_MIN, lease_ms // LEASE_PARTS) << min(in_a_row, 4))
 
     def failed(self, address: str, reason: str, now_ms: int) -> None:
         """`address` did not serve: it could not be reached, or fell silent."""

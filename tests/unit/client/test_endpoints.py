@@ -14,6 +14,7 @@ from coordclient.endpoints import (
     Attempt,
     Endpoints,
     backoff_ms,
+    linger_ms,
     parse_endpoint,
     poll_ms,
 )
@@ -167,3 +168,21 @@ def test_back_off_is_between_half_and_the_whole_of_a_doubling_bound(tries, chanc
 @given(st.integers(1, 10**6), st.integers(0, CHANCE_MAX - 1))
 def test_a_replica_is_asked_for_the_master_at_least_four_times_a_second(polls, chance):
     assert 25 <= poll_ms(polls, chance) <= POLL_MS_MAX
+
+
+@pytest.mark.parametrize("lease_ms", [3_000, 4_000, 6_000, 12_000, 60_000])
+def test_a_session_survives_that_one_replica_hangs_while_another_is_the_new_master(lease_ms):
+    silence_ms = min(3_000, lease_ms // 3)  # until the old master is left
+    stays = linger_ms(lease_ms) + Endpoints([A]).patience_ms(A, lease_ms)  # one knows nothing, another hangs
+    assert silence_ms + stays <= lease_ms * 3 // 4
+
+
+def test_a_slow_network_gets_its_time_after_failures():
+    endpoints = Endpoints([A, B])
+    assert endpoints.patience_ms(A, 1_000) == 250
+    for expected in (500, 1_000, 2_000, 2_000):
+        endpoints.failed(A, "no answer", 0)
+        assert endpoints.patience_ms(A, 1_000) == expected
+    assert endpoints.patience_ms(B, 1_000) == 250
+    endpoints.connected(A)
+    assert endpoints.patience_ms(A, 1_000) == 250

@@ -14,12 +14,12 @@ import aiohttp
 
 from coordclient.aio.channel import Channel, ChannelError, OnFrames, open_channel
 from coordclient.aio.life import Life
-from coordclient.endpoints import CHANCE_MAX, LINGER_MS, Endpoints, poll_ms
+from coordclient.endpoints import CHANCE_MAX, PATIENCE_MS_MAX, Endpoints, linger_ms, poll_ms
 from coordclient.errors import CoordError, SessionExpired, error_of
 from coordclient.protocol.errors import ERRORS, Action, Refusal
 from coordclient.session import Reading, Session
 
-CONNECT_MS, ATTACH_MS = 2_000, 3_000
+ATTACH_MS_MAX = 3_000  # a new master may not serve yet
 
 
 class Owner(Protocol):
@@ -79,7 +79,9 @@ class Link:
 
     async def ask(self, address: str, operation: str, timeout_ms: int) -> Mapping[str, Any]:
         """One question to one replica about itself, on a channel of its own and without a session."""
-        channel = await open_channel(self._session(), address, self._cell, self._labels, min(CONNECT_MS, timeout_ms))
+        channel = await open_channel(
+            self._session(), address, self._cell, self._labels, min(PATIENCE_MS_MAX, timeout_ms)
+        )
         channel.start(_hand_out, lambda *_: None)
         try:
             return await channel.request(1, 1, operation, {}, timeout_ms)
@@ -117,7 +119,8 @@ class Link:
 
     async def _connect(self, life: Life, address: str) -> None:
         """One channel, from connecting to its loss."""
-        channel = await open_channel(self._session(), address, self._cell, self._labels, CONNECT_MS)
+        patience_ms = self._endpoints.patience_ms(address, self._lease_ms)
+        channel = await open_channel(self._session(), address, self._cell, self._labels, patience_ms)
         lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def on_lost(channel: Channel, reason: str) -> None:
@@ -130,9 +133,9 @@ class Link:
 
         channel.start(self._on_frames, on_lost)
         try:
-            if channel.master != channel.replica and not await self._linger(life, channel):
+            if channel.master != channel.replica and not await self._linger(life, channel, patience_ms):
                 return
-            await self._attach(life, channel)
+            await self._attach(life, channel, min(ATTACH_MS_MAX, 3 * patience_ms))
             if not lost.done() and life.over is None:
                 self._refusals.clear()
                 self.channel = channel
@@ -144,39 +147,39 @@ class Link:
                 channel.lose("closed by this client")
             self.background(channel.close())
 
-    async def _linger(self, life: Life, channel: Channel) -> bool:
+    async def _linger(self, life: Life, channel: Channel, patience_ms: int) -> bool:
         """With a living replica that is not the master: until it knows one to try, or is it itself (True)."""
         endpoints, calls = self._endpoints, life.calls
         begun_ms, polls, address = self._clocks()[0], 0, channel.master_address
         while life.over is None:
             now_ms = self._clocks()[0]
             known = address is not None and endpoints.trusts(address, now_ms)
-            if known or now_ms - begun_ms >= LINGER_MS:
+            if known or now_ms - begun_ms >= linger_ms(self._lease_ms):
                 if polls:
                     endpoints.lingered()
                 endpoints.redirected(channel.address, address)
                 return False
             polls += 1
             await asyncio.sleep(poll_ms(polls, self._chance.randrange(CHANCE_MAX)) / 1_000)
-            status = await channel.request(calls.reserve(), calls.acked, "status", {}, CONNECT_MS)
+            status = await channel.request(calls.reserve(), calls.acked, "status", {}, patience_ms)
             if status.get("master") == channel.replica:
                 return True
             named = status.get("master_address")
             address = named if isinstance(named, str) else None
         return False
 
-    async def _attach(self, life: Life, channel: Channel) -> None:
+    async def _attach(self, life: Life, channel: Channel, timeout_ms: int) -> None:
         calls = life.calls
         if life.session is None:
             opening = {"lease_ms": self._lease_ms, "client": self._labels}
             number, sent = calls.reserve(), self._clocks()
             life.session = _session_of(
-                await channel.request(number, calls.acked, "open_session", opening, ATTACH_MS), sent
+                await channel.request(number, calls.acked, "open_session", opening, timeout_ms), sent
             )
         session = life.session
         attaching = {"session": session.id, "secret": session.secret, "attachment": session.next_attachment()}
         number = calls.reserve()
-        answer = await channel.request(number, calls.acked, "attach", attaching, ATTACH_MS)
+        answer = await channel.request(number, calls.acked, "attach", attaching, timeout_ms)
         epoch = answer.get("epoch")
         if not isinstance(epoch, int) or not session.believes(epoch):
             raise ChannelError(f"is a master of epoch {epoch!r}, which is over")
@@ -184,7 +187,7 @@ class Link:
     async def _learn(self, life: Life, channel: Channel) -> None:
         """Ask for the members of the cell; the answer comes when it comes."""
         try:
-            status = await channel.request(life.calls.reserve(), life.calls.acked, "status", {}, ATTACH_MS)
+            status = await channel.request(life.calls.reserve(), life.calls.acked, "status", {}, PATIENCE_MS_MAX)
         except (ChannelError, Refusal):
             return  # what is known goes on being used; the next channel asks again
         members = status.get("members")
