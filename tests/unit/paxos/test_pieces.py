@@ -213,7 +213,7 @@ def test_what_was_not_asked_for_is_not_stored() -> None:
 
 
 def test_a_snapshot_that_turned_out_damaged_is_asked_for_again() -> None:
-    cell, slot = cell_with_a_snapshot(size=4)
+    cell, _ = cell_with_a_snapshot(size=4)
     cell.run(for_ms=600)
     assert [chunk.offset for chunk in cell.stored] == [0]
     cell[3].forget_snapshot()
