@@ -82,7 +82,7 @@ class Nemesis:
             "client_gone": lambda: self._client().vanish(),
             "client_close": lambda: self._client().close(),
             "client_cut": self._client_cut,
-            "late_frames": self._late_frames,
+            "client_late_frames": self._late_frames,
         }
 
     def begin(self) -> None:
@@ -90,7 +90,7 @@ class Nemesis:
         for process in self._processes.values():
             process.on_down = self._restart_later
         for kind in self._swarm.faults:
-            if self._clients or not (kind.startswith("client_") or kind == "late_frames"):
+            if self._clients or not kind.startswith("client_"):
                 self._again(kind)
 
     def end(self) -> None:

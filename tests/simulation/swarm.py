@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from random import Random
 
-# kind -> (chance that a seed has it, mean ms between two at the most frequent, the same at the rarest)
+# kind -> (weight in the draw, mean ms between two at the most frequent, the same at the rarest)
 FAULT_KINDS: Mapping[str, tuple[float, int, int]] = {
     "kill": (0.6, 1_500, 12_000),  # kill -9: unsynced bytes stay in the page cache
     "power": (0.6, 1_500, 12_000),  # power cut of one machine: unsynced sectors lost in any subset
@@ -33,11 +33,12 @@ FAULT_KINDS: Mapping[str, tuple[float, int, int]] = {
     "client_gone": (0.4, 3_000, 15_000),
     "client_close": (0.3, 2_000, 12_000),  # in the middle of its work
     "client_cut": (0.3, 1_500, 10_000),
-    "late_frames": (0.3, 1_500, 8_000),
+    "client_late_frames": (0.3, 1_500, 8_000),
 }
 
 
-WORKERS = ("registers", "locks", "shared locks", "tokens", "ephemerals", "impatient")
+LOCK_WORKERS = ("locks", "shared locks", "impatient")
+WORKERS = ("registers", "registers", "tokens", "ephemerals", *LOCK_WORKERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,7 @@ class Swarm:
     snapshot_bytes: int
     session_lease_ms: tuple[int, ...]
     think_ms: int  # mean pause of a worker between two things
+    long_holds: float  # share of holds that last for seconds
     workers: tuple[str, ...]  # what each client process does, see `work`
     faults: Mapping[str, int] = field(default_factory=dict)
 
@@ -80,28 +82,31 @@ class Swarm:
 def draw(chance: Random, *, safety_ms: int = 20_000, drift_ppm: int = 10_000) -> Swarm:
     """The mix of one seed. `drift_ppm` may be anything where no client, which has a bound of its own, takes part."""
     quick = chance.random() < 0.5
-    haste = chance.choice((1, 1, 1, 3))
+    calm = chance.choice((0.33, 1.0, 2.0, 4.0))
     low_us = chance.choice((50, 200, 1_000, 5_000))
+    high_us = low_us * chance.choice((2, 5, 20))
     sync_low_us = chance.choice((100, 500, 2_000))
+    sync_high_us = sync_low_us * chance.choice((2, 10, 40))
+    # A lease that a few round trips with their syncs do not fill; what is set up otherwise elects for ever.
+    lease_ms = max(chance.choice((300, 600, 1_000, 1_500)), 6 * (2 * high_us + sync_high_us) // 1_000)
     faults = {}
-    for kind, (rate, often_ms, seldom_ms) in FAULT_KINDS.items():
-        has, mean_ms = chance.random() < rate, chance.randint(often_ms, seldom_ms)
-        if has:
-            faults[kind] = mean_ms // haste
+    for kind in _kinds(chance):
+        _, often_ms, seldom_ms = FAULT_KINDS[kind]
+        faults[kind] = int(chance.randint(often_ms, seldom_ms) * calm)
     return Swarm(
         replicas=chance.choices((1, 2, 3, 4, 5), (8, 3, 60, 4, 25))[0],
         clients=chance.randint(2, 6),
         safety_ms=safety_ms,
-        lease_ms=chance.choice((300, 600, 1_000, 1_500)),
+        lease_ms=lease_ms,
         drift_ppm=drift_ppm,
         tick_ms=chance.choice((20, 50, 100)),
-        latency_us=(low_us, low_us * chance.choice((2, 5, 20))),
+        latency_us=(low_us, high_us),
         tail_rate=0.0 if quick else chance.choice((0.001, 0.01, 0.05)),
         tail_us=chance.choice((50_000, 500_000, 3_000_000)),
         loss=chance.choice((0.0, 0.0, 0.005, 0.03, 0.1)),
         duplicate=chance.choice((0.0, 0.0, 0.01, 0.05)),
         ordered=chance.random() < 0.5,
-        sync_us=(sync_low_us, sync_low_us * chance.choice((2, 10, 40))),
+        sync_us=(sync_low_us, sync_high_us),
         sync_helper=chance.random() < 0.5,
         sync_early=chance.choice((0.0, 0.5, 1.0)),
         gap_rate=chance.choice((0.0, 0.0, 0.002, 0.01)),
@@ -109,6 +114,18 @@ def draw(chance: Random, *, safety_ms: int = 20_000, drift_ppm: int = 10_000) ->
         snapshot_bytes=chance.choice((2_000, 20_000, 200_000)),
         session_lease_ms=chance.choice(((1_000,), (1_000, 3_000), (2_000, 6_000), (12_000,))),
         think_ms=chance.choice((50, 150, 400)),
-        workers=tuple(chance.sample(WORKERS, chance.randint(2, 4))),
+        long_holds=chance.choice((0.0, 0.1, 0.5)),
+        workers=(chance.choice(LOCK_WORKERS), *chance.sample(WORKERS, chance.randint(1, 3))),
         faults=faults,
     )
+
+
+def _kinds(chance: Random) -> list[str]:
+    """A few kinds only: a seed with all of them does nothing but recover."""
+    kinds: list[str] = []
+    for of_clients, count in ((False, chance.choice((1, 2, 3, 4, 6))), (True, chance.choice((0, 1, 1, 2, 3)))):
+        names = [name for name in FAULT_KINDS if name.startswith("client_") == of_clients]
+        weights = [FAULT_KINDS[name][0] for name in names]
+        chosen = set(chance.choices(names, weights, k=count))
+        kinds += [name for name in names if name in chosen]
+    return kinds

@@ -225,11 +225,12 @@ class Work:
             self.entered += 1
             if chance.random() < 0.1:
                 await self._verify(process, lock)
-            for _ in range(chance.randint(1, 3)):
-                if not lock.safe:
-                    return
+            long = not self.stop and chance.random() < self.swarm.long_holds
+            for _ in range(chance.randint(5, 50) if long else chance.randint(1, 3)):
+                if not lock.safe or (long and self.stop):
+                    break
                 self._guarded(lock)
-                await process.loop.rest(chance.expovariate(1) * self.swarm.think_ms / 2_000)
+                await process.loop.rest(0.2 if long else chance.expovariate(1) * self.swarm.think_ms / 2_000)
 
         if chance.random() < 0.1:
             await self._check_released(process, lock)
