@@ -15,6 +15,7 @@ from coordd.paxos.membership import Membership
 from tests.simulation import swarm as swarms
 from tests.simulation.checkers.agreement import ChosenValues, CoreInvariants, MasterLease, Promises
 from tests.simulation.checkers.beliefs import LockBeliefs, SessionBeliefs
+from tests.simulation.checkers.expiry import JustExpiry
 from tests.simulation.checkers.panel import Panel
 from tests.simulation.checkers.state import EachCallOnce, Ephemerals, LockDelays, Queue, Tokens
 from tests.simulation.checkers.witness import Witness
@@ -68,8 +69,16 @@ class Cell:
     def _make_replicas(self) -> None:
         replicas = list(range(1, self.swarm.replicas + 1))
         self.mastership = MasterLease(self.world, lambda: list(self.processes.values()))
+        self.doors: dict[int, Doors] = {}
         panel = Panel(
-            [self.chosen, Promises(self.world), self.mastership, self.witness, CoreInvariants(self.world, 11)]
+            [
+                self.chosen,
+                Promises(self.world),
+                self.mastership,
+                self.witness,
+                JustExpiry(self.world, self.doors),
+                CoreInvariants(self.world, 11),
+            ]
         )
         membership = Membership(1, tuple(replicas), lease_ms=self.swarm.lease_ms)
         settings = {
@@ -85,7 +94,8 @@ class Cell:
         self.processes = {
             replica: Process(self.world, self.swarm, self.network, self.kit, replica, panel) for replica in replicas
         }
-        self.doors = {replica: Doors(self.world, self.network, process) for replica, process in self.processes.items()}
+        for replica, process in self.processes.items():
+            self.doors[replica] = Doors(self.world, self.network, process)
 
     def _make_clients(self) -> None:
         self.seats = [

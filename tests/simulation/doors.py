@@ -49,10 +49,12 @@ class Doors:
         self.cell = CELL
         self.replica = process.name
         self._connections: dict[tuple[Any, int], Connection] = {}
+        self._heard: dict[tuple[int, int], int] = {}  # (session, attachment) -> arrival of its last KeepAlive
         self._hub = Hub(address_of)
         self._firewall = self._chance.random() < 0.3  # this machine never says that nobody is there
         process.on_client = self._packet
         process.on_nobody = self.refuse
+        process.on_arrival = self.arrived
         process.on_reply = self._reply
         process.on_end = self._ended
 
@@ -98,6 +100,18 @@ class Doors:
             connection = self._open(client, packet.number)
         for ready in connection.end.order.take(packet):
             self._take(client, connection, ready)
+
+    def arrived(self, client: Any, packet: Packet) -> None:
+        """A packet is in the kernel's hands; the process may stand still and read it later."""
+        connection = self._connections.get((client, packet.number))
+        if connection is not None and b"keep_alive" in packet.data and packet.place == connection.end.order.expected:
+            channel = connection.channel
+            self._heard[channel._session, channel._attachment] = self._world.now_us
+
+    def heard_us(self, session: int) -> int | None:
+        """When the last KeepAlive of the session's newest channel arrived here, in this life of the process."""
+        attachment = self._process.engine._mastership._doors._attachments.get(session)
+        return self._heard.get((session, attachment))
 
     def refuse(self, client: Any, packet: Packet) -> None:
         """A packet for nobody: of a connection from before a restart, or to a process that is down."""
@@ -161,7 +175,7 @@ class Doors:
             if not self._firewall and self._chance.random() < RESET_RATE:
                 connection.end.transmit(CLOSE)
             connection.end.over = True
-        self._connections = {}
+        self._connections, self._heard = {}, {}
         self._hub = Hub(address_of)
 
 

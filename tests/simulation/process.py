@@ -46,6 +46,7 @@ class Process:
         self.clock = Clock(world, self._chance.randrange(10**9), self._chance.choice((-bound, -bound, 0, bound, bound)))
         self.on_reply: Callable[[Reply], None] = lambda reply: None
         self.on_client: Callable[[Any, Any], None] = lambda source, message: None
+        self.on_arrival: Callable[[Any, Any], None] = lambda source, message: None  # of a client's, read or not
         self.on_nobody: Callable[[Any, Any], None] = lambda source, message: None  # a client, while the process is down
         self.on_end: Callable[[], None] = lambda: None  # the doors' side of the process dies with it
         self.on_down: Callable[[Process], None] = lambda process: None  # somebody may start it again
@@ -166,7 +167,7 @@ class Process:
 
     def _read(self, life: int, unread: list[tuple[Any, Any]]) -> None:
         for source, message in unread if life == self.life else ():
-            self._message(source, message)
+            self.on_client(source, message)
 
     # ---- turns ----
 
@@ -180,8 +181,10 @@ class Process:
         if isinstance(source, int):
             self.put(PeerMessage(message))
         elif self.up and (self.paused or self._in_gap):
+            self.on_arrival(source, message)
             self._unread.append((source, message))
         elif self.up:
+            self.on_arrival(source, message)
             self.on_client(source, message)
         else:
             self.on_nobody(source, message)

@@ -43,8 +43,8 @@ def _answers_without_lease(right: Any) -> Any:
 def _no_fresh_lease(right: Any) -> Any:
     def regain(self: Any, sessions: Any, delays: Any) -> None:
         right(self, sessions, delays)
-        for session in self._deadlines:
-            self._deadlines[session] -= sessions[session].lease_ms * 2 // 3
+        self._deadlines = {session: self._time + sessions[session].lease_ms // 3 for session in self._deadlines}
+        self._heap = sorted((deadline, session) for session, deadline in self._deadlines.items())
 
     return regain
 
