@@ -9,9 +9,10 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, StringConstraints
+
+from coordclient.protocol.addresses import parse_address
 
 REPLICA_ID_MAX = 255
 MEMBERS_MAX = 7
@@ -20,31 +21,10 @@ SECRET_BYTES_MAX = 4096
 PORT_DEFAULT = 7420
 
 
-def _check_address(text: str) -> str:
-    """`http://host:port`, as peers and clients are to dial it; a slash at the end is dropped."""
-    try:
-        url = urlsplit(text)
-        port = url.port
-    except ValueError as error:
-        raise ValueError(f"not a URL ({error}); write http://host:port") from None
-    if url.scheme != "http" or not url.hostname or port is None or not 1 <= port <= 65535:
-        raise ValueError("write http://host:port with all three parts (TLS is not supported yet)")
-    if url.path not in ("", "/") or url.query or url.fragment or "@" in url.netloc:
-        raise ValueError("write http://host:port and nothing more: no user, path or query")
-    if url.hostname in ("0.0.0.0", "::"):
-        raise ValueError("names every address of a host, so nobody can dial it; write the one that others reach")
-    return _canonical(url)
-
-
-def _canonical(url: SplitResult) -> str:
-    host = url.hostname or ""
-    return f"http://[{host}]:{url.port}" if ":" in host else f"http://{host}:{url.port}"
-
-
 CellName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
 ReplicaId = Annotated[int, Field(ge=1, le=REPLICA_ID_MAX)]
 Port = Annotated[int, Field(ge=1, le=65535)]
-Address = Annotated[str, AfterValidator(_check_address)]
+Address = Annotated[str, AfterValidator(parse_address)]
 File = Annotated[Path, Strict(False)]
 
 

@@ -126,7 +126,7 @@ class Calls:
             async with asyncio.timeout(None if patient else self._limits.call_seconds):
                 return await answered
         except TimeoutError:
-            code = "outcome_unknown" if operation.way is Way.WRITE else "unavailable"
+            code = "outcome_unknown" if operation.way in (Way.WRITE, Way.CELL) else "unavailable"
             return Refusal(code, f"no answer within {self._limits.call_seconds} s")
         finally:
             if not answered.done() or answered.cancelled():

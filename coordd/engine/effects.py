@@ -59,4 +59,6 @@ class Effects:
     snapshot: TakeSnapshot | None = None
     cut: CutLog | None = None
     role: RoleChange | None = None
+    membership: Membership | None = None  # the one that counts now, where it is another than before; first at start
     stop: str | None = None
+    left: bool = False  # this replica was removed: it ends when all of this is performed

@@ -47,6 +47,7 @@ class Engine:
         self._now_ms = now_ms
         self._log_bytes = 0  # applied since the last snapshot
         self._snapshot_slot: int | None = None  # the own snapshot that is being written
+        self._membership_version: int | None = None  # of the last one that was told
         self._role: tuple[str, int | None, int] | None = None
 
     def step(self, inputs: Sequence[Input], now_ms: int, wall_ms: int, entropy: bytes) -> Effects:
@@ -67,7 +68,7 @@ class Engine:
         if mastership.ask_for_round():
             self._settle()
             mastership.let_through()
-        while self._propose(wall_ms):
+        while self._change() or self._propose(wall_ms):
             self._settle()
         mastership.refuse_late()
         self._take_snapshot_if_due()
@@ -92,10 +93,21 @@ class Engine:
             "chosen_upto": replica.chosen_upto,
             "log_first_slot": replica.log_first_slot,
             "snapshot_slot": replica.snapshot_slot,
+            "membership_version": replica.membership.version,
+            "standing": self._standing(),
             "sessions": len(self.machine.sessions),
             "unanswered": len(mastership.calls.open),
             "queued": len(mastership.calls.queue),
         }
+
+    def _standing(self) -> str:
+        """What this replica is to the cell, as far as it knows."""
+        own, membership = self.settings.paxos.replica, self.replica.membership
+        if self.replica.state.left:
+            return "removed"
+        if membership.version == 0 or own not in membership:
+            return "joining"
+        return "voter" if own in membership.voters else "learner"
 
     # ---- inputs ----
 
@@ -137,6 +149,9 @@ class Engine:
     def _settle(self) -> None:
         """Take what paxos wants done; apply what is chosen, under the reign that paxos now says there is."""
         taken = self.replica.take_effects()
+        for chosen in taken.chosen:
+            if chosen.kind is ValueKind.MEMBERSHIP:  # its reign may end with it, but its outcome is known
+                self._mastership.changes.chosen(chosen.slot, chosen.payload, self._now_ms)
         self._mastership.notice()
         for chosen in taken.chosen:
             self._apply(chosen)
@@ -151,6 +166,7 @@ class Engine:
         effects.send_after_persist += taken.send_after_persist
         effects.transfers += taken.snapshot_transfers
         effects.stop = effects.stop or taken.stop
+        effects.left |= taken.left
 
     def _apply(self, chosen: Chosen) -> None:
         machine, slot, payload = self.machine, chosen.slot, chosen.payload
@@ -162,16 +178,30 @@ class Engine:
             case ValueKind.EPOCH:
                 assert slot not in self._mastership.calls.proposed
                 machine.begin_epoch(slot, int.from_bytes(payload, "big"))
-            case ValueKind.NO_OP:
+            case ValueKind.NO_OP | ValueKind.MEMBERSHIP:
                 assert slot not in self._mastership.calls.proposed
                 machine.skip(slot)
             case _:
                 assert_never(chosen.kind)
 
+    def _change(self) -> bool:
+        """Propose the change of the membership that is next, if there is one and nothing is in flight."""
+        changes = self._mastership.changes
+        if not (changes and self.replica.can_change()):
+            return False
+        found = changes.next(self._now_ms)
+        if found is None:
+            return False
+        change, membership = found
+        changes.proposed(change, self.replica.change(membership, self._now_ms), membership)
+        return True
+
     def _propose(self, wall_ms: int) -> bool:
         """Propose one batch, if there is room and something to propose."""
         if not self.replica.can_propose():
             return False
+        if self._mastership.changes and self.replica.may_drain():
+            return False  # what is in flight lands first, then the change that waits, and nothing in between
         batch = self._mastership.next_batch(wall_ms)
         if batch is None:
             return False
@@ -225,6 +255,10 @@ class Engine:
         if role != self._role:
             self._role = role
             effects.role = RoleChange(*role)
+        membership = self.replica.membership
+        if membership.version != self._membership_version:
+            self._membership_version = membership.version
+            effects.membership = membership
         mastership = self._mastership
         effects.replies += mastership.replies
         mastership.replies = []

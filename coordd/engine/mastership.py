@@ -16,6 +16,7 @@ from hashlib import sha256
 
 from coordclient.protocol.errors import Refusal
 from coordclient.protocol.operations import OPERATIONS, Way
+from coordd.engine.changes import Changes, WaitingChange
 from coordd.engine.doors import Doors, session_expired, stale_channel
 from coordd.engine.effects import Reply
 from coordd.engine.inputs import Call
@@ -45,6 +46,7 @@ class Mastership:
         self.lessor = Lessor(settings.stall_ms, settings.tick_ms, now_ms)
         self.calls = PendingCalls(settings)
         self.waiting = WaitingCalls(settings)
+        self.changes = Changes(settings, replica, self._finish_change)
         self._doors = Doors()
         self._withheld: dict[int, list[WaitingCall]] = {}  # KeepAlives of sessions whose expiry is on its way
         self._delays_changed = False
@@ -59,6 +61,7 @@ class Mastership:
             for row in OPERATIONS.values()
             if row.way in (Way.WRITE, Way.READ)
         }
+        self._handlers |= {row.name: self._on_cell for row in OPERATIONS.values() if row.way is Way.CELL}
         self._handlers |= {
             "open_session": self._on_open_session,
             "keep_alive": self._on_keep_alive,
@@ -102,6 +105,7 @@ class Mastership:
 
     def _end_reign(self) -> None:
         """Tell everybody what is true of his call: what was never proposed was not done; the rest is unknown."""
+        self.changes.end_reign()
         elsewhere = self._not_master()
         unknown = Refusal("outcome_unknown", "the mastership ended before the outcome was known; retry the same call")
         for request, holder in self.calls.clear().items():
@@ -262,6 +266,23 @@ class Mastership:
             result = {"number": call.arguments["number"], "epoch": self.reign, "lease_ms": info.lease_ms}
             self.replies.append(Reply(call.request, result))
 
+    def _on_cell(self, call: Call, since_ms: int, sure: bool) -> None:
+        if not sure:
+            self._wait(call, since_ms)
+        elif call.operation == "members":
+            self.replies.append(Reply(call.request, self.changes.members(self._now_ms)))
+        elif not self._overloaded(call, self.calls.full() or self.changes.full()):
+            change = self.calls.open[call.request] = WaitingChange(call, since_ms)
+            if call.operation == "transfer_master":
+                self.changes.transfer(change, self._now_ms)
+            else:
+                self.changes.enqueue(change)
+
+    def _finish_change(self, change: WaitingChange, result: dict[str, object] | Refusal) -> None:
+        if not change.gone:
+            del self.calls.open[change.call.request]
+            self.replies.append(Reply(change.call.request, result))
+
     # ---- calls that wait ----
 
     def let_through(self) -> None:
@@ -287,6 +308,7 @@ class Mastership:
         self._late_look_ms = self._now_ms
         before_ms = self._now_ms - self._settings.patience_ms
         refusal = Refusal("unavailable", "this master could not reach a majority in time; nothing was done")
+        self.changes.refuse_late(before_ms)
         for pending in self.calls.late(before_ms):
             self.calls.finish(pending, refusal, self.replies)
         for waiting in self.waiting.take_late(before_ms):

@@ -1,6 +1,7 @@
 """Logged calls of one mastership that are not answered yet: queued, proposed, or waiters in the replicated state.
 
-Who waits for what: `open` maps every unanswered request to its holder (a `Pending` here, a `WaitingCall` of `reads`),
+Who waits for what: `open` maps every unanswered request to its holder (a `Pending` here, a `WaitingCall` of `reads`,
+a `WaitingChange` of `changes`),
 so that at the end of the mastership everybody is told what is true of his call: never proposed, or outcome unknown.
 A retry (same session, same call number) finds the first try in `by_call` and waits with it.
 """
@@ -11,6 +12,7 @@ from collections import deque
 from typing import NamedTuple
 
 from coordclient.protocol.errors import Refusal
+from coordd.engine.changes import WaitingChange
 from coordd.engine.effects import Reply
 from coordd.engine.inputs import Call
 from coordd.engine.lessor import DelayKey
@@ -70,7 +72,7 @@ class PendingCalls:
 
     def __init__(self, settings: EngineSettings) -> None:
         self._settings = settings
-        self.open: dict[int, Pending | WaitingCall] = {}
+        self.open: dict[int, Pending | WaitingCall | WaitingChange] = {}
         self.by_call: dict[CallKey, Pending] = {}
         self.queue: deque[Pending] = deque()
         self.queue_bytes = 0
@@ -146,7 +148,7 @@ class PendingCalls:
         if self.by_call.get(key) is entry:
             del self.by_call[key]
 
-    def clear(self) -> dict[int, Pending | WaitingCall]:
+    def clear(self) -> dict[int, Pending | WaitingCall | WaitingChange]:
         """The mastership is over: forget everything, and return who waited for what."""
         left, self.open = self.open, {}
         self.by_call, self.proposed = {}, {}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from coordd.machine.commands import BATCH_BYTES_MAX, BATCH_COMMANDS_MAX
 from coordd.paxos.state import PaxosSettings
@@ -24,6 +25,9 @@ class EngineSettings:
     waiting_bytes_max: int = 8 * 1024 * 1024
     requests_max: int = 131_072  # everything unanswered, waiting acquires included
     decisions_per_step_max: int = 128  # expiries and ends of lock-delays proposed in one step
+    changes_max: int = 16  # changes of the cell itself that wait for their turn
+    caught_up_slots: int = 256  # a learner that lacks more is not promoted, a voter that lacks more not made master
+    addresses: Mapping[int, str] = field(default_factory=dict)  # of the members that the configuration names
     snapshot_log_bytes: int = 64 * 1024 * 1024  # log applied since the last snapshot that makes a new one due
 
     def __post_init__(self) -> None:

@@ -26,7 +26,7 @@ from coordd.paxos.state import MESSAGE_BYTES, SLOTS_AHEAD_MAX, State
 
 
 class Acceptor:
-    """Answers proposers; a learner only takes values, it neither grants, promises nor counts."""
+    """Answers proposers. A learner takes values and says so, to be seen; it grants nothing and promises nobody."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -92,9 +92,9 @@ class Acceptor:
                 if entry is None or entry[0] != accept.ballot:
                     state.accept(slot, accept.ballot, value)
                 slots.append(slot)
-        if state.is_voter:
-            answer = Accepted(*state.header(accept.ballot), number=accept.number, slots=tuple(slots))
-            state.send_after_persist(accept.sender, answer)
+        header, upto = state.header(accept.ballot), state.log.chosen_upto
+        answer = Accepted(*header, number=self._granted(accept), chosen_upto=upto, slots=tuple(slots))
+        state.send_after_persist(accept.sender, answer)
         if already_chosen:
             answer_chosen = AlreadyChosen(*state.header(accept.ballot), chosen_upto=state.log.chosen_upto)
             state.send(accept.sender, answer_chosen)
@@ -102,11 +102,19 @@ class Acceptor:
     def on_heartbeat(self, heartbeat: Heartbeat) -> None:
         """Grant, counted from now, unless a higher ballot is promised."""
         state = self._state
-        if not self._obeys(heartbeat, heartbeat.number) or not state.is_voter:
+        if not self._obeys(heartbeat, heartbeat.number):
             return
-        answer = HeartbeatAnswer(*state.header(heartbeat.ballot), number=heartbeat.number)
+        header, upto = state.header(heartbeat.ballot), state.log.chosen_upto
+        answer = HeartbeatAnswer(*header, number=self._granted(heartbeat), chosen_upto=upto)
         # A ballot first heard of through a heartbeat is promised by it: that must be durable before it is spoken of.
         state.send_after_persist(heartbeat.sender, answer)
+
+    def _granted(self, message: Accept | Heartbeat) -> int:
+        """The number whose lease this answer grants: none as long as this replica does not know itself to be a voter.
+
+        The master may know earlier, and then count the answer; a grant that binds nobody would give two masters.
+        """
+        return message.number if self._state.is_voter else 0
 
     def _obeys(self, message: Accept | Heartbeat, number: int) -> bool:
         """True when this replica follows the sender in this ballot; promises and grants as needed."""

@@ -39,7 +39,10 @@ class AcceptedRecord:
 
 @dataclass(frozen=True, slots=True)
 class ChosenRecord:
-    """What this log holds for all slots up to `upto` is chosen. A hint that spares re-proposing; needs no sync."""
+    """What this log holds for all slots up to `upto` is chosen.
+
+    A hint that spares re-proposing; only behind a change of the membership does anybody wait for its sync.
+    """
 
     upto: int
 
@@ -69,6 +72,7 @@ class ValueKind(Enum):
     NO_OP = 0  # closes a gap [PMS 3]
     EPOCH = 1  # begins a mastership; payload: its epoch, 8 bytes big-endian
     BATCH = 2  # commands, opaque here
+    MEMBERSHIP = 3  # the membership from this slot on; payload: Membership.to_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,3 +122,4 @@ class Effects:
     chosen: list[Chosen] = field(default_factory=list)
     snapshot_transfers: list[SendSnapshotChunk | StoreSnapshotChunk] = field(default_factory=list)
     stop: str | None = None
+    left: bool = False  # this replica is no member any more and is not needed: it ends when this batch is performed

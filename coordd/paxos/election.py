@@ -43,6 +43,7 @@ class Election:
         self.ballot = ZERO
         self.durable = False  # the own promise of `ballot` is
         self._own_number = 0
+        self._asked: set[int] = set()
         self._parts: dict[int, _Parts] = {}
         self._whole: dict[int, WholePromise] = {}
         self._sent_ms = 0
@@ -83,7 +84,7 @@ class Election:
         self._willing = None
         self.ballot = Ballot(max(state.round_seen, state.promised.round) + 1, state.replica)
         self.durable = False
-        self._parts, self._whole = {}, {}
+        self._parts, self._whole, self._asked = {}, {}, set()
         state.promise(self.ballot)
         self._own_number = state.next_persist
         self._patience_ms = state.settings.retransmit_ms
@@ -95,8 +96,14 @@ class Election:
         self._sent_ms = state.now_ms
         for peer in state.other_voters():
             if peer not in self._whole and peer not in self._heard:
+                self._asked.add(peer)
                 state.send_after_persist(peer, Prepare(*state.header(self.ballot)))
         self._heard.clear()
+
+    def ask_the_rest(self) -> None:
+        """The membership has changed since Prepare was sent: ask the voters that have not been asked."""
+        if self.durable and not self._asked.issuperset(self._state.other_voters()):
+            self._send_prepare()
 
     def tick(self) -> None:
         """Prepare again towards whoever has not promised yet, but ever less often, and not while a Promise comes in.
@@ -134,6 +141,7 @@ class Election:
             return None
         promised = {replica: whole for replica, whole in self._whole.items() if replica in state.membership.voters}
         if not state.membership.is_majority((*promised, state.replica)):
+            self.ask_the_rest()
             return None
         own = {slot: (ballot, value) for slot, ballot, value in state.log.above_chosen()}
         return [WholePromise(state.log.chosen_upto, own), *promised.values()]

@@ -7,17 +7,44 @@ its disk and is refused.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import assert_never
+
 from coordd.paxos import messages as m
 from coordd.paxos.ballot import ZERO
 from coordd.paxos.state import Known, State
+
+FROM_ANYBODY = (
+    m.Hello,
+    m.Regressed,
+    m.Removed,
+    m.LearnRequest,
+    m.Learned,
+    m.SnapshotOffer,
+    m.SnapshotRequest,
+    m.SnapshotChunk,
+)  # what is true, or may be answered, whoever is a member: a replica that missed changes learns from new ones
 
 
 class Hellos:
     """Says Hello after the start, and judges what the others say."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, may_dismiss: Callable[[], bool]) -> None:
         self._state = state
+        self._may_dismiss = may_dismiss
         self._greeted = False
+
+    def receive(self, message: m.Hello | m.Regressed | m.Removed) -> None:
+        """One admitted message of these kinds."""
+        match message:
+            case m.Hello():
+                self._on_hello(message)
+            case m.Regressed():
+                self._on_regressed(message)
+            case m.Removed():
+                self._on_removed(message)
+            case _:
+                assert_never(message)
 
     def tick(self) -> None:
         """The first Hello; where it is lost, whoever hears anything else of this start asks for it."""
@@ -35,7 +62,12 @@ class Hellos:
         """True when the message may be acted upon; keeps the books on its sender."""
         state = self._state
         sender = message.sender
-        if sender == state.replica or not state.is_member(sender):
+        if sender == state.replica:
+            return False
+        if isinstance(message, m.Removed):
+            return True
+        if state.membership.has_removed(sender):
+            self._tell_stranger(message)
             return False
         known = state.known.get(sender)
         if known is None:
@@ -69,7 +101,19 @@ class Hellos:
                 known.upto = max(known.upto, *message.slots)
         return True
 
-    def on_hello(self, message: m.Hello) -> None:
+    def _tell_stranger(self, message: m.Message) -> None:
+        """A removed replica is told so, but only when it cannot be needed any more (see `Proposer.settled`)."""
+        state = self._state
+        if self._may_dismiss():
+            state.send(message.sender, m.Removed(*state.header(), version=state.membership.version))
+
+    def _on_removed(self, message: m.Removed) -> None:
+        """A master says that this replica is a member no more. Ids are given once: it is final."""
+        state = self._state
+        if state.left or message.version > state.membership.version:
+            state.left = state.dismissed = True
+
+    def _on_hello(self, message: m.Hello) -> None:
         """A new start (or a repeated Hello) of a peer that knows at least what it acknowledged."""
         known = self._state.known[message.sender]
         known.ballot = max(known.ballot, message.ballot)
@@ -88,7 +132,7 @@ class Hellos:
         )
         state.send(hello.sender, regressed)
 
-    def on_regressed(self, message: m.Regressed) -> None:
+    def _on_regressed(self, message: m.Regressed) -> None:
         """A peer remembers more of this replica than a Hello of this start said.
 
         That may have been a late copy: whatever was acknowledged since is known here, in memory at least.

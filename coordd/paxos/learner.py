@@ -6,6 +6,8 @@ accepted here bears the ballot of that very message. Any other slot is asked for
 
 from __future__ import annotations
 
+from typing import assert_never
+
 from coordd.paxos.ballot import CHOSEN, Ballot
 from coordd.paxos.effects import SendSnapshotChunk, StoreSnapshotChunk
 from coordd.paxos.membership import Membership
@@ -39,6 +41,23 @@ class Learner:
         self._snapshot: tuple[int, int] | None = None  # (slot, size) of the snapshot that is coming in
         self._offset = 0
         self._stored_whole = False
+        self._sought_ms = state.now_ms
+
+    def receive(self, message: LearnRequest | Learned | SnapshotOffer | SnapshotRequest | SnapshotChunk) -> None:
+        """One message of these kinds."""
+        match message:
+            case LearnRequest():
+                self._on_learn_request(message)
+            case Learned():
+                self._on_learned(message)
+            case SnapshotOffer():
+                self._on_snapshot_offer(message)
+            case SnapshotRequest():
+                self._on_snapshot_request(message)
+            case SnapshotChunk():
+                self._on_snapshot_chunk(message)
+            case _:
+                assert_never(message)
 
     # ---- what this replica lacks ----
 
@@ -66,6 +85,7 @@ class Learner:
     def tick(self) -> None:
         """Ask again when no answer came; turn to the master when the source stays silent."""
         state = self._state
+        self._seek()
         if self._source is None or self._stored_whole:
             return
         if state.log.chosen_upto >= self._wanted_upto and self._snapshot is None:
@@ -75,6 +95,24 @@ class Learner:
             if state.master is not None and state.master not in (self._source, state.replica):
                 self._source = state.master
             self._ask_again()
+
+    def _seek(self) -> None:
+        """Who is no voter and hears no master asks around: what it lacks may be that it is one, or none any more."""
+        state = self._state
+        if state.is_voter or state.master is not None or state.now_ms - self._sought_ms < state.membership.lease_ms:
+            return
+        self._sought_ms = state.now_ms
+        for peer in state.others():
+            state.send(peer, LearnRequest(*state.header(), first_slot=state.log.chosen_upto + 1))
+
+    def asked_as_voter(self, sender: int) -> None:
+        """A candidate takes this replica for a voter, which it is not: one of the two has missed something."""
+        state = self._state
+        upto = state.log.chosen_upto
+        if state.left:
+            state.send(sender, Learned(*state.header(), first_slot=upto + 1, values=(), chosen_upto=upto))
+        else:
+            self.want(upto + 1, sender)
 
     def _ask(self) -> None:
         """The first question, or the next one after an answer."""
@@ -98,7 +136,7 @@ class Learner:
         else:
             state.send(self._source, LearnRequest(*state.header(), first_slot=state.log.chosen_upto + 1))
 
-    def on_learned(self, message: Learned) -> None:
+    def _on_learned(self, message: Learned) -> None:
         """Chosen values: into the log, unless the same value stands there already."""
         state = self._state
         log = state.log
@@ -121,10 +159,12 @@ class Learner:
                 self._source = None
             elif log.chosen_upto > before:  # a second answer to one question asks nothing
                 self._ask()
+        elif self._source is None and message.chosen_upto > log.chosen_upto:
+            self.want(message.chosen_upto, message.sender)
 
     # ---- snapshots coming in ----
 
-    def on_snapshot_offer(self, message: SnapshotOffer) -> None:
+    def _on_snapshot_offer(self, message: SnapshotOffer) -> None:
         """What was asked for is cut away there; take the snapshot instead, from where the last chunk ended."""
         if message.sender != self._source or self._stored_whole or not 0 < message.size <= SNAPSHOT_BYTES_MAX:
             return
@@ -135,7 +175,7 @@ class Learner:
             self._offset = 0
         self._ask()
 
-    def on_snapshot_chunk(self, message: SnapshotChunk) -> None:
+    def _on_snapshot_chunk(self, message: SnapshotChunk) -> None:
         """The next chunk, and only that one, goes to the disk."""
         if self._snapshot != (message.slot, message.size) or message.offset != self._offset or self._stored_whole:
             return
@@ -155,8 +195,7 @@ class Learner:
         """The whole snapshot is durable here and the machine stands at `slot`."""
         state = self._state
         state.log.install(slot, size)
-        if membership.version >= state.membership.version:
-            state.membership = membership
+        state.join_membership(membership, slot)
         self.forget_snapshot()
         state.advance_learnt()
 
@@ -169,7 +208,7 @@ class Learner:
 
     # ---- what others lack ----
 
-    def on_learn_request(self, message: LearnRequest) -> None:
+    def _on_learn_request(self, message: LearnRequest) -> None:
         """Chosen values from the slot asked for, or the offer of the snapshot that covers it."""
         state = self._state
         log = state.log
@@ -184,7 +223,7 @@ class Learner:
         # Chosen values need no disk of ours: a majority has them.
         state.send(message.sender, learned)
 
-    def on_snapshot_request(self, message: SnapshotRequest) -> None:
+    def _on_snapshot_request(self, message: SnapshotRequest) -> None:
         """The bytes at that offset, or the offer of the newer snapshot that has replaced it."""
         state = self._state
         log = state.log

@@ -67,6 +67,7 @@ class MasterLease:
         self.until_ms = 0
         self._sent_ms: dict[int, int] = {}
         self._answered: dict[int, int] = {}
+        self._first = 1  # answers to earlier heartbeats count no more
 
     def begin_round(self, now_ms: int) -> int:
         """The number of the heartbeat that is about to be sent."""
@@ -77,7 +78,7 @@ class MasterLease:
     def answer(self, replica: int, number: int, membership: Membership) -> None:
         """`replica` granted from the receipt of heartbeat `number` on."""
         assert number <= self.number, "an answer to a heartbeat that was never sent"
-        if number <= self._answered.get(replica, 0):
+        if number < self._first or number <= self._answered.get(replica, 0):
             return
         self._answered[replica] = number
         answered = sorted((self._answered.get(voter, 0) for voter in membership.voters), reverse=True)
@@ -93,6 +94,12 @@ class MasterLease:
     def answered_by(self, replica: int) -> int:
         """The highest heartbeat that `replica` answered; 0 for none."""
         return self._answered.get(replica, 0)
+
+    def begin_anew(self) -> None:
+        """The voters are others now: only heartbeats that are sent from now on make a lease."""
+        self.until_ms = 0
+        self._answered.clear()
+        self._first = self.number + 1
 
     def give_up(self) -> None:
         """From now on there is no lease in this mastership."""

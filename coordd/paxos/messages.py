@@ -16,6 +16,7 @@ ballot; the cell is named once by the hello of the channel that carries it.
 | LearnRequest / Learned | behind <-> ahead | promised | no |
 | SnapshotOffer / SnapshotRequest / SnapshotChunk | ahead <-> behind | promised | no |
 | HandOver | master -> all | its ballot | no |
+| Removed | member -> one that is none | promised | no |
 """
 
 from __future__ import annotations
@@ -102,9 +103,10 @@ class Accept(Header):
 
 @dataclass(frozen=True, slots=True)
 class Accepted(Header):
-    """Phase 2b: these slots are durable here in this ballot."""
+    """Phase 2b: these slots are durable here in this ballot; `number` as in HeartbeatAnswer."""
 
     number: int
+    chosen_upto: int
     slots: tuple[int, ...]
 
 
@@ -118,9 +120,10 @@ class Heartbeat(Header):
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatAnswer(Header):
-    """Granted, counted from the receipt of `number`."""
+    """Granted, counted from the receipt of `number`; 0 from a learner, which grants nothing but is to be seen."""
 
     number: int
+    chosen_upto: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +190,13 @@ class HandOver(Header):
     to: int
 
 
+@dataclass(frozen=True, slots=True)
+class Removed(Header):
+    """The receiver is no member of the cell in the membership of this `version`."""
+
+    version: int
+
+
 Message = (
     Hello
     | Regressed
@@ -206,4 +216,5 @@ Message = (
     | SnapshotRequest
     | SnapshotChunk
     | HandOver
+    | Removed
 )

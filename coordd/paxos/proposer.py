@@ -14,7 +14,8 @@ from coordd.paxos.ballot import Ballot
 from coordd.paxos.effects import ValueKind
 from coordd.paxos.election import WholePromise
 from coordd.paxos.lease import MasterLease
-from coordd.paxos.messages import Accept, Accepted, HandOver, Heartbeat, HeartbeatAnswer
+from coordd.paxos.membership import Membership
+from coordd.paxos.messages import Accept, Accepted, HandOver, Heartbeat, HeartbeatAnswer, Removed
 from coordd.paxos.state import SLOTS_AHEAD_MAX, State, chunks_by_bytes
 
 NO_OP = bytes([ValueKind.NO_OP.value])
@@ -52,10 +53,16 @@ class Proposer:
         self.in_flight: dict[int, InFlight] = {}
         self.began_ms = self.progress_ms = state.now_ms
         self._epoch_slot = 0
+        self._pause_slot = 0  # recovery goes on when this slot is applied: before a change, and behind it
+        self._membership_slot = 0  # a change is in flight: nothing is proposed behind it
+        self._changed_at = 0  # the last heartbeat sent before the present membership was applied
+        self._version = state.membership.version  # of the membership that the above is about
+        self._farewells: set[int] = set()  # who was a member until the last change, and is to be told
         self._own_votes: deque[tuple[int, Ballot, tuple[int, ...]]] = deque()
         self._new_entries: list[tuple[int, bytes]] = []
         self._round: int | None = None  # the heartbeat that leaves with this turn's messages
         self._round_ms = state.now_ms
+        self.heard: dict[int, tuple[int, int]] = {}  # replica -> (when it answered last, its chosen_upto)
 
     # ---- proposing ----
 
@@ -66,7 +73,7 @@ class Proposer:
         ends it: a later master has reigned, or an older one left behind what only an election may bring to light.
         """
         state = self._state
-        boost = self._epoch_slot > 0
+        boost = not self.recovering
         self.ballot = ballot
         self.boosting = False
         self._new_entries = []
@@ -83,22 +90,47 @@ class Proposer:
         if boost and any(slot not in self.in_flight or best[slot][1] != self.in_flight[slot].value for slot in best):
             self.deposed = True
             return
+        self._pause_slot = self._membership_slot = 0
         top = max((*best, *self.in_flight), default=chosen_upto)
         for slot in range(chosen_upto + 1, top + 1):
-            self._start(slot, best[slot][1] if slot in best else NO_OP)
+            value = best[slot][1] if slot in best else NO_OP
+            if value[0] == ValueKind.MEMBERSHIP.value:
+                # It waits until all before it is chosen; and the slots behind it are the business of other voters,
+                # whose promises are counted first.
+                if slot == chosen_upto + 1:
+                    self._membership_slot = slot
+                    self._start(slot, value)
+                    top = slot
+                else:
+                    top = slot - 1
+                self._pause_slot = top
+                break
+            self._start(slot, value)
         self.next_slot = top + 1
-        if not boost:
+        if not boost and not self._pause_slot:
             self._epoch_slot = self.next_slot
             value = bytes([ValueKind.EPOCH.value]) + self.epoch.to_bytes(8, "big")
             self._start(self.next_slot, value)
             self.next_slot += 1
         self._advance()
 
+    @property
+    def recovering(self) -> bool:
+        """The entry that begins the epoch is not even proposed: there are older values to be seen to first."""
+        return self._epoch_slot == 0
+
+    @property
+    def resumes(self) -> bool:
+        """Recovery has to go on: the slot at which it paused is applied."""
+        return 0 < self._pause_slot <= self._state.log.chosen_upto
+
     def can_propose(self) -> bool:
         """True when another slot may begin."""
         return (
             self.serving
             and not self.boosting
+            and not self._pause_slot
+            and not self._membership_slot
             and len(self.in_flight) < self._state.settings.window_slots
             and sum(len(flying.value) for flying in self.in_flight.values()) < self._state.settings.window_bytes
             and self.next_slot <= self._state.log.chosen_upto + SLOTS_AHEAD_MAX
@@ -112,6 +144,40 @@ class Proposer:
         if not self.in_flight:
             self.progress_ms = self._state.now_ms
         self._start(slot, bytes([ValueKind.BATCH.value]) + payload)
+        return slot
+
+    def can_change(self) -> bool:
+        """True when a change of the membership may be proposed.
+
+        The pipeline is drained; and a majority of the present members has answered a heartbeat that was sent after the
+        last change was applied: two changes within one lease would otherwise give two masters.
+        """
+        return self.can_propose() and not self.in_flight and self.may_drain()
+
+    def may_drain(self) -> bool:
+        """True when a change could be proposed as soon as nothing is in flight."""
+        return self.serving and self.lease.confirmed > self._changed_at and not self._membership_slot
+
+    @property
+    def settled(self) -> bool:
+        """A majority of the present voters knows durably that the present membership is chosen.
+
+        Until then whoever was removed by it may still be needed: for the voters that do not know of the change he
+        counts, and the ones that know may be lost, as many as the new membership can lose.
+        """
+        state = self._state
+        know = {peer for peer, (_, upto) in self.heard.items() if upto >= state.membership_slot}
+        if state.persist_done >= state.membership_number:
+            know.add(state.replica)
+        return self.serving and state.membership.is_majority(know)
+
+    def change(self, membership: Membership) -> int:
+        """Propose the next membership; nothing is proposed behind it until it is applied. Returns the slot."""
+        assert self.can_change() and membership.follows(self._state.membership)
+        slot = self._membership_slot = self.next_slot
+        self.next_slot += 1
+        self.progress_ms = self._state.now_ms
+        self._start(slot, bytes([ValueKind.MEMBERSHIP.value]) + membership.to_bytes())
         return slot
 
     def _start(self, slot: int, value: bytes) -> None:
@@ -133,6 +199,7 @@ class Proposer:
             _, ballot, slots = self._own_votes.popleft()
             self._vote(self._state.replica, ballot, slots)
         self._advance()
+        self._say_farewell()
 
     def on_accepted(self, message: Accepted) -> None:
         """Phase 2b from a peer; its number answers the heartbeat that the Accept was."""
@@ -145,6 +212,10 @@ class Proposer:
 
     def _answer(self, message: Accepted | HeartbeatAnswer) -> None:
         mine = message.ballot.replica == self._state.replica and self.epoch <= message.ballot.number
+        if mine:
+            _, upto = self.heard.get(message.sender, (0, 0))
+            self.heard[message.sender] = (self._state.now_ms, max(upto, message.chosen_upto))
+            self._say_farewell()
         if mine and message.number <= self.lease.number:
             self.lease.answer(message.sender, message.number, self._state.membership)
 
@@ -169,6 +240,36 @@ class Proposer:
             self.progress_ms = state.now_ms
             if slot == self._epoch_slot:
                 self.serving = True
+            if slot == self._membership_slot:
+                self._membership_slot = 0
+        self._note_membership()
+
+    def _note_membership(self) -> None:
+        """After slots were applied: a new membership asks for heartbeats of its own.
+
+        A serving master keeps the lease that it has: any majority of the voters before one change meets any majority
+        after it. In recovery several changes may be applied at once, so there the lease begins anew with each.
+        """
+        membership = self._state.membership
+        if membership.version == self._version:
+            return
+        self._version = membership.version
+        self._changed_at = self.lease.number
+        if self.serving:
+            self.begin_round()
+        else:
+            self.lease.begin_anew()
+        self._farewells = {peer for peer in self.heard if peer not in membership}
+
+    def _say_farewell(self) -> None:
+        """Whoever was removed is told as soon as he cannot be needed any more; where that is lost, when he asks."""
+        if not self._farewells or not self.settled:
+            return
+        state = self._state
+        for peer in sorted(self._farewells):
+            del self.heard[peer]
+            state.send(peer, Removed(*state.header(), version=state.membership.version))
+        self._farewells.clear()
 
     def check_learnt(self) -> None:
         """After anything was learnt from others: a master that learns a chosen slot from anybody else steps down.
@@ -176,6 +277,7 @@ class Proposer:
         While it recovers that is no evidence yet: a voter outside the promising majority may know more of the prefix
         than all promisers did. What is chosen there must be what was adopted, and the epoch entry must be its own.
         """
+        self._note_membership()
         chosen_upto = self._state.log.chosen_upto
         passed = [slot for slot in self.in_flight if slot <= chosen_upto]
         if self.serving:
@@ -185,7 +287,9 @@ class Proposer:
             flying, entry = self.in_flight.pop(slot), self._state.log.entries.get(slot)
             # Where a snapshot has brought the slot there is nothing to compare; safety does not rest on it.
             self.deposed |= entry is not None and flying.value != entry[1]
-        self.deposed |= self._epoch_slot <= chosen_upto
+            if slot == self._membership_slot:
+                self._membership_slot = 0
+        self.deposed |= 0 < self._epoch_slot <= chosen_upto
         self._advance()
 
     # ---- heartbeats ----
@@ -263,7 +367,11 @@ class Proposer:
         """Give the lease up first, then say so; this ballot never holds a lease again."""
         state = self._state
         self.lease.give_up()
-        header = state.header(self.ballot)
+        header, upto = state.header(self.ballot), state.log.chosen_upto
         for peer in state.others():
             state.send(peer, HandOver(*header, number=self.lease.number, to=to))
+            if not self.boosting:
+                # The last word on what is chosen. It asks for no lease any more; and it comes second, because a
+                # receiver that learns from it that this replica is removed listens to nothing further.
+                state.send(peer, Heartbeat(*header, number=self.lease.number, chosen_upto=upto))
         state.grants.void((state.replica, state.start), self.ballot, self.lease.number, state.now_ms)

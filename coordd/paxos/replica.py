@@ -16,7 +16,7 @@ from coordd.paxos.acceptor import Acceptor
 from coordd.paxos.ballot import Ballot
 from coordd.paxos.effects import Durable, Effects
 from coordd.paxos.election import Election
-from coordd.paxos.hellos import Hellos
+from coordd.paxos.hellos import FROM_ANYBODY, Hellos
 from coordd.paxos.learner import Learner
 from coordd.paxos.membership import Membership
 from coordd.paxos.proposer import Proposer
@@ -39,7 +39,7 @@ class Replica:
         self.acceptor = Acceptor(self.state)
         self.learner = Learner(self.state)
         self.election = Election(self.state)
-        self.hellos = Hellos(self.state)
+        self.hellos = Hellos(self.state, lambda: self.proposer is not None and self.proposer.settled)
         self.proposer: Proposer | None = None
         self._standing_since_ms: int | None = None  # a candidacy (from Prepare on) is under way
         self._asked_ms = 0
@@ -102,17 +102,20 @@ class Replica:
 
     def can_propose(self) -> bool:
         """True when `propose` may be called."""
-        return (
-            self.proposer is not None and self._leaving is None and not self.state.mute and self.proposer.can_propose()
-        )
+        proposer = self.proposer
+        return proposer is not None and self._leaving is None and not self.state.mute and proposer.can_propose()
 
     # ---- inputs ----
 
     def receive(self, message: m.Message, now_ms: int) -> None:
         """One message of a peer."""
-        self.state.now_ms = now_ms
+        state = self.state
+        state.now_ms = now_ms
         if self.hellos.admit(message):
-            self._dispatch(message)
+            if state.is_member(message.sender) or isinstance(message, FROM_ANYBODY):
+                self._dispatch(message)
+            else:  # added since, as far as can be known here; whatever it wants, the change comes first
+                self.learner.want(state.log.chosen_upto + 1, message.sender)
             self._settle()
 
     def _dispatch(self, message: m.Message) -> None:
@@ -129,6 +132,8 @@ class Replica:
             case m.HeartbeatAnswer():
                 if self.proposer is not None:
                     self.proposer.on_heartbeat_answer(message)
+            case m.Ask() | m.Prepare() if not self.state.is_voter:
+                self.learner.asked_as_voter(message.sender)
             case m.Ask():
                 self.acceptor.on_ask(message, reigning=self.lease_valid(self.state.now_ms))
             case m.Willing():
@@ -145,35 +150,11 @@ class Replica:
                 self._on_already_chosen(message)
             case m.HandOver():
                 self.acceptor.on_hand_over(message)
-            case _:
-                self._dispatch_learning(message)
-
-    def _dispatch_learning(
-        self,
-        message: m.Hello
-        | m.Regressed
-        | m.LearnRequest
-        | m.Learned
-        | m.SnapshotOffer
-        | m.SnapshotRequest
-        | m.SnapshotChunk,
-    ) -> None:
-        match message:
-            case m.LearnRequest():
-                self.learner.on_learn_request(message)
-            case m.Learned():
-                self.learner.on_learned(message)
+            case m.Hello() | m.Regressed() | m.Removed():
+                self.hellos.receive(message)
+            case m.LearnRequest() | m.Learned() | m.SnapshotOffer() | m.SnapshotRequest() | m.SnapshotChunk():
+                self.learner.receive(message)
                 self._after_learning()
-            case m.SnapshotOffer():
-                self.learner.on_snapshot_offer(message)
-            case m.SnapshotRequest():
-                self.learner.on_snapshot_request(message)
-            case m.SnapshotChunk():
-                self.learner.on_snapshot_chunk(message)
-            case m.Hello():
-                self.hellos.on_hello(message)
-            case m.Regressed():
-                self.hellos.on_regressed(message)
             case _:
                 assert_never(message)
 
@@ -212,6 +193,21 @@ class Replica:
         assert self.proposer is not None and self.can_propose()
         self.state.now_ms = now_ms
         return self.proposer.propose(payload)
+
+    def can_change(self) -> bool:
+        """True when `change` may be called: this master serves, nothing is in flight, the last change has settled."""
+        return self.can_propose() and self.proposer is not None and self.proposer.can_change()
+
+    def may_drain(self) -> bool:
+        """True when `can_change` will hold as soon as nothing is in flight."""
+        proposer = self.proposer
+        return proposer is not None and self._leaving is None and not self.state.mute and proposer.may_drain()
+
+    def change(self, membership: Membership, now_ms: int) -> int:
+        """Propose the next membership, one change of one replica; only when `can_change()`. Returns its slot."""
+        assert self.proposer is not None and self.can_change()
+        self.state.now_ms = now_ms
+        return self.proposer.change(membership)
 
     def confirm(self, now_ms: int) -> int:
         """Begin a heartbeat round; reads that arrived before this call are good once `confirmed` reaches its number."""
@@ -270,11 +266,15 @@ class Replica:
     def _settle(self) -> None:
         """End what a higher promise, or a chosen value of somebody else's, has ended."""
         state = self.state
-        if self.proposer is not None:
+        if state.left and self.proposer is not None:
+            self._leave(self.proposer, None)  # a master that removes itself stops serving when that is applied
+        elif self.proposer is not None:
+            if self.proposer.resumes:
+                self._count_promises()
             own = self.election.ballot
             if self.proposer.deposed or state.promised != own:
                 self._step_down()
-        elif self._standing_since_ms is not None and state.promised != self.election.ballot:
+        elif self._standing_since_ms is not None and (state.left or state.promised != self.election.ballot):
             self._step_down()
 
     def _step_down(self) -> None:
@@ -308,17 +308,17 @@ class Replica:
         self.election.prepare()
 
     def _count_promises(self) -> None:
-        boost = self.proposer is not None and self.proposer.boosting
-        if self._standing_since_ms is None and not boost:
+        counts = self.proposer is not None and (self.proposer.boosting or self.proposer.resumes)
+        if self.state.left or (self._standing_since_ms is None and not counts):
             return
         promises = self.election.winners()
         if promises is None:
             return
         upto, ahead = self.election.furthest()
+        if upto > self.state.log.chosen_upto and (self.proposer is None or self.proposer.recovering):
+            self.learner.want(upto, ahead)
+            return
         if self.proposer is None:
-            if upto > self.state.log.chosen_upto:
-                self.learner.want(upto, ahead)
-                return
             self._standing_since_ms = None
             self.proposer = Proposer(self.state, self.election.ballot)
             self.state.master = self.state.replica
@@ -370,7 +370,7 @@ class Replica:
 
     def _tick_master(self, proposer: Proposer) -> None:
         state = self.state
-        if proposer.boosting:
+        if proposer.boosting or proposer.resumes:
             self.election.tick()
         if state.now_ms > max(proposer.lease.until_ms, proposer.began_ms) + state.membership.lease_ms:
             self._step_down()  # no silent reign: a deaf master must not keep the others from electing

@@ -9,6 +9,7 @@ from coordd.paxos.ballot import Ballot
 from coordd.paxos.effects import AcceptedRecord, Chosen, ChosenRecord, Durable, Effects, PromiseRecord, ValueKind
 from coordd.paxos.lease import Grants
 from coordd.paxos.log import SlotLog
+from coordd.paxos.membership import Membership
 from coordd.paxos.messages import Message
 
 SLOTS_AHEAD_MAX = 256  # an acceptor takes no slot further above its chosen prefix: this bounds every Promise
@@ -52,6 +53,8 @@ class State:
         self.now_ms = now_ms
         self.chance = 0
         self.membership = durable.membership
+        self.membership_slot = durable.snapshot_slot  # where it was applied, or a later slot
+        self.membership_number = 0  # that it is chosen is durable here when this persist number is
         self.promised = durable.promised
         self.round_seen = durable.promised.round
         self.log = SlotLog(durable)
@@ -62,6 +65,8 @@ class State:
         self.master: int | None = None
         self.master_until_ms = 0  # for how long to believe in `master` without another word of it
         self.mute = False  # the disk is full: no vote, no promise, no grant
+        self.left = False  # a change that took this replica out of the cell was applied, or heard of
+        self.dismissed = False  # a master said that enough others know it too: this replica may end
         self.ask_at_ms = 0
         self.effects = Effects()
         self.persist_issued = 0
@@ -69,6 +74,7 @@ class State:
         self._unpersisted_since_ms: int | None = None
         self._persist_took_ms = 0
         self._chosen_recorded = 0
+        self._record_due = False  # how far the chosen prefix goes is to be durable now
         self._recover(durable)
         self.put_off_asking(max(now_ms, self.grants.boot_until_ms))
 
@@ -80,6 +86,7 @@ class State:
             self.advance()
         assert log.chosen_upto >= durable.chosen_upto, "the log lacks a slot that it says is chosen"
         self._chosen_recorded = log.chosen_upto
+        self._record_due, self.membership_number = False, 0
 
     def is_no_first_start(self) -> None:
         """The cell has lived before, so an empty disk here may be one that was lost, with grants and all."""
@@ -92,7 +99,7 @@ class State:
         return self.replica in self.membership.voters
 
     def is_member(self, replica: int) -> bool:
-        return replica in self.membership.voters or replica in self.membership.learners
+        return replica in self.membership
 
     def others(self) -> list[int]:
         """Every member but this one."""
@@ -160,9 +167,20 @@ class State:
         self.effects.persist.append(AcceptedRecord(slot, ballot, value))
 
     def advance(self) -> None:
-        """The next slot joins the chosen prefix."""
+        """The next slot joins the chosen prefix. A membership counts from here on."""
         value = self.log.advance()
-        self.effects.chosen.append(Chosen(self.log.chosen_upto, ValueKind(value[0]), value[1:]))
+        kind, payload = ValueKind(value[0]), value[1:]
+        if kind is ValueKind.MEMBERSHIP:
+            self.join_membership(Membership.from_bytes(payload), self.log.chosen_upto)
+            self._record_due, self.membership_number = True, self.next_persist
+        self.effects.chosen.append(Chosen(self.log.chosen_upto, kind, payload))
+
+    def join_membership(self, membership: Membership, slot: int) -> None:
+        """The membership from `slot` on. Ids are given once: one that was given and is not in it has left for good."""
+        assert membership.version >= self.membership.version
+        self.membership = membership
+        self.membership_slot, self.membership_number = slot, 0
+        self.left = membership.has_removed(self.replica)
 
     def advance_learnt(self) -> None:
         """Count to the prefix what follows it and is known to be chosen already."""
@@ -172,10 +190,12 @@ class State:
     def take_effects(self) -> Effects:
         """Hand over what has gathered, numbered; see `coordd.paxos.effects` for the duties."""
         effects, self.effects = self.effects, Effects()
+        effects.left = self.dismissed
+        if self.log.chosen_upto > self._chosen_recorded and (effects.persist or self._record_due):
+            self._chosen_recorded = self.log.chosen_upto
+            effects.persist.append(ChosenRecord(self.log.chosen_upto))
+        self._record_due = False
         if effects.persist:
-            if self.log.chosen_upto > self._chosen_recorded:
-                self._chosen_recorded = self.log.chosen_upto
-                effects.persist.append(ChosenRecord(self.log.chosen_upto))
             self.persist_issued += 1
             if self._unpersisted_since_ms is None:
                 self._unpersisted_since_ms = self.now_ms

@@ -10,7 +10,7 @@
 | 20 | 8 | slot: everything up to it is in the state |
 | 28 | 4 | length of the membership |
 | 32 | 8 | length of the state |
-| 40 | | membership: msgpack `[version, [voters], [learners], lease_ms]`, then the state, opaque here |
+| 40 | | membership: msgpack `[version, [voters], [learners], lease_ms, highest id, [[id, address]]]`; then the state |
 | end - 16 | 16 | BLAKE2b-128 of all before it |
 
 A snapshot is written under a temporary name (with the start number, so that a writer left over from an earlier process

@@ -97,9 +97,9 @@ _LAYOUTS: tuple[tuple[int, type[Message], tuple[tuple[str, _Check], ...]], ...] 
     (5, messages.Prepare, ()),
     (6, messages.Promise, (("chosen_upto", _whole), ("part", _whole), ("parts", _whole), ("entries", _accepted))),
     (7, messages.Accept, (("number", _whole), ("chosen_upto", _whole), ("entries", _proposals))),
-    (8, messages.Accepted, (("number", _whole), ("slots", _slots))),
+    (8, messages.Accepted, (("number", _whole), ("chosen_upto", _whole), ("slots", _slots))),
     (9, messages.Heartbeat, (("number", _whole), ("chosen_upto", _whole))),
-    (10, messages.HeartbeatAnswer, (("number", _whole),)),
+    (10, messages.HeartbeatAnswer, (("number", _whole), ("chosen_upto", _whole))),
     (11, messages.Nack, (("refused", _ballot),)),
     (12, messages.AlreadyChosen, (("chosen_upto", _whole),)),
     (13, messages.LearnRequest, (("first_slot", _whole),)),
@@ -108,6 +108,7 @@ _LAYOUTS: tuple[tuple[int, type[Message], tuple[tuple[str, _Check], ...]], ...] 
     (16, messages.SnapshotRequest, (("slot", _whole), ("offset", _whole))),
     (17, messages.SnapshotChunk, (("slot", _whole), ("size", _whole), ("offset", _whole), ("data", _bytes))),
     (18, messages.HandOver, (("number", _whole), ("to", _replica))),
+    (19, messages.Removed, (("version", _whole),)),
 )
 
 

@@ -55,7 +55,7 @@ RULES = (
     # what touches the world
     rule("coordd.exits"),
     rule("coordd.notify", "structlog"),
-    rule("coordd.settings", "pydantic"),
+    rule("coordd.settings", "pydantic coordclient.protocol.addresses"),
     rule("coordd.config", "coordd.settings pydantic"),
     rule("coordd.observe", "structlog prometheus_client"),
     rule("coordd.storage", "coordd.paxos coordclient.protocol coordd.config coordd.settings coordd.observe structlog"),

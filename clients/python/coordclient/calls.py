@@ -28,6 +28,7 @@ from coordclient.protocol.operations import OPERATIONS, Way
 WINDOW = 1_024
 NEVER_MS = 2**62
 _LOGGED = frozenset(row.name for row in OPERATIONS.values() if row.way is Way.WRITE)
+_CHANGES = _LOGGED | {row.name for row in OPERATIONS.values() if row.way is Way.CELL and row.name != "members"}
 
 
 class Call:
@@ -62,7 +63,7 @@ class Call:
     @property
     def may_have_run(self) -> bool:
         """True when some transmission of it may have taken, or may yet take, effect."""
-        return (self.unknown or self.in_flight) and self.operation in _LOGGED
+        return (self.unknown or self.in_flight) and self.operation in _CHANGES
 
 
 class Then(Enum):

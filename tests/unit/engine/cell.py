@@ -84,6 +84,8 @@ class Node:
         self.unsynced: list[Effects] = []
         self.incoming = b""
         self.stopped: str | None = None
+        self.left = False
+        self.memberships: list[Membership] = []
         self.last = Effects()
         self._summary = paxos_invariants.check(self.engine.replica)
         self._machine_summary = machine_invariants.summarize(self.engine.machine)
@@ -110,6 +112,7 @@ class Node:
         elif effects.snapshot is not None:
             state = self.engine.snapshot_state()
             self.disk.snapshot = (effects.snapshot.slot, effects.snapshot.membership, state)
+            self.cell.snapshots[effects.snapshot.slot] = effects.snapshot.membership
             self.inbox.append(SnapshotTaken(effects.snapshot.slot, len(state)))
         if effects.cut is not None:
             upto = effects.cut.upto
@@ -120,6 +123,9 @@ class Node:
         else:
             assert not effects.send_after_persist
         self.stopped = self.stopped or effects.stop
+        self.left |= effects.left
+        if effects.membership is not None:
+            self.memberships.append(effects.membership)
         self.last = effects
         return effects
 
@@ -148,7 +154,7 @@ class Node:
         assert transfer.offset in (0, len(self.incoming))
         self.incoming = self.incoming[: transfer.offset] + transfer.data
         if len(self.incoming) == transfer.size:
-            membership = self.disk.membership
+            membership = self.cell.snapshots[transfer.slot]
             self.disk.snapshot = (transfer.slot, membership, self.incoming)
             self.inbox.append(SnapshotReceived(transfer.slot, transfer.size, membership, self.incoming))
 
@@ -166,7 +172,7 @@ class Node:
 class Cell:
     """`replicas` engines; settings by keyword. `answers` maps requests to what they were answered."""
 
-    def __init__(self, replicas: int = 1, seed: int = 0, lease_ms: int = 1_500, **numbers: int) -> None:
+    def __init__(self, replicas: int = 1, seed: int = 0, lease_ms: int = 1_500, **numbers: Any) -> None:
         self.name = "test"
         self.seed = seed
         self.now_ms = 1_000_000
@@ -174,10 +180,18 @@ class Cell:
         self.answers: dict[int, Any] = {}
         self.cut: set[tuple[int, int]] = set()
         self.dropped: Callable[[int, int, Message], bool] = lambda sender, to, message: False
+        self.snapshots: dict[int, Membership] = {}  # the membership of every snapshot, by slot
         self._requests = 0
         voters = tuple(range(1, replicas + 1))
+        self.voters, self.lease_ms = voters, lease_ms
         membership = Membership(1, voters, lease_ms=lease_ms)
         self.nodes = {replica: Node(self, replica, membership) for replica in voters}
+
+    def join(self, replica: int) -> Node:
+        """A new replica with an empty disk; its file names the first members and itself."""
+        first = Membership(0, self.voters, (replica,), lease_ms=self.lease_ms)
+        self.nodes[replica] = Node(self, replica, first)
+        return self.nodes[replica]
 
     def settings(self, replica: int) -> EngineSettings:
         return EngineSettings(PaxosSettings(replica), **self.numbers)
@@ -185,8 +199,8 @@ class Cell:
     # ---- network and time ----
 
     def send(self, sender: int, to: int, message: Message) -> None:
-        node = self.nodes[to]
-        if node.alive and (sender, to) not in self.cut and not self.dropped(sender, to, message):
+        node = self.nodes.get(to)
+        if node is not None and node.alive and (sender, to) not in self.cut and not self.dropped(sender, to, message):
             node.inbox.append(PeerMessage(message))
 
     def isolate(self, replica: int) -> None:

@@ -72,6 +72,7 @@ class Cell:
         self.unsynced: dict[int, list[Effects]] = {}
         self.chosen: dict[int, list[Chosen]] = {}
         self.stopped: dict[int, str] = {}
+        self.left: set[int] = set()
         self.stored: list[StoreSnapshotChunk] = []
         self.snapshot = b""  # the bytes of every replica's snapshot file
         self._summaries: dict[int, invariants.Summary] = {}
@@ -95,6 +96,22 @@ class Cell:
         self.unsynced[replica] = []
         self.chosen[replica] = []
         return self.replicas[replica]
+
+    def join(self, replica: int) -> Replica:
+        """A new replica with an empty disk, which has been told whom to ask."""
+        self.disks[replica] = Disk(Membership(0, self.membership.voters, (replica,), lease_ms=LEASE_MS))
+        return self.boot(replica)
+
+    def change(self, master: int, membership: Membership) -> int:
+        slot = self.replicas[master].change(membership, self.now_ms)
+        self.perform(master)
+        return slot
+
+    def change_when_possible(self, master: int, membership: Membership) -> int:
+        """The last change has to settle first."""
+        while not self.replicas[master].can_change():
+            self.run(for_ms=50)
+        return self.change(master, membership)
 
     def crash(self, replica: int) -> None:
         """The process dies; what was not synced is lost, what it sent is on the wire."""
@@ -124,6 +141,8 @@ class Cell:
                     self.stored.append(transfer)
         if effects.stop:
             self.stopped[replica] = effects.stop
+        if effects.left:
+            self.left.add(replica)
         if effects.persist or effects.send_after_persist:
             self.unsynced[replica].append(effects)
             if self.sync:
@@ -165,6 +184,11 @@ class Cell:
                 return
             self.deliver()
         raise AssertionError("messages without end")
+
+    def settle_but(self, *kinds: type[Message]) -> None:
+        """Deliver until nothing is on the wire but messages of these kinds, which stay there."""
+        while self.deliver(lambda _, to, message: to in self.replicas and not isinstance(message, kinds)):
+            pass
 
     def run(self, *alive: int, for_ms: int, step_ms: int = 50) -> None:
         """Time passes for `alive`, with instant delivery among them."""

@@ -26,9 +26,9 @@ SAMPLES: tuple[m.Message, ...] = (
     m.Prepare(*_HEAD),
     m.Promise(*_HEAD, chosen_upto=40, part=0, parts=2, entries=((41, Ballot(2, 1), b"\x02old"), (42, CHOSEN, b"\0"))),
     m.Accept(*_HEAD, number=10, chosen_upto=40, entries=((41, b"\x02one"), (43, b"\x01" + bytes(8)))),
-    m.Accepted(*_HEAD, number=10, slots=(41, 43)),
+    m.Accepted(*_HEAD, number=10, chosen_upto=40, slots=(41, 43)),
     m.Heartbeat(*_HEAD, number=11, chosen_upto=43),
-    m.HeartbeatAnswer(*_HEAD, number=11),
+    m.HeartbeatAnswer(*_HEAD, number=11, chosen_upto=40),
     m.Nack(*_HEAD, refused=Ballot(1, 1)),
     m.AlreadyChosen(*_HEAD, chosen_upto=43),
     m.LearnRequest(*_HEAD, first_slot=12),
@@ -37,6 +37,7 @@ SAMPLES: tuple[m.Message, ...] = (
     m.SnapshotRequest(*_HEAD, slot=30, offset=65_536),
     m.SnapshotChunk(*_HEAD, slot=30, size=70_000, offset=65_536, data=b"rest"),
     m.HandOver(*_HEAD, number=12, to=3),
+    m.Removed(*_HEAD, version=13),
 )
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeVar
 
+from coordclient.protocol.addresses import ADDRESS_BYTES_MAX, parse_address
 from coordclient.protocol.errors import Refusal
 from coordclient.protocol.paths import parse_path
 
@@ -31,6 +32,7 @@ class Way(Enum):
     WRITE = "write"  # a logged command; needs the master
     READ = "read"  # linearizable, answered by the master from memory
     SESSION = "session"  # decided by the master outside the log (KeepAlive, attach)
+    CELL = "cell"  # about the cell itself; needs the master, is no command of the machine
     LOCAL = "local"  # answered by any replica about itself
 
 
@@ -43,6 +45,7 @@ class Kind(Enum):
     INT = "integer"
     BOOL = "boolean"
     MODE = "mode"
+    ADDRESS = "address"
     LABELS = "map of texts"
 
 
@@ -77,6 +80,11 @@ class Operation:
 _PATH = Argument("path", Kind.PATH, required=True)
 _CONTENTS = Argument("contents", Kind.BYTES, b"", high=CONTENTS_BYTES_MAX)
 _PARENTS = Argument("parents", Kind.BOOL, False)
+_REPLICA = Argument("replica", Kind.INT, required=True, low=1, high=255)
+_MEMBERS = (
+    "{version, highest, master, members: [{replica, voter, address, chosen_upto, heard_ms_ago}], voters, answering,"
+    " majority, can_lose}: can_lose counts the voters that do answer"
+)
 _IF_GENERATION = Argument("if_generation", Kind.INT, None)
 
 _ROWS = (
@@ -174,12 +182,32 @@ _ROWS = (
         " holders: [{session, hold, actor, since_ms, token, mode, delayed, client}],"
         " waiters: [{session, call, actor, mode, since_ms, place, client}]}]} of the subtree",
     ),
+    Operation("members", Way.CELL, (), _MEMBERS),
+    Operation(
+        "add_member",
+        Way.CELL,
+        (
+            Argument("replica", Kind.INT, 0, high=255),  # 0: the next free id
+            Argument("address", Kind.ADDRESS, required=True, low=1, high=ADDRESS_BYTES_MAX),
+        ),
+        "as members, and {replica, changed}: a new replica, which learns and does not vote yet; an id is given once",
+    ),
+    Operation("promote_member", Way.CELL, (_REPLICA,), "as add_member: a learner that has caught up votes from now on"),
+    Operation("remove_member", Way.CELL, (_REPLICA,), "as add_member: it leaves, for good, and its process ends"),
+    Operation(
+        "transfer_master",
+        Way.CELL,
+        (Argument("to", Kind.INT, 0, high=255),),  # 0: whoever is best
+        "{master, to, changed}: the master that was gives its lease up, and this one may stand first",
+    ),
     Operation(
         "status",
         Way.LOCAL,
         (),
         "{cell, replica, version, role, master, master_address, epoch, ballot, revision, chosen_upto, log_first_slot,"
-        " snapshot_slot, sessions, uptime_ms, members: [{replica, address, heard_ms_ago}]}",
+        " snapshot_slot, sessions, uptime_ms, membership_version,"
+        " standing: 'voter' | 'learner' | 'joining' | 'removed',"
+        " members: [{replica, voter, address, heard_ms_ago}]}",
     ),
 )
 
@@ -280,6 +308,14 @@ def _check_mode(operation: str, argument: Argument, value: object) -> str:
     return value
 
 
+def _check_address(operation: str, argument: Argument, value: object) -> str:
+    text = _check_text(operation, argument, value)
+    try:
+        return parse_address(text)
+    except ValueError as error:
+        raise Refusal("bad_request", f"{operation}: {argument.name} = {text!r:.80}: {error}") from None
+
+
 def _check_labels(operation: str, argument: Argument, value: object) -> dict[str, str]:
     if not isinstance(value, dict) or len(value) > 16:
         raise _wrong_type(operation, argument, value)
@@ -304,5 +340,6 @@ _CHECKS = {
     Kind.INT: _check_int,
     Kind.BOOL: _check_bool,
     Kind.MODE: _check_mode,
+    Kind.ADDRESS: _check_address,
     Kind.LABELS: _check_labels,
 }

@@ -1,0 +1,278 @@
+"""Changes of the cell itself: who is a member, and who is master. What the operations of `Way.CELL` do.
+
+One change at a time. A change is checked at the moment when it can be proposed, by what the master sees then; what
+waits longer than its patience is refused, and nothing was done. A voter counts as answering when it was heard within
+two leases. Asking for what is so already is answered, not refused: an operator may repeat what he is not sure of.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from coordclient.protocol.errors import Refusal
+from coordd.engine.inputs import Call
+from coordd.engine.settings import EngineSettings
+from coordd.paxos.membership import LEARNERS_MAX, REPLICA_ID_MAX, VOTERS_MAX, Membership
+from coordd.paxos.replica import Replica
+
+MEMBERSHIP_CHANGES = ("add_member", "promote_member", "remove_member")
+
+
+class WaitingChange:
+    """One change that waits for its turn or is proposed."""
+
+    __slots__ = ("call", "gone", "proposed", "replica", "since_ms")
+
+    def __init__(self, call: Call, since_ms: int) -> None:
+        self.call = call
+        self.since_ms = since_ms
+        self.replica = 0  # whom it is about, once that is decided
+        self.proposed = False
+        self.gone = False
+
+    def leave(self, request: int) -> None:
+        """Nobody waits for `request` any more; the change itself goes on."""
+        assert request == self.call.request
+        self.gone = True
+
+
+class Changes:
+    """See the module docstring. `finish` gives an answer to whoever waits for it."""
+
+    def __init__(
+        self,
+        settings: EngineSettings,
+        replica: Replica,
+        finish: Callable[[WaitingChange, dict[str, object] | Refusal], None],
+    ) -> None:
+        self._settings = settings
+        self._core = replica
+        self._own = settings.paxos.replica
+        self._finish = finish
+        self._waiting: deque[WaitingChange] = deque()
+        self._proposed: tuple[int, bytes, WaitingChange] | None = None  # slot, payload
+        self._transfers: list[tuple[WaitingChange, int]] = []
+        self._heard: dict[int, tuple[int, int]] = {}  # as of the last reign, once it is over
+        self._now_ms = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def full(self) -> str | None:
+        """Which limit forbids one more change, if any."""
+        limit = self._settings.changes_max
+        return f"{limit} changes of the cell wait for their turn already" if len(self._waiting) >= limit else None
+
+    def enqueue(self, change: WaitingChange) -> None:
+        """One more; room was checked."""
+        self._waiting.append(change)
+
+    # ---- what the master sees ----
+
+    def members(self, now_ms: int) -> dict[str, object]:
+        """The answer to `members`."""
+        self._now_ms = now_ms
+        membership = self._core.membership
+        answering = self._answering(membership)
+        rows = [self._row(member, membership) for member in sorted((*membership.voters, *membership.learners))]
+        return {
+            "version": membership.version,
+            "highest": membership.highest,
+            "master": self._core.master,
+            "members": rows,
+            "voters": len(membership.voters),
+            "answering": len(answering),
+            "majority": membership.majority,
+            "can_lose": max(0, len(answering) - membership.majority),
+        }
+
+    def _row(self, member: int, membership: Membership) -> dict[str, object]:
+        own = member == self._own
+        at_ms, upto = self._look().get(member, (None, None))
+        return {
+            "replica": member,
+            "voter": member in membership.voters,
+            "address": self._address_of(member, membership),
+            "chosen_upto": self._core.chosen_upto if own else upto,
+            "heard_ms_ago": 0 if own else None if at_ms is None else self._now_ms - at_ms,
+        }
+
+    def _address_of(self, member: int, membership: Membership) -> str | None:
+        return dict(membership.addresses).get(member) or self._settings.addresses.get(member)
+
+    def _look(self) -> dict[int, tuple[int, int]]:
+        if self._core.proposer is not None:
+            self._heard = self._core.proposer.heard
+        return self._heard
+
+    def _answers(self, member: int) -> bool:
+        if member == self._own:
+            return True
+        heard = self._look().get(member)
+        return heard is not None and self._now_ms - heard[0] <= 2 * self._core.membership.lease_ms
+
+    def _answering(self, membership: Membership) -> list[int]:
+        """The voters that answer; this replica among them, if it is one."""
+        return [voter for voter in membership.voters if self._answers(voter)]
+
+    # ---- from the queue to the log ----
+
+    def next(self, now_ms: int) -> tuple[WaitingChange, Membership] | None:
+        """The first change that stands up to what is seen now; the others before it are answered here."""
+        self._now_ms = now_ms
+        while self._waiting:
+            change = self._waiting.popleft()
+            try:
+                membership = self._changed(change)
+            except Refusal as refusal:
+                self._finish(change, refusal)
+                continue
+            if membership is not None:
+                return change, membership
+            self._finish(change, {**self.members(now_ms), "replica": change.replica, "changed": False})
+        return None
+
+    def proposed(self, change: WaitingChange, slot: int, membership: Membership) -> None:
+        """It is in the log now, and may take effect."""
+        assert self._proposed is None, "one change at a time"
+        change.proposed = True
+        self._proposed = slot, membership.to_bytes(), change
+
+    def chosen(self, slot: int, payload: bytes, now_ms: int) -> None:
+        """A change was applied: if it is the one proposed here, it is answered, whatever has become of this reign."""
+        if self._proposed is None or self._proposed[:2] != (slot, payload):
+            return
+        change, self._proposed = self._proposed[2], None
+        self._finish(change, {**self.members(now_ms), "replica": change.replica, "changed": True})
+
+    def refuse_late(self, before_ms: int) -> None:
+        """Those that could not even be proposed for too long."""
+        why = "another change is under way, or too few voters answer; nothing was done"
+        while self._waiting and self._waiting[0].since_ms <= before_ms:
+            self._finish(self._waiting.popleft(), Refusal("unavailable", f"the change could not begin in time: {why}"))
+
+    def end_reign(self) -> None:
+        """Those that gave the mastership up have had their way; of the others the caller knows what to say."""
+        transfers, self._transfers = self._transfers, []
+        for change, to in transfers:
+            self._finish(change, {"master": self._own, "to": to, "changed": True})
+        self._waiting.clear()
+        self._proposed = None
+
+    # ---- what each change asks for ----
+
+    def _changed(self, change: WaitingChange) -> Membership | None:
+        """The membership after it; None where it is so already. Raises Refusal: nothing was done."""
+        call, before = change.call, self._core.membership
+        replica = call.arguments["replica"]
+        assert isinstance(replica, int) and call.operation in MEMBERSHIP_CHANGES
+        change.replica = replica or before.highest + 1
+        if call.operation == "add_member":
+            return self._added(change.replica, str(call.arguments["address"]), before)
+        if before.has_removed(replica):
+            if call.operation == "remove_member":
+                return None
+            raise Refusal("conflict", f"replica {replica} was removed; an id is given once: add a new one")
+        if replica not in before:
+            raise Refusal("not_found", f"replica {replica} is no member; there are {_names(before)}")
+        after = (
+            self._promoted(replica, before) if call.operation == "promote_member" else self._removed(replica, before)
+        )
+        if after is not None:
+            self._check_majority(before, after, call.operation, replica)
+        return after
+
+    def _added(self, replica: int, address: str, before: Membership) -> Membership | None:
+        if replica in before:
+            if self._address_of(replica, before) == address:
+                return None
+            where = self._address_of(replica, before)
+            raise Refusal("exists", f"replica {replica} is a member already, at {where}; an id is given once")
+        if before.has_removed(replica):
+            next_free = before.highest + 1
+            raise Refusal(
+                "conflict", f"the id {replica} was given before; an id is given once, the next is {next_free}"
+            )
+        if replica > REPLICA_ID_MAX:
+            raise Refusal("limit", f"ids end at {REPLICA_ID_MAX}; this cell has used them up: begin a new cell")
+        if len(before.learners) >= LEARNERS_MAX:
+            raise Refusal("limit", f"the cell has {len(before.learners)} learners; promote or remove one first")
+        for member in (*before.voters, *before.learners):
+            if self._address_of(member, before) == address:
+                raise Refusal("conflict", f"{address} is the address of replica {member}; remove that one first")
+        return before.with_learner(replica, address)
+
+    def _promoted(self, replica: int, before: Membership) -> Membership | None:
+        if replica in before.voters:
+            return None
+        if len(before.voters) >= VOTERS_MAX:
+            raise Refusal("limit", f"the cell has {VOTERS_MAX} voters, which is the most; remove one first")
+        if not self._answers(replica):
+            raise Refusal("conflict", f"replica {replica} does not answer; a voter that is silent only costs")
+        behind = self._core.chosen_upto - self._look()[replica][1]
+        if behind > self._settings.caught_up_slots:
+            raise Refusal("conflict", f"replica {replica} is {behind} slots behind; try again later", behind=behind)
+        return before.with_voter(replica)
+
+    def _removed(self, replica: int, before: Membership) -> Membership:
+        if before.voters == (replica,):
+            raise Refusal("conflict", f"replica {replica} is the last voter; a cell without one is none")
+        if len(before.voters) == 2 and replica == self._own:
+            raise Refusal(
+                "conflict",
+                "the master of two cannot remove itself: the other might not hear of it; transfer the mastership first",
+            )
+        return before.without(replica)
+
+    def _check_majority(self, before: Membership, after: Membership, operation: str, replica: int) -> None:
+        """Refuse what would leave no majority that answers."""
+        answering = self._answering(after)
+        if len(answering) >= after.majority:
+            return
+        silent = [voter for voter in before.voters if not self._answers(voter)]
+        raise Refusal(
+            "conflict",
+            f"{operation} {replica} would leave {len(after.voters)} voters, of which only {len(answering)} answer and "
+            f"{after.majority} are needed (silent: {', '.join(map(str, silent)) or 'none'}); nothing was done",
+        )
+
+    # ---- the mastership ----
+
+    def transfer(self, change: WaitingChange, now_ms: int) -> None:
+        """Give the mastership up, answered when that has happened; or say why not."""
+        self._now_ms = now_ms
+        to = change.call.arguments["to"]
+        assert isinstance(to, int)
+        if to == self._own:
+            self._finish(change, {"master": self._own, "to": to, "changed": False})
+            return
+        try:
+            self._check_successor(to)
+        except Refusal as refusal:
+            self._finish(change, refusal)
+            return
+        change.proposed = True  # from here on it may happen
+        self._transfers.append((change, to))
+        self._core.hand_over(now_ms, to or None)
+
+    def _check_successor(self, to: int) -> None:
+        membership = self._core.membership
+        others = [voter for voter in membership.voters if voter != self._own]
+        if to and to not in membership.voters:
+            raise Refusal("not_found", f"replica {to} is no voter; there are {_names(membership)}")
+        able = [
+            voter for voter in others if self._answers(voter) and self._lag(voter) <= self._settings.caught_up_slots
+        ]
+        if (to and to not in able) or not able:
+            who = f"replica {to}" if to else "no other voter"
+            answers = "does not answer or is far behind" if to else "answers and has caught up"
+            raise Refusal("conflict", f"{who} {answers}; the mastership stays here")
+
+    def _lag(self, voter: int) -> int:
+        return self._core.chosen_upto - self._look()[voter][1]
+
+
+def _names(membership: Membership) -> str:
+    learners = f" and the learners {', '.join(map(str, membership.learners))}" if membership.learners else ""
+    return f"the voters {', '.join(map(str, membership.voters))}{learners}"
