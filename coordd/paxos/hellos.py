@@ -7,7 +7,6 @@ its disk and is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import assert_never
 
 from coordd.paxos import messages as m
@@ -17,6 +16,7 @@ from coordd.paxos.state import Known, State
 FROM_ANYBODY = (
     m.Hello,
     m.Regressed,
+    m.Settled,
     m.Removed,
     m.LearnRequest,
     m.Learned,
@@ -29,18 +29,19 @@ FROM_ANYBODY = (
 class Hellos:
     """Says Hello after the start, and judges what the others say."""
 
-    def __init__(self, state: State, may_dismiss: Callable[[], bool]) -> None:
+    def __init__(self, state: State) -> None:
         self._state = state
-        self._may_dismiss = may_dismiss
         self._greeted = False
 
-    def receive(self, message: m.Hello | m.Regressed | m.Removed) -> None:
+    def receive(self, message: m.Hello | m.Regressed | m.Settled | m.Removed) -> None:
         """One admitted message of these kinds."""
         match message:
             case m.Hello():
                 self._on_hello(message)
             case m.Regressed():
                 self._on_regressed(message)
+            case m.Settled():
+                self._state.settled_version = max(self._state.settled_version, message.version)
             case m.Removed():
                 self._on_removed(message)
             case _:
@@ -104,7 +105,7 @@ class Hellos:
     def _tell_stranger(self, message: m.Message) -> None:
         """A removed replica is told so, but only when it cannot be needed any more (see `Proposer.settled`)."""
         state = self._state
-        if self._may_dismiss():
+        if state.may_dismiss(message.sender):
             state.send(message.sender, m.Removed(*state.header(), version=state.membership.version))
 
     def _on_removed(self, message: m.Removed) -> None:

@@ -16,6 +16,7 @@ ballot; the cell is named once by the hello of the channel that carries it.
 | LearnRequest / Learned | behind <-> ahead | promised | no |
 | SnapshotOffer / SnapshotRequest / SnapshotChunk | ahead <-> behind | promised | no |
 | HandOver | master -> all | its ballot | no |
+| Settled | master -> all | promised | no |
 | Removed | member -> one that is none | promised | no |
 """
 
@@ -191,6 +192,13 @@ class HandOver(Header):
 
 
 @dataclass(frozen=True, slots=True)
+class Settled(Header):
+    """A majority of the voters of the membership of this `version` knows durably that it is chosen."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
 class Removed(Header):
     """The receiver is no member of the cell in the membership of this `version`."""
 
@@ -216,5 +224,6 @@ Message = (
     | SnapshotRequest
     | SnapshotChunk
     | HandOver
+    | Settled
     | Removed
 )

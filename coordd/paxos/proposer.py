@@ -15,9 +15,10 @@ from coordd.paxos.effects import ValueKind
 from coordd.paxos.election import WholePromise
 from coordd.paxos.lease import MasterLease
 from coordd.paxos.membership import Membership
-from coordd.paxos.messages import Accept, Accepted, HandOver, Heartbeat, HeartbeatAnswer, Removed
+from coordd.paxos.messages import Accept, Accepted, HandOver, Heartbeat, HeartbeatAnswer, Removed, Settled
 from coordd.paxos.state import SLOTS_AHEAD_MAX, State, chunks_by_bytes
 
+SETTLED_AGAIN = 10  # heartbeats between two times of saying that the membership is settled
 NO_OP = bytes([ValueKind.NO_OP.value])
 
 
@@ -58,6 +59,7 @@ class Proposer:
         self._changed_at = 0  # the last heartbeat sent before the present membership was applied
         self._version = state.membership.version  # of the membership that the above is about
         self._farewells: set[int] = set()  # who was a member until the last change, and is to be told
+        self._settled_ms: int | None = None  # when it was last said that the present membership is settled
         self._own_votes: deque[tuple[int, Ballot, tuple[int, ...]]] = deque()
         self._new_entries: list[tuple[int, bytes]] = []
         self._round: int | None = None  # the heartbeat that leaves with this turn's messages
@@ -199,7 +201,7 @@ class Proposer:
             _, ballot, slots = self._own_votes.popleft()
             self._vote(self._state.replica, ballot, slots)
         self._advance()
-        self._say_farewell()
+        self._say_settled()
 
     def on_accepted(self, message: Accepted) -> None:
         """Phase 2b from a peer; its number answers the heartbeat that the Accept was."""
@@ -215,7 +217,7 @@ class Proposer:
         if mine:
             _, upto = self.heard.get(message.sender, (0, 0))
             self.heard[message.sender] = (self._state.now_ms, max(upto, message.chosen_upto))
-            self._say_farewell()
+            self._say_settled()
         if mine and message.number <= self.lease.number:
             self.lease.answer(message.sender, message.number, self._state.membership)
 
@@ -260,15 +262,24 @@ class Proposer:
         else:
             self.lease.begin_anew()
         self._farewells = {peer for peer in self.heard if peer not in membership}
+        self._settled_ms = None
 
-    def _say_farewell(self) -> None:
-        """Whoever was removed is told as soon as he cannot be needed any more; where that is lost, when he asks."""
-        if not self._farewells or not self.settled:
+    def _say_settled(self) -> None:
+        """When the membership has settled all are told, and whoever was removed by it; again later, for it may be lost.
+
+        Those that know tell it to any removed replica that turns to them.
+        """
+        state, now_ms = self._state, self._state.now_ms
+        again_ms = SETTLED_AGAIN * state.settings.heartbeat_ms
+        if (self._settled_ms is not None and now_ms - self._settled_ms < again_ms) or not self.settled:
             return
-        state = self._state
+        self._settled_ms = now_ms
+        version = state.settled_version = state.membership.version
+        for peer in state.others():
+            state.send(peer, Settled(*state.header(), version=version))
         for peer in sorted(self._farewells):
             del self.heard[peer]
-            state.send(peer, Removed(*state.header(), version=state.membership.version))
+            state.send(peer, Removed(*state.header(), version=version))
         self._farewells.clear()
 
     def check_learnt(self) -> None:

@@ -39,7 +39,7 @@ class Replica:
         self.acceptor = Acceptor(self.state)
         self.learner = Learner(self.state)
         self.election = Election(self.state)
-        self.hellos = Hellos(self.state, lambda: self.proposer is not None and self.proposer.settled)
+        self.hellos = Hellos(self.state)
         self.proposer: Proposer | None = None
         self._standing_since_ms: int | None = None  # a candidacy (from Prepare on) is under way
         self._asked_ms = 0
@@ -150,7 +150,7 @@ class Replica:
                 self._on_already_chosen(message)
             case m.HandOver():
                 self.acceptor.on_hand_over(message)
-            case m.Hello() | m.Regressed() | m.Removed():
+            case m.Hello() | m.Regressed() | m.Settled() | m.Removed():
                 self.hellos.receive(message)
             case m.LearnRequest() | m.Learned() | m.SnapshotOffer() | m.SnapshotRequest() | m.SnapshotChunk():
                 self.learner.receive(message)

@@ -67,6 +67,7 @@ class State:
         self.mute = False  # the disk is full: no vote, no promise, no grant
         self.left = False  # a change that took this replica out of the cell was applied, or heard of
         self.dismissed = False  # a master said that enough others know it too: this replica may end
+        self.settled_version = 0  # the latest membership that a majority of its voters durably knows to be chosen
         self.ask_at_ms = 0
         self.effects = Effects()
         self.persist_issued = 0
@@ -100,6 +101,10 @@ class State:
 
     def is_member(self, replica: int) -> bool:
         return replica in self.membership
+
+    def may_dismiss(self, replica: int) -> bool:
+        """True when that replica was removed and nobody can need it any more (see `Proposer.settled`)."""
+        return self.membership.has_removed(replica) and self.settled_version >= self.membership.version
 
     def others(self) -> list[int]:
         """Every member but this one."""

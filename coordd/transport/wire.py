@@ -109,6 +109,7 @@ _LAYOUTS: tuple[tuple[int, type[Message], tuple[tuple[str, _Check], ...]], ...] 
     (17, messages.SnapshotChunk, (("slot", _whole), ("size", _whole), ("offset", _whole), ("data", _bytes))),
     (18, messages.HandOver, (("number", _whole), ("to", _replica))),
     (19, messages.Removed, (("version", _whole),)),
+    (20, messages.Settled, (("version", _whole),)),
 )
 
 

@@ -15,7 +15,7 @@ from coordd.paxos.membership import Membership
 from coordd.paxos.state import PaxosSettings
 from tests.simulation import swarm as swarms
 from tests.simulation.checkers.agreement import ChosenValues, CoreInvariants, MasterLease, Promises
-from tests.simulation.checkers.panel import Panel
+from tests.simulation.checkers.panel import Checker, Panel
 from tests.simulation.checkers.plain import PlainDigests, PlainHistory
 from tests.simulation.faults import Nemesis
 from tests.simulation.network import Network
@@ -107,6 +107,8 @@ class PlainDoor:
         self._process.put(Call(self._number, operation, {"token": token}))
 
     def _reply(self, reply: Reply) -> None:
+        if reply.request == 0:
+            return  # nobody waits for it
         source, number, began_us = self._requests.pop(reply.request)
         self._network.send(self._process.name, source, (number, began_us, reply.result))
 
@@ -119,19 +121,11 @@ class Consensus:
         drift_ppm = self.world.chance("drift").choice((10_000, 100_000))
         self.swarm = swarm or swarms.draw(self.world.chance("swarm"), drift_ppm=drift_ppm)
         self.network = Network(self.world, self.swarm)
-        replicas = list(range(1, self.swarm.replicas + 1))
+        self.replicas = replicas = list(range(1, self.swarm.replicas + 1))
         self.chosen = ChosenValues(self.world)
         self.history = PlainHistory(self.world, self.chosen)
         self.mastership = MasterLease(self.world, lambda: list(self.processes.values()))
-        panel = Panel(
-            [
-                self.chosen,
-                Promises(self.world),
-                self.mastership,
-                PlainDigests(self.world, self.chosen),
-                CoreInvariants(self.world, 7),
-            ]
-        )
+        self.panel = panel = self.make_panel()
         membership = Membership(1, tuple(replicas), lease_ms=self.swarm.lease_ms)
         settings = {replica: settings_of(self.swarm, replica) for replica in replicas}
         self.kit = PlainKit(membership, settings, self.swarm.snapshot_bytes)
@@ -146,6 +140,20 @@ class Consensus:
         ]
         self.nemesis = Nemesis(self.world, self.swarm, self.network, self.processes, self.kit, [])
 
+    def make_panel(self, *more: Checker) -> Panel:
+        """All that is checked."""
+        digests = PlainDigests(self.world, self.chosen)
+        core = CoreInvariants(self.world, 7)
+        return Panel([self.chosen, Promises(self.world), self.mastership, digests, core, *more])
+
+    def begin_faults(self) -> None:
+        """From now on anything may happen."""
+        self.nemesis.begin()
+
+    def end_faults(self) -> None:
+        """From now on nothing breaks any more."""
+        self.nemesis.end()
+
     def run(self) -> Report:
         """Both phases; raises `Violation`."""
         for process in self.processes.values():
@@ -153,9 +161,9 @@ class Consensus:
         for client in self.clients:
             self.world.after(50_000, client.think)
         self.world.run(400_000)
-        self.nemesis.begin()
+        self.begin_faults()
         self.world.run(self.swarm.safety_ms * 1000)
-        self.nemesis.end()
+        self.end_faults()
         self._converge()
         return Report.of(self)
 
@@ -166,19 +174,24 @@ class Consensus:
     def _converge(self) -> None:
         world = self.world
         quiet_us = world.now_us
-        while not self._is_settled(quiet_us):
+        while not self.is_settled(quiet_us):
             if world.now_us > quiet_us + CONVERGE_MS_MAX * 1000:
                 raise world.violation(
                     "convergence", f"not settled {CONVERGE_MS_MAX} ms after the last fault: {self._state(quiet_us)}"
                 )
             world.run(world.now_us + 100_000)
 
-    def _is_settled(self, quiet_us: int) -> bool:
+    def members(self) -> list[Process]:
+        """The replicas that have to agree at the end."""
+        return list(self.processes.values())
+
+    def is_settled(self, quiet_us: int) -> bool:
+        """Every client has got a new write, every replica is there and knows nearly everything."""
         if any(client.appended_at_us < quiet_us for client in self.clients):
             return False
-        if not all(process.up for process in self.processes.values()):
+        if not all(process.up for process in self.members()):
             return False
-        states = [process.engine.state for process in self.processes.values()]
+        states = [process.engine.state for process in self.members()]
         upto = max(state.upto for state in states)
         return all(state.upto >= upto - 8 for state in states)
 

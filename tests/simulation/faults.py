@@ -88,7 +88,7 @@ class Nemesis:
     def begin(self) -> None:
         """Faults may come from now on."""
         for process in self._processes.values():
-            process.on_down = self._restart_later
+            process.on_down = self.restart_later
         for kind in self._swarm.faults:
             if self._clients or not kind.startswith("client_"):
                 self._again(kind)
@@ -162,7 +162,8 @@ class Nemesis:
         if not self._over:
             process.crash(power=True)
 
-    def _restart_later(self, process: Process) -> None:
+    def restart_later(self, process: Process) -> None:
+        """A process has ended; it comes back after a while."""
         low_ms, high_ms = self._swarm.down_ms
         self._world.after(self._long_us(low_ms * 1000, high_ms * 1000), self._restart, process, process.life)
 

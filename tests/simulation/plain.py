@@ -16,6 +16,7 @@ from typing import Any
 
 from coordclient.protocol.codec import decode, encode
 from coordclient.protocol.errors import Refusal
+from coordd.engine.changes import MEMBERSHIP_CHANGES, Changes, WaitingChange
 from coordd.engine.effects import CutLog, Effects, Reply, TakeSnapshot
 from coordd.engine.inputs import (
     Call,
@@ -28,6 +29,7 @@ from coordd.engine.inputs import (
     SnapshotReceived,
     SnapshotTaken,
 )
+from coordd.engine.settings import EngineSettings
 from coordd.paxos.effects import AcceptedRecord, Chosen, ChosenRecord, Durable, PromiseRecord, Record, ValueKind
 from coordd.paxos.membership import Membership
 from coordd.paxos.replica import Replica, Role
@@ -67,6 +69,7 @@ class PlainEngine:
 
     def __init__(self, replica: Replica, state: PlainState, snapshot_bytes: int) -> None:
         self.replica = replica
+        self._changes = Changes(EngineSettings(replica.state.settings), replica, self._changed)
         self.state = state
         self.applied: list[Chosen] = []  # by the last step; for the checkers
         self._snapshot_bytes = snapshot_bytes
@@ -86,6 +89,7 @@ class PlainEngine:
         for item in inputs:
             self._take(item, now_ms, out)
         self.replica.tick(now_ms, int.from_bytes(entropy[:8], "big"))
+        self._change(now_ms)
         self._propose(now_ms)
         effects = self.replica.take_effects()
         for chosen in effects.chosen:
@@ -96,6 +100,7 @@ class PlainEngine:
         out.persist, out.persist_number = effects.persist, effects.persist_number
         out.send_now, out.send_after_persist = effects.send_now, effects.send_after_persist
         out.transfers, out.stop, out.replies = effects.snapshot_transfers, effects.stop, self._replies
+        out.left = effects.left
         if self._bytes > self._snapshot_bytes:
             self._bytes = 0
             out.snapshot = TakeSnapshot(self.state.upto, self.replica.membership)
@@ -129,10 +134,15 @@ class PlainEngine:
     def _propose(self, now_ms: int) -> None:
         queue, self._queue = self._queue, []
         serving = self.replica.serving
+        if self._changes and self.replica.may_drain():
+            self._queue = queue
+            return
         writes: list[Call] = []
         for call in queue:
             if not serving:
                 self._refuse(call, "not_master")
+            elif call.operation in MEMBERSHIP_CHANGES:
+                self._changes.enqueue(WaitingChange(call, now_ms))
             elif call.operation == "read":
                 number = 0 if self.replica.lease_valid(now_ms) else self.replica.confirm(now_ms)
                 self._reads.append((number, call))
@@ -146,7 +156,21 @@ class PlainEngine:
         payload = encode([call.arguments["token"] for call in writes])
         self._pending[self.replica.propose(payload, now_ms)] = (payload, writes)
 
+    def _change(self, now_ms: int) -> None:
+        self._changes.refuse_late(now_ms - 3_000)
+        if self._changes.busy or not (self._changes and self.replica.can_change()):
+            return
+        found = self._changes.next(now_ms)
+        if found is not None:
+            change, membership = found
+            self._changes.proposed(change, self.replica.change(membership, now_ms), membership)
+
+    def _changed(self, change: WaitingChange, result: dict[str, object] | Refusal) -> None:
+        self._replies.append(Reply(change.call.request, result))
+
     def _apply(self, chosen: Chosen) -> None:
+        if chosen.kind is ValueKind.MEMBERSHIP:
+            self._changes.chosen(chosen.slot, chosen.payload, 0)
         self.applied.append(chosen)
         self._bytes += len(chosen.payload)
         places = self.state.apply(chosen)
@@ -168,6 +192,7 @@ class PlainEngine:
         self._reads = waiting
 
     def _give_up(self) -> None:
+        self._changes.end_reign()
         for _, calls in self._pending.values():
             for call in calls:
                 self._refuse(call, "outcome_unknown")
@@ -199,6 +224,7 @@ class PlainSnapshot:
     size: int
     membership: Membership
     state: bytes
+    file: bytes
 
 
 @dataclass(slots=True)
@@ -262,21 +288,23 @@ class PlainStore:
         return not isinstance(record, AcceptedRecord) or record.slot > upto
 
     def write_snapshot(self, slot: int, membership: Membership, state: bytes) -> int:
+        file = encode([membership.to_wire(), state])
         if self._disk.snapshot is None or slot > self._disk.snapshot.slot:
-            self._disk.snapshot = PlainSnapshot(slot, len(state), membership, state)
-        return len(state)
+            self._disk.snapshot = PlainSnapshot(slot, len(file), membership, state, file)
+        return len(file)
 
     def read_snapshot_chunk(self, slot: int, offset: int, limit: int) -> bytes | None:
         snapshot = self._disk.snapshot
-        return snapshot.state[offset : offset + limit] if snapshot and snapshot.slot == slot else None
+        return snapshot.file[offset : offset + limit] if snapshot and snapshot.slot == slot else None
 
     def store_chunk(self, slot: int, size: int, offset: int, data: bytes) -> PlainSnapshot | None:
         incoming = self._incoming.setdefault(slot, bytearray(size))
         incoming[offset : offset + len(data)] = data
         if offset + len(data) < size:
             return None
-        state = bytes(self._incoming.pop(slot))
-        stored = PlainSnapshot(slot, size, self._disk.membership, state)
+        file = bytes(self._incoming.pop(slot))
+        wire, state = decode(file)
+        stored = PlainSnapshot(slot, size, Membership.from_wire(wire), state, file)
         if self._disk.snapshot is None or slot > self._disk.snapshot.slot:
             self._disk.snapshot = stored
         return deepcopy(stored)
@@ -295,6 +323,11 @@ class PlainKit:
         self._snapshot_bytes = snapshot_bytes
         self.disks = {replica: PlainDisk(membership) for replica in settings}
         self.replica_class: type[Replica] = Replica
+
+    def add(self, replica: int, membership: Membership, settings: PaxosSettings) -> None:
+        """A new machine with an empty disk."""
+        self._settings[replica] = settings
+        self.disks[replica] = PlainDisk(membership)
 
     def open(self, replica: int, now_ms: int) -> tuple[Any, Any]:
         store = PlainStore(self.disks[replica])

@@ -50,6 +50,7 @@ class Process:
         self.on_nobody: Callable[[Any, Any], None] = lambda source, message: None  # a client, while the process is down
         self.on_end: Callable[[], None] = lambda: None  # the doors' side of the process dies with it
         self.on_down: Callable[[Process], None] = lambda process: None  # somebody may start it again
+        self.on_left: Callable[[Process], None] = lambda process: None  # it was removed and has ended, for good
         self.up = self.paused = self._blocked = self._turn_due = self._syncing = False
         self.life = 0
         self.gap_rate = swarm.gap_rate
@@ -121,6 +122,13 @@ class Process:
         if power:  # the machine boots anew: its clock begins somewhere else, its rate is another
             bound = self.swarm.drift_ppm // 2
             self.clock = Clock(self.world, self._chance.randrange(10**9), self._chance.randint(-bound, bound))
+
+    def retire(self, how: str) -> None:
+        """The process ends, and nobody starts it again."""
+        self.on_down = lambda process: None
+        self.life += 1  # nor does who is about to
+        if self.up:
+            self._end(how)
 
     def _end(self, how: str, *, power: bool = False) -> None:
         self.up = False
@@ -242,6 +250,9 @@ class Process:
             self._syncing = False
             self._begin_sync()
         self._perform(effects)
+        if effects.left and self.up:
+            self.retire("left")
+            self.on_left(self)
 
     # ---- performing ----
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 
-from tests.simulation.planted import Bug, Found, calls, consensus, lease, locks, sessions, storage
+from tests.simulation.planted import Bug, Found, calls, consensus, lease, locks, membership, sessions, storage
 from tests.simulation.runs import run_seed
 
 BUGS: Mapping[str, Bug] = {
-    bug.name: bug for bug in (*consensus.BUGS, *lease.BUGS, *storage.BUGS, *sessions.BUGS, *calls.BUGS, *locks.BUGS)
+    bug.name: bug
+    for bug in (*consensus.BUGS, *lease.BUGS, *storage.BUGS, *sessions.BUGS, *calls.BUGS, *locks.BUGS, *membership.BUGS)
 }
 
 

@@ -88,12 +88,15 @@ def test_that_a_change_is_chosen_is_durable_before_it_is_reported() -> None:
     assert proposer.settled
 
 
-def test_only_a_settled_master_sends_a_removed_replica_away() -> None:
+def test_a_follower_sends_a_removed_replica_away_only_when_it_knows_that_the_change_has_settled() -> None:
     cell = Cell(3)
     cell.elect(1)
     cell.crash(3)
     cell.change(1, cell[1].membership.without(3))
-    cell.run(1, 2, for_ms=1000)
+    for _ in range(40):
+        cell.tick(1, 2, after_ms=50)
+        cell.settle_but(m.Settled)
+        cell.wire.clear()
     cell.boot(3)
     cell.now_ms += LEASE_MS
     cell[3].state.ask_at_ms = 0
@@ -101,8 +104,21 @@ def test_only_a_settled_master_sends_a_removed_replica_away() -> None:
     cell.run(2, 3, for_ms=300)
     assert cell[2].membership.version == 2
     assert not cell.left, "a follower cannot know whether he is needed"
-    cell.run(for_ms=1000)
+    cell[2].receive(m.Settled(*cell[1].state.header(), version=2), cell.now_ms)
+    cell.run(2, 3, for_ms=500)
     assert cell.left == {3}
+
+
+def test_that_a_change_has_settled_is_said_again() -> None:
+    cell = Cell(2)
+    cell.elect(1)
+    said = []
+    for _ in range(12):
+        cell.tick(after_ms=300)
+        while taken := cell.deliver():
+            said += [message for message in taken if isinstance(message, m.Settled)]
+    assert said == [m.Settled(*cell[1].state.header(), version=1)]
+    assert cell[2].state.settled_version == 1
 
 
 def test_a_replica_that_was_removed_before_it_ever_knew_that_it_was_added_is_told() -> None:

@@ -38,6 +38,7 @@ SAMPLES: tuple[m.Message, ...] = (
     m.SnapshotChunk(*_HEAD, slot=30, size=70_000, offset=65_536, data=b"rest"),
     m.HandOver(*_HEAD, number=12, to=3),
     m.Removed(*_HEAD, version=13),
+    m.Settled(*_HEAD, version=13),
 )
 
 

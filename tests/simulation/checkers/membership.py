@@ -1,0 +1,160 @@
+"""Checkers of changes of the membership: one at a time, drained on both sides, settled before the next one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from coordd.engine.effects import Effects
+from coordd.engine.inputs import Input
+from coordd.paxos.ballot import Ballot
+from coordd.paxos.effects import Chosen, ValueKind
+from coordd.paxos.membership import Membership
+from coordd.paxos.messages import Accept, Accepted, HeartbeatAnswer, Promise, Removed
+from coordd.paxos.replica import Role
+from tests.simulation.checkers.agreement import ChosenValues
+from tests.simulation.checkers.panel import Checker
+from tests.simulation.world import World
+
+if TYPE_CHECKING:
+    from tests.simulation.process import Process
+
+_MEMBERSHIP = ValueKind.MEMBERSHIP.value
+
+
+class OneChangeAtATime(Checker):
+    """A change is proposed when all before it is chosen, alone, and when the one before it has been felt by a majority.
+
+    "Felt": the new voters have answered the proposing master, in true time, after it had applied the last change. Who
+    recovers proposes nothing but what a majority of the present voters promised to; and a removed replica is sent away
+    only when a majority of the present voters knows durably that it is out.
+    """
+
+    name = "membership"
+
+    def __init__(self, world: World, chosen: ChosenValues, first: Membership) -> None:
+        super().__init__(world)
+        self._chosen = chosen
+        self.memberships: dict[int, Membership] = {0: first}  # slot -> the membership from there on
+        self._proposed: set[tuple[int, int, int]] = set()  # replica, start, slot: changes seen in an Accept
+        self._known: dict[tuple[int, int], tuple[int, int]] = {}  # replica, start -> version, when it was applied here
+        self._answered_us: dict[tuple[int, int], int] = {}  # (voter, master) -> when it answered last
+        self._promised: dict[Ballot, set[int]] = {}
+        self._durable: dict[int, int] = {}  # replica -> the version that it durably knows to be chosen
+        self.changes = 0
+
+    @property
+    def newest(self) -> Membership:
+        """The membership of the highest slot that was applied anywhere."""
+        return self.memberships[max(self.memberships)]
+
+    def applied(self, chosen: Chosen) -> None:
+        """A slot was handed out by some replica."""
+        if chosen.kind is not ValueKind.MEMBERSHIP or chosen.slot in self.memberships:
+            return
+        before, after = self.newest, Membership.from_bytes(chosen.payload)
+        if not after.follows(before):
+            raise self.broken(f"slot {chosen.slot}: {after} is not one change from {before}")
+        self.memberships[chosen.slot] = after
+        self.changes += 1
+        if self.world.tracing:
+            self.world.tell("--", f"slot {chosen.slot}: voters {after.voters}, learners {after.learners}")
+
+    def stepped(self, process: Process, inputs: Sequence[Input], effects: Effects, now_ms: int) -> None:
+        state = process.engine.replica.state
+        if state.persist_done >= state.membership_number:
+            self._durable[process.name] = max(state.membership.version, self._durable.get(process.name, 0))
+
+    def spoke(self, process: Process, messages: Sequence[tuple[int, Any]]) -> None:
+        core = process.engine.replica
+        me = (process.name, core.state.start)
+        version = core.membership.version
+        if self._known.get(me, (-1, 0))[0] != version:
+            self._known[me] = (version, self.world.now_us)
+        for target, message in messages:
+            kind = type(message)
+            if kind is Accept and message.entries:
+                self._check_drained(process, message)
+            elif kind is Promise:
+                self._promised.setdefault(message.ballot, set()).add(process.name)
+            elif kind is Removed:
+                self._check_needless(process, message, target)
+            elif (kind is HeartbeatAnswer or kind is Accepted) and message.number:
+                self._answered_us[process.name, target] = self.world.now_us
+
+    def _check_needless(self, process: Process, message: Removed, target: int) -> None:
+        present = next(one for one in self.memberships.values() if one.version == message.version)
+        know = [voter for voter in present.voters if self._durable.get(voter, 0) >= message.version]
+        if not present.is_majority(know):
+            raise self.broken(f"replica {process.name} sends {target} away, but of {present.voters} only {know} know")
+
+    def _check_drained(self, process: Process, message: Accept) -> None:
+        core = process.engine.replica
+        if core.proposer is not None and core.proposer.recovering:
+            promised = {process.name, *self._promised.get(message.ballot, ())}
+            if not core.membership.is_majority(promised):
+                voters = core.membership.voters
+                raise self.broken(f"replica {process.name} recovers by the promises of {promised}, voters: {voters}")
+        for slot, value in message.entries:
+            if value[0] != _MEMBERSHIP:
+                continue
+            if core.chosen_upto < slot - 1:
+                raise self.broken(
+                    f"replica {process.name} proposes a change in slot {slot}, chosen is {core.chosen_upto}"
+                )
+            if core.chosen_upto < slot < message.entries[-1][0]:
+                raise self.broken(f"replica {process.name} proposes slots behind a change in slot {slot} at once")
+            seen = (process.name, core.state.start, slot)
+            if seen not in self._proposed:
+                self._proposed.add(seen)
+                if core.serving and core.chosen_upto == slot - 1:
+                    self._check_settled(process, slot)
+        first = message.entries[0][0]
+        behind = core.state.log.entries.get(core.chosen_upto + 1)
+        if behind is not None and behind[1][0] == _MEMBERSHIP and first > core.chosen_upto + 1:
+            raise self.broken(
+                f"replica {process.name} proposes slot {first} behind the change in {core.chosen_upto + 1}"
+            )
+
+    def _check_settled(self, process: Process, slot: int) -> None:
+        core = process.engine.replica
+        _, since_us = self._known[process.name, core.state.start]
+        felt = [
+            voter
+            for voter in core.membership.voters
+            if voter == process.name or self._answered_us.get((voter, process.name), -1) > since_us
+        ]
+        if not core.membership.is_majority(felt):
+            raise self.broken(
+                f"replica {process.name} proposes a change in slot {slot}, but of the last one only {felt} can know"
+            )
+
+
+class LeaseIsBacked(Checker):
+    """While a master's lease holds, the present voters that are free to promise to another are no majority.
+
+    Stronger than "no two masters": what could follow is looked at, not only what did.
+    """
+
+    name = "master lease"
+
+    def __init__(self, world: World, processes: Callable[[], Mapping[int, Process]]) -> None:
+        super().__init__(world)
+        self._processes = processes
+
+    def stepped(self, process: Process, inputs: Sequence[Input], effects: Effects, now_ms: int) -> None:
+        core = process.engine.replica
+        if core.role is not Role.MASTER or not core.lease_valid(process.clock.now_ms()):
+            return
+        voters, processes = core.membership.voters, self._processes()
+        free = [voter for voter in voters if self._is_free(processes.get(voter), process)]
+        if core.membership.is_majority(free):
+            raise self.broken(f"replica {process.name} holds it, and {free} of {voters} may promise to another")
+
+    @staticmethod
+    def _is_free(voter: Process | None, master: Process) -> bool:
+        if voter is None or voter is master or not voter.up:
+            return False
+        grants, now_ms = voter.engine.replica.state.grants, voter.clock.now_ms()
+        holder = (master.name, master.engine.replica.state.start)
+        return now_ms >= grants.boot_until_ms and (now_ms >= grants.until_ms or grants.holder != holder)

@@ -1,0 +1,146 @@
+"""Bugs of membership changes: counted too early, by the wrong ones, too soon after each other, or a voter sent away."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from coordd.paxos.acceptor import Acceptor
+from coordd.paxos.effects import ValueKind
+from coordd.paxos.election import Election
+from coordd.paxos.learner import Learner
+from coordd.paxos.lease import MasterLease
+from coordd.paxos.membership import Membership
+from coordd.paxos.proposer import Proposer
+from coordd.paxos.state import State
+from tests.simulation.planted import Bug
+
+
+def _from_acceptance(right: Any) -> Any:
+    def accept(self: Any, slot: int, ballot: Any, value: bytes) -> None:
+        right(self, slot, ballot, value)
+        if value[0] == ValueKind.MEMBERSHIP.value:
+            membership = Membership.from_bytes(value[1:])
+            if membership.version > self.membership.version:
+                self.membership = membership
+
+    return accept
+
+
+def _tolerant_join(right: Any) -> Any:
+    def join(self: Any, membership: Any, slot: int) -> None:
+        if membership.version >= self.membership.version:
+            right(self, membership, slot)
+
+    return join
+
+
+def _learners_count(right: Any) -> Any:
+    def is_majority(self: Any, replicas: Any) -> bool:
+        return len({*self.voters, *self.learners}.intersection(replicas)) >= int(self.majority)
+
+    return is_majority
+
+
+def _unsettled_change(right: Any) -> Any:
+    return lambda self: self.serving and not self._membership_slot
+
+
+def _not_drained(right: Any) -> Any:
+    return lambda self: self.can_propose() and self.may_drain()
+
+
+def _proposes_behind(right: Any) -> Any:
+    def change(self: Any, membership: Any) -> int:
+        slot = right(self, membership)
+        self._membership_slot = 0
+        return int(slot)
+
+    return change
+
+
+def _recovers_behind(right: Any) -> Any:
+    def recover(self: Any, ballot: Any, promises: Any) -> None:
+        kind, ValueKind.MEMBERSHIP._value_ = ValueKind.MEMBERSHIP.value, 255
+        try:
+            right(self, ballot, promises)
+        finally:
+            ValueKind.MEMBERSHIP._value_ = kind
+
+    return recover
+
+
+def _counts_once(right: Any) -> Any:
+    """The promises of the voters from before are good enough for whatever comes behind a change."""
+
+    def winners(self: Any) -> Any:
+        found = right(self)
+        if found is not None:
+            self.won = self.ballot, found
+        elif getattr(self, "won", (None, None))[0] == self.ballot:
+            return self.won[1]
+        return found
+
+    return winners
+
+
+def _unaware_voters_grant(right: Any) -> Any:
+    return lambda self, message: message.number
+
+
+def _told_at_once(right: Any) -> Any:
+    return property(lambda self: self.serving)
+
+
+def _told_by_anybody(right: Any) -> Any:
+    return lambda self, replica: self.membership.has_removed(replica)
+
+
+def _keeps_the_lease(right: Any) -> Any:
+    return lambda self: None
+
+
+def _deaf_to_newcomers(right: Any) -> Any:
+    return lambda self, replica: self.version > 0 and replica not in self
+
+
+def _does_not_ask(right: Any) -> Any:
+    return lambda self, *_: None
+
+
+BUGS = (
+    Bug(
+        "configuration counted from acceptance",
+        "membership",
+        "changes",
+        [(State, "accept", _from_acceptance), (State, "join_membership", _tolerant_join)],
+    ),
+    Bug("learner counted", "membership", "changes", [(Membership, "is_majority", _learners_count)]),
+    Bug("learner's word taken for a grant", "membership", "changes", [(Acceptor, "_granted", _unaware_voters_grant)]),
+    Bug(
+        "second change before the first has settled",
+        "membership",
+        "changes",
+        [(Proposer, "may_drain", _unsettled_change)],
+    ),
+    Bug("change proposed behind slots in flight", "membership", "changes", [(Proposer, "can_change", _not_drained)]),
+    Bug("slots proposed behind a change", "membership", "changes", [(Proposer, "change", _proposes_behind)]),
+    Bug("recovery proposes behind a change", "membership", "changes", [(Proposer, "recover", _recovers_behind)]),
+    Bug("promises not counted again", "membership", "changes", [(Election, "winners", _counts_once)]),
+    Bug("removed replica sent away at once", "membership", "changes", [(Proposer, "settled", _told_at_once)]),
+    Bug("removed replica sent away by anybody", "membership", "changes", [(State, "may_dismiss", _told_by_anybody)]),
+    Bug(
+        "lease kept over changes in recovery", "membership", "changes", [(MasterLease, "begin_anew", _keeps_the_lease)]
+    ),
+    Bug(
+        "unknown members taken for removed ones",
+        "membership",
+        "changes",
+        [(Membership, "has_removed", _deaf_to_newcomers)],
+    ),
+    Bug(
+        "nobody asks for what he missed",
+        "membership",
+        "changes",
+        [(Learner, "_seek", _does_not_ask), (Learner, "asked_as_voter", _does_not_ask)],
+    ),
+)
