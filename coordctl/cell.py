@@ -1,4 +1,4 @@
-"""The cell: cell status.
+"""The cell: cell status. Its changes are in `coordctl.members`.
 
 Every replica is asked by itself, so that the status can be had of a cell that has no master.
 """
@@ -35,8 +35,9 @@ class Answer:
 def summary(answers: Sequence[Answer]) -> dict[str, Any]:
     """The cell as a whole: its master if one serves, how many answer, and how many more may fail."""
     told = [answer.status for answer in answers if answer.status is not None]
-    members: list[Status] = max((status["members"] for status in told), key=len, default=[])
-    voters = {member["replica"] for member in members}
+    latest = max(told, key=lambda status: int(status.get("membership_version", 0)), default=None)
+    members: list[Status] = latest["members"] if latest is not None else []
+    voters = {member["replica"] for member in members if member.get("voter", True)}
     present = {status["replica"] for status in told} & voters
     masters = [status for status in told if status["role"] == "master"]
     majority = len(voters) // 2 + 1
@@ -138,7 +139,7 @@ def _rows(members: Mapping[int, Answer]) -> list[tuple[object, ...]]:
         rows.append(
             (
                 replica,
-                status["role"],
+                _role(status),
                 answer.address,
                 status["epoch"],
                 status["chosen_upto"],
@@ -150,6 +151,11 @@ def _rows(members: Mapping[int, Answer]) -> list[tuple[object, ...]]:
             )
         )
     return rows
+
+
+def _role(status: Status) -> str:
+    standing = str(status.get("standing", "voter"))
+    return str(status["role"]) if standing == "voter" else standing
 
 
 def _nobody(answers: Sequence[Answer], *, default: bool) -> str:

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import click
 
-from coordctl import cell, files, locks, sessions
+from coordctl import cell, files, locks, members, sessions
 from coordctl.errors import Exit, Failure, complain, exit_code_of
 from coordctl.output import client_text
 from coordctl.settings import Settings, common, global_options
@@ -74,6 +74,8 @@ def version(settings: Settings) -> None:
         print(f"coordctl {number} (Python {python})")
 
 
+for _command in members.COMMANDS:
+    cell.cell.add_command(_command)
 for _command in (*files.COMMANDS, *locks.COMMANDS, sessions.session, cell.cell, version):
     cli.add_command(_command)
 

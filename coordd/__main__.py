@@ -13,7 +13,7 @@ from pathlib import Path
 from coordd.config import FLAGS, ConfigError, cautions, load_settings
 from coordd.dev import free_ports, run_replicas, write_cell
 from coordd.exits import Exit
-from coordd.settings import MEMBERS_MAX, PORT_DEFAULT, Settings
+from coordd.settings import PORT_DEFAULT, VOTERS_MAX, Settings
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -109,8 +109,8 @@ def _dev_errors(arguments: argparse.Namespace) -> list[str]:
         for flag in FLAGS
         if _name(flag.key) not in allowed and getattr(arguments, _name(flag.key)) is not None
     ]
-    if arguments.replicas is not None and not 1 <= arguments.replicas <= MEMBERS_MAX:
-        errors.append(f"--replicas {arguments.replicas}: a cell has 1 to {MEMBERS_MAX} replicas")
+    if arguments.replicas is not None and not 1 <= arguments.replicas <= VOTERS_MAX:
+        errors.append(f"--replicas {arguments.replicas}: a cell has 1 to {VOTERS_MAX} replicas")
     port = arguments.setting_replica_port
     if port is not None and not (port.isdecimal() and (port == "0" or 1024 <= int(port) <= 65_000)):
         errors.append(f"--port {port}: with --dev the first of the ports, 1024 to 65000, or 0 for free ones")

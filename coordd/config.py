@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
-from coordd.settings import SECTIONS, Cell, Log, Member, Replica, Section, Settings, read_secret
+from coordd.settings import SECTIONS, VOTERS_MAX, Cell, Log, Member, Replica, Section, Settings, read_secret
 
 __all__ = ["FLAGS", "ConfigError", "Flag", "Settings", "cautions", "load_settings"]
 
@@ -49,6 +49,7 @@ FLAGS = (
     Flag("--secret-file", "cell.secret_file", "file with the cell's secret"),
     Flag("--replica", "replica.id", "which member this replica is"),
     Flag("--data", "replica.data", "data directory"),
+    Flag("--join", "replica.join", "true: wait to be added to a cell that exists"),
     Flag("--host", "replica.host", "address to listen on"),
     Flag("--port", "replica.port", "port to listen on"),
     Flag("--log-level", "observe.level", "debug, info, warning or error"),
@@ -78,7 +79,7 @@ def load_settings(
 def cautions(settings: Settings) -> list[str]:
     """What is allowed and seldom meant, one line each; for the log at start and for --check-config."""
     members, found = settings.cell.member, []
-    if len(members) % 2 == 0:
+    if len(members) % 2 == 0 and not settings.replica.join:
         count = len(members)
         found.append(f"cell.member: {count} members tolerate the loss of {(count - 1) // 2}, as {count - 1} would")
     own = settings.addresses[settings.replica.id]
@@ -152,6 +153,8 @@ class _Values:
         annotation = SECTIONS[section].model_fields[name].annotation
         if key == "cell.member":
             self._set(key, _members(text), origin)
+        elif annotation is bool and text.strip() in ("true", "false"):
+            self._set(key, text.strip() == "true", origin)
         elif annotation is int and re.fullmatch(r"[+-]?[0-9]{1,18}", text.strip()):
             self._set(key, int(text), origin)
         else:
@@ -234,6 +237,8 @@ def _cross_errors(sections: Mapping[str, Section], values: _Values) -> list[str]
     errors: list[str] = []
     if isinstance(cell, Cell):
         errors += _cell_errors(cell, values)
+        if isinstance(replica, Replica):
+            errors += _first_members_errors(cell, replica, values)
         if isinstance(replica, Replica) and replica.id not in {member.replica for member in cell.member}:
             ids = ", ".join(str(member.replica) for member in cell.member)
             errors.append(f"{values.origin('replica.id')} = {replica.id}: is no member; the members are {ids}")
@@ -243,6 +248,18 @@ def _cross_errors(sections: Mapping[str, Section], values: _Values) -> list[str]
             f" give at least log.segment_bytes ({log.segment_bytes})"
         )
     return errors
+
+
+def _first_members_errors(cell: Cell, replica: Replica, values: _Values) -> list[str]:
+    others = [member for member in cell.member if member.replica != replica.id]
+    if replica.join and not others:
+        return [
+            f"{values.origin('replica.join')}: names nobody to learn from; add the members of the cell to cell.member"
+        ]
+    if len(others) + (not replica.join) > VOTERS_MAX:
+        most = f"at most {VOTERS_MAX}" + (" besides this one, of those that are members now" if replica.join else "")
+        return [f"{values.origin('cell.member')}: a cell has {most}; remove some"]
+    return []
 
 
 def _cell_errors(cell: Cell, values: _Values) -> list[str]:

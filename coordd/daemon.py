@@ -13,6 +13,7 @@ Whatever breaks a promise ends the process at once, by an exit status of its own
 | 65 | the data directory is damaged, not ours, or behind what its peers know | no |
 | 69 | the data directory or the port is in use | yes |
 | 70 | a bug: a broken assertion or an unexpected exception | yes |
+| 72 | the replica was removed from the cell | no |
 | 74 | the disk: a sync or another call failed | no |
 """
 
@@ -42,7 +43,8 @@ from coordd.engine.settings import EngineSettings
 from coordd.exits import Exit
 from coordd.machine.machine import Machine
 from coordd.node import clock
-from coordd.node.driver import Driver, Outlets, StopRequired
+from coordd.node.directory import Directory
+from coordd.node.driver import Driver, Outlets, RemovedFromCell, StopRequired
 from coordd.node.hub import Hub
 from coordd.node.node import Node
 from coordd.node.snapshotter import ForkingSnapshotter
@@ -79,6 +81,7 @@ class _Replica:
 
     settings: Settings
     driver: Driver
+    directory: Directory
     node: Node
     links: Links
     doors: Doors
@@ -98,6 +101,8 @@ def run(settings: Settings, stop_on_eof: bool = False) -> int:
             return runner.run(_run(settings, stop_on_eof))
     except (DamagedError, UnknownFormatError, WrongDirectoryError, StopRequired) as error:
         return _end(Exit.DATA, error)
+    except RemovedFromCell as error:
+        return _end(Exit.REMOVED, error)
     except AlreadyRunningError as error:
         return _end(Exit.IN_USE, error)
     except (DiskFailedError, DiskFullError) as error:
@@ -159,7 +164,10 @@ def _log_unhandled(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> 
 
 
 def _open_store(settings: Settings) -> Store:
-    bootstrap = Membership(1, settings.voters, (), settings.cell.lease_ms)
+    own, voters, lease_ms = settings.replica.id, settings.voters, settings.cell.lease_ms
+    bootstrap = Membership(1, voters, (), lease_ms)
+    if settings.replica.join:
+        bootstrap = Membership(0, tuple(voter for voter in voters if voter != own), (own,), lease_ms)
     return Store.open(
         RealDisk(),
         str(settings.replica.data),
@@ -171,11 +179,11 @@ def _open_store(settings: Settings) -> Store:
 
 
 async def _compose(settings: Settings, store: Store, listener: socket.socket, supervisor: Supervisor) -> _Replica:
-    cell, replica, addresses = settings.cell.name, settings.replica.id, settings.addresses
+    cell, replica, directory = settings.cell.name, settings.replica.id, Directory(settings.addresses)
     state, store.snapshot_state = store.snapshot_state, None
     machine = Machine(cell) if state is None else Machine.restore(state)
     engine = Engine(_engine_settings(settings), store.durable, machine, clock.now_ms())
-    hub = Hub(lambda number: None if number is None else addresses.get(number))
+    hub = Hub(directory.address_of)
     not_master = asyncio.Event()
     not_master.set()
 
@@ -190,14 +198,27 @@ async def _compose(settings: Settings, store: Store, listener: socket.socket, su
         _log.info("role", role=role.role, master=role.master, epoch=role.epoch)
         supervisor.status(f"{role.role}, master {role.master or 'unknown'}, epoch {role.epoch}")
 
+    def membership_changed(membership: Membership) -> None:
+        directory.follow(membership)
+        links.follow(directory.to_dial(), membership.has_removed)
+        said = {"version": membership.version, "voters": membership.voters, "learners": membership.learners}
+        _log.info("membership", **said)
+
+    def dismissal(peer: int) -> int | None:
+        return engine.replica.membership.version if engine.replica.dismisses(peer) else None
+
     identity = Identity(cell_id(cell), replica, store.durable.start, settings.secret())
-    driver = Driver(engine, store, ForkingSnapshotter(store), Outlets(send, hub.deliver, role_changed))
-    links = Links(identity, addresses, settings.limits.peer_outbox_bytes, driver.post_message)
-    node = Node(cell, replica, addresses, hub, driver, links.heard_ms_ago, settings.limits.inbox, _version())
+    driver = Driver(
+        engine, store, ForkingSnapshotter(store), Outlets(send, hub.deliver, role_changed, membership_changed)
+    )
+    outbox_bytes = settings.limits.peer_outbox_bytes
+    links = Links(identity, directory.to_dial(), outbox_bytes, driver.post_message, dismissal)
+    may_grow = settings.cell.secret_file is not None
+    node = Node(cell, replica, directory, hub, driver, links.heard_ms_ago, settings.limits.inbox, _version(), may_grow)
     idle_seconds = settings.http.idle_timeout_ms / 1000
     doors = await open_doors(node, _api_limits(settings), links.accept, idle_seconds)
     _log.info("recovered", start=identity.start, chosen_upto=store.durable.chosen_upto, data=str(settings.replica.data))
-    return _Replica(settings, driver, node, links, doors, listener, not_master)
+    return _Replica(settings, driver, directory, node, links, doors, listener, not_master)
 
 
 def _engine_settings(settings: Settings) -> EngineSettings:
@@ -209,7 +230,8 @@ def _engine_settings(settings: Settings) -> EngineSettings:
         election_jitter_ms=cell.election_jitter_ms,
         window_slots=settings.limits.window,
     )
-    return EngineSettings(paxos=paxos, snapshot_log_bytes=settings.log.snapshot_after_bytes)
+    bytes_max = settings.log.snapshot_after_bytes
+    return EngineSettings(paxos=paxos, snapshot_log_bytes=bytes_max, addresses=settings.addresses)
 
 
 def _api_limits(settings: Settings) -> ApiLimits:
@@ -273,7 +295,7 @@ async def _leave(replica: _Replica) -> None:
     replica.driver.post(HandOverRequest())
     try:
         async with asyncio.timeout(replica.settings.http.stop_timeout_ms / 1000):
-            if len(replica.settings.voters) > 1:
+            if replica.directory.has_other_voters(replica.settings.replica.id):
                 await replica.not_master.wait()
             await replica.doors.channels.close()
     except TimeoutError:

@@ -15,6 +15,7 @@ import socket
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 HOST = "127.0.0.1"
 CELL_DEFAULT = "dev"
@@ -60,18 +61,28 @@ def write_cell(
     if not secret_file.exists():
         secret_file.touch(mode=0o600)
         secret_file.write_text(secrets.token_hex(32) + "\n")
-    members = [(number, f"http://{HOST}:{port}") for number, port in enumerate(dialled or ports, 1)]
-    files: dict[int, Path] = {}
-    for number, port in enumerate(ports, 1):
-        tables: dict[str, dict[str, int | str | bool]] = {
-            "cell": {"name": cell, "secret_file": str(secret_file)},
-            "replica": {"id": number, "data": str(directory / f"replica-{number}"), "host": HOST, "port": port},
-        }
-        for section, keys in (extra or {}).items():
-            tables.setdefault(section, {}).update(keys)
-        files[number] = directory / f"replica-{number}.toml"
-        files[number].write_text(_toml(tables, members))
-    return files
+    addresses = {number: f"http://{HOST}:{port}" for number, port in enumerate(ports, 1)}
+    return {number: write_replica(directory, number, addresses, cell, extra) for number in addresses}
+
+
+def write_replica(
+    directory: Path, replica: int, addresses: Mapping[int, str], cell: str = CELL_DEFAULT, extra: Extra | None = None
+) -> Path:
+    """The configuration file of one replica of a cell made by `write_cell`; `addresses` are those of all members."""
+    tables: dict[str, dict[str, int | str | bool]] = {
+        "cell": {"name": cell, "secret_file": str(directory / "secret")},
+        "replica": {
+            "id": replica,
+            "data": str(directory / f"replica-{replica}"),
+            "host": HOST,
+            "port": urlsplit(addresses[replica]).port or 0,
+        },
+    }
+    for section, keys in (extra or {}).items():
+        tables.setdefault(section, {}).update(keys)
+    path = directory / f"replica-{replica}.toml"
+    path.write_text(_toml(tables, sorted(addresses.items())))
+    return path
 
 
 def _toml(tables: Mapping[str, Mapping[str, int | str | bool]], members: Sequence[tuple[int, str]]) -> str:

@@ -16,7 +16,8 @@ class Exit(IntEnum):
     DATA = 65  # the data are damaged, of another cell or replica, of an unknown format, or behind what the peers know
     IN_USE = 69  # the data directory or the port is in use
     BUG = 70  # a failed assertion or an unexpected exception
+    REMOVED = 72  # the replica is no member of the cell any more; its id is never given again
     DISK = 74  # the disk did not take what was written: what the page cache says from now on is not to be believed
 
 
-NEEDS_A_PERSON = frozenset({Exit.CONFIG, Exit.DATA, Exit.DISK})
+NEEDS_A_PERSON = frozenset({Exit.CONFIG, Exit.DATA, Exit.REMOVED, Exit.DISK})

@@ -15,7 +15,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, Strin
 from coordclient.protocol.addresses import parse_address
 
 REPLICA_ID_MAX = 255
-MEMBERS_MAX = 7
+MEMBERS_MAX = 14  # 7 voters and as many learners
+VOTERS_MAX = 7
 SECRET_BYTES_MIN = 16
 SECRET_BYTES_MAX = 4096
 PORT_DEFAULT = 7420
@@ -62,6 +63,7 @@ class Replica(Section):
 
     id: ReplicaId
     data: File
+    join: bool = False
     host: Annotated[str, StringConstraints(min_length=1, max_length=255)] = "127.0.0.1"
     port: Port = PORT_DEFAULT
 

@@ -39,6 +39,7 @@ from coordd.engine.inputs import (
 from coordd.node import clock
 from coordd.node.snapshotter import Snapshotter
 from coordd.paxos.effects import Record, SendSnapshotChunk, StoreSnapshotChunk
+from coordd.paxos.membership import Membership
 from coordd.paxos.messages import Message
 from coordd.storage.errors import DiskFullError, SnapshotRefusedError
 from coordd.storage.snapshots import StoredSnapshot
@@ -50,11 +51,20 @@ DISK_FULL_RETRY_MS = 1_000
 UNWRITTEN_RECORDS_MAX = 100_000  # the engine makes next to none while the disk is full
 SNAPSHOT_CHUNK_BYTES = 512 * 1024
 
+REMOVED = (
+    "this replica was removed from the cell. Its data directory is not needed any more; a replica on this machine joins"
+    " under a new id, with an empty directory"
+)
+
 _log = structlog.get_logger("coordd.node")
 
 
 class StopRequired(Exception):
     """The core refuses to go on (its data went back in time, it was removed, ...); starting again would not help."""
+
+
+class RemovedFromCell(Exception):
+    """This replica is no member of the cell any more, and is not needed: it ends in order."""
 
 
 class Stepper(Protocol):
@@ -88,6 +98,7 @@ class Outlets:
     send: Callable[[Sequence[tuple[int, Message]]], None]
     reply: Callable[[int, dict[str, object] | Refusal], None]
     role: Callable[[RoleChange], None]
+    membership: Callable[[Membership], None] = lambda membership: None
 
 
 class Driver:
@@ -183,6 +194,8 @@ class Driver:
         if effects.cut is not None:
             self._cut(effects.cut)
         self._owed = effects.persist_number or self._owed
+        if effects.left and not (self._owed and written):
+            raise RemovedFromCell(REMOVED)
         if not (self._owed and written):
             return False  # messages that wait for records without room are lost, as the network may lose them
         await asyncio.sleep(0)
@@ -192,6 +205,8 @@ class Driver:
         self._outlets.send(effects.send_after_persist)
         self._carried.append(Persisted(self._owed))
         self._owed = 0
+        if effects.left:
+            raise RemovedFromCell(REMOVED)
         return True
 
     def _take_inputs(self) -> list[Input]:
@@ -234,6 +249,8 @@ class Driver:
         return True
 
     def _hand_out(self, effects: Effects) -> None:
+        if effects.membership is not None:
+            self._outlets.membership(effects.membership)
         if effects.role is not None:
             self._outlets.role(effects.role)
         for reply in effects.replies:

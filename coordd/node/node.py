@@ -8,28 +8,31 @@ from collections.abc import Callable, Mapping
 from coordclient.protocol.errors import Refusal
 from coordd.engine.inputs import Call, Gone
 from coordd.node import clock
+from coordd.node.directory import Directory
 from coordd.node.driver import Driver
 from coordd.node.hub import Deliver, Hub
 from coordd.node.service import Health
 
 
 class Node:
-    """Queues calls for the driver and routes their replies. `addresses`: replica -> its `advertise` URL."""
+    """Queues calls for the driver and routes their replies. `may_grow`: the cell has a secret for more replicas."""
 
     def __init__(
         self,
         cell: str,
         replica: int,
-        addresses: Mapping[int, str],
+        directory: Directory,
         hub: Hub,
         driver: Driver,
         heard_ms_ago: Callable[[], Mapping[int, int | None]],
         inbox_max: int,
         version: str,
+        may_grow: bool = True,
     ) -> None:
         self.cell = cell
         self.replica = replica
-        self._addresses = dict(addresses)
+        self._directory = directory
+        self._may_grow = may_grow
         self._hub = hub
         self._driver = driver
         self._heard_ms_ago = heard_ms_ago
@@ -47,6 +50,9 @@ class Node:
         loop = asyncio.get_running_loop()
         if call.operation == "status":
             loop.call_soon(self._hub.deliver, call.request, self._status())
+        elif call.operation == "add_member" and not self._may_grow:
+            text = "this cell has no secret by which replicas know each other; give replica 1 a cell.secret_file first"
+            loop.call_soon(self._hub.deliver, call.request, Refusal("conflict", text))
         elif self._driver.queued >= self._inbox_max:
             refusal = Refusal(
                 "overloaded", f"{self._driver.queued} calls wait at replica {self.replica}; try again later"
@@ -63,7 +69,7 @@ class Node:
 
     def address_of(self, replica: int | None) -> str | None:
         """See `Service`."""
-        return None if replica is None else self._addresses.get(replica)
+        return self._directory.address_of(replica)
 
     def master(self) -> int | None:
         """See `Service`."""
@@ -75,7 +81,10 @@ class Node:
         status = self._status()
         role, master = status["role"], status["master"]
         serving = bool(status.get("serving", role == "master"))
-        if role == "master":
+        standing = status.get("standing", "voter")
+        if standing in ("joining", "removed"):
+            ready, said = False, f"{standing}: no member of the cell"
+        elif role == "master":
             ready, said = serving, "ok" if serving else "master, not yet serving"
         elif master is not None:
             ready, said = True, "ok"
@@ -94,8 +103,8 @@ class Node:
             master_address=self.address_of(master if isinstance(master, int) else None),
             uptime_ms=clock.now_ms() - self._started_ms,
             members=[
-                {"replica": replica, "address": address, "heard_ms_ago": heard.get(replica)}
-                for replica, address in sorted(self._addresses.items())
+                {"replica": replica, "voter": voter, "address": address, "heard_ms_ago": heard.get(replica)}
+                for replica, voter, address in self._directory.members()
             ],
         )
         return status

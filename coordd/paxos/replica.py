@@ -79,6 +79,10 @@ class Replica:
     def membership(self) -> Membership:
         return self.state.membership
 
+    def dismisses(self, replica: int) -> bool:
+        """True when that replica was removed and may be told to end."""
+        return self.state.may_dismiss(replica)
+
     @property
     def chosen_upto(self) -> int:
         return self.state.log.chosen_upto

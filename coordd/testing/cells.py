@@ -28,7 +28,7 @@ from types import TracebackType
 from typing import IO, Any, Self, TypeVar
 from urllib.parse import urlsplit
 
-from coordd.dev import Extra, command, free_ports, write_cell
+from coordd.dev import Extra, command, free_ports, write_cell, write_replica
 
 _T = TypeVar("_T")
 POLL_SECONDS = 0.02
@@ -73,6 +73,14 @@ class RunningCell:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    def prepare_join(self, replica: int, extra: Extra | None = None) -> str:
+        """Write the file of a new replica of this cell, to be added and started; its address."""
+        (port,) = free_ports(1)
+        self.addresses[replica] = address = f"http://127.0.0.1:{port}"
+        tables = {**(extra or {}), "replica": {"join": True}}
+        self.configs[replica] = write_replica(self.directory, replica, self.addresses, self.cell, tables)
+        return address
 
     # ---- processes ----
 

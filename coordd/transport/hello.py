@@ -9,16 +9,17 @@ Four binary WebSocket messages, each a msgpack array that begins with PEER_VERSI
 | dialler | `[version, cell id, "proof", mac]` |
 | acceptor | `[version, cell id, "welcome", mac]`; from here on the dialler sends peer messages, the acceptor nothing |
 
-Either end may answer `[version, cell id, "refused", code, message]` instead and close. A mac is HMAC-SHA256 over the
-role and everything said before, both nonces included, so it can be neither reused nor reflected. The dialler proves
-first: whoever merely connects to the peer door learns nothing that depends on the secret.
+Where the dialler was removed from the cell the acceptor says `[version, cell id, "removed", membership version, mac]`
+instead of the welcome. Either end may answer `[version, cell id, "refused", code, message]` and close. A mac is
+HMAC-SHA256 over the role and everything said before, both nonces included, so it can be neither reused nor reflected.
+The dialler proves first: whoever merely connects to the peer door learns nothing that depends on the secret.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Collection
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from coordclient.protocol.codec import Malformed, decode, encode
@@ -35,6 +36,14 @@ class PeerRefused(Exception):
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message
+
+
+class PeerDismissed(Exception):
+    """The other end has proved to be of this cell and says that this replica was removed from it."""
+
+    def __init__(self, version: int) -> None:
+        super().__init__(f"this replica is no member of the cell in version {version} of the membership")
+        self.version = version
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,19 +98,24 @@ class Dialler:
         return _make(me.cell_id, "proof", self._said.mac(me.secret, "dialler"))
 
     def welcomed(self, data: bytes) -> None:
-        """Checks the other end's proof; the link is open when this returns."""
+        """Checks the other end's proof; the link is open when this returns. `PeerDismissed`: it never will be."""
         assert self._said is not None, "the challenge comes before the welcome"
+        version = _dismissal(data)
+        if version is not None:
+            _, mac = _take(data, self._identity.cell_id, "removed", 2)
+            _verify(mac, self._said.mac(self._identity.secret, f"removed {version}"))
+            raise PeerDismissed(version)
         (mac,) = _take(data, self._identity.cell_id, "welcome", 1)
         _verify(mac, self._said.mac(self._identity.secret, "acceptor"))
 
 
 class Acceptor:
-    """The end that was called. `peers`: the replicas that may call. After `proven`, `peer` and `start` are true."""
+    """The end that was called. `may_call` says which replicas may. After `proven`, `peer` and `start` are true."""
 
-    def __init__(self, identity: Identity, peers: Collection[int], nonce: bytes) -> None:
+    def __init__(self, identity: Identity, may_call: Callable[[int], bool], nonce: bytes) -> None:
         assert len(nonce) == NONCE_BYTES
         self._identity = identity
-        self._peers = peers
+        self._may_call = may_call
         self._nonce = nonce
         self._said: _Said | None = None
         self.peer = 0
@@ -117,9 +131,9 @@ class Acceptor:
             raise PeerRefused("malformed", "the hello has no nonce")
         if to != me.replica:
             raise PeerRefused("wrong_replica", f"this is replica {me.replica}, not {to}")
-        if dialler == me.replica or dialler not in self._peers:
-            raise PeerRefused("wrong_replica", f"replica {dialler} is not a peer of replica {me.replica}")
         assert isinstance(dialler, int) and isinstance(start, int)
+        if dialler == me.replica or not self._may_call(dialler):
+            raise PeerRefused("wrong_replica", f"replica {dialler} is not a peer of replica {me.replica}")
         self.peer, self.start = dialler, start
         self._said = _Said(me.cell_id, dialler, me.replica, start, nonce, self._nonce)
         return _make(me.cell_id, "challenge", self._nonce)
@@ -130,6 +144,12 @@ class Acceptor:
         (mac,) = _take(data, self._identity.cell_id, "proof", 1)
         _verify(mac, self._said.mac(self._identity.secret, "dialler"))
         return _make(self._identity.cell_id, "welcome", self._said.mac(self._identity.secret, "acceptor"))
+
+    def removed(self, version: int) -> bytes:
+        """Instead of the welcome: the dialler is no member of the cell in that version of the membership."""
+        assert self._said is not None and self.peer, "the hello comes first"
+        mac = self._said.mac(self._identity.secret, f"removed {version}")
+        return _make(self._identity.cell_id, "removed", version, mac)
 
 
 def refusal(cell_id: bytes, error: PeerRefused) -> bytes:
@@ -162,6 +182,17 @@ def _take(data: bytes, cell_id: bytes, kind: str, count: int) -> list[object]:
     if array[2] != kind or len(array) != 3 + count:
         raise PeerRefused("malformed", f"expected the handshake message {kind}")
     return array[3:]
+
+
+def _dismissal(data: bytes) -> int | None:
+    """The version in a message "removed" that is well formed so far; None for any other message."""
+    try:
+        array = decode(data) if len(data) <= HANDSHAKE_BYTES_MAX else None
+    except Malformed:
+        return None
+    if type(array) is list and len(array) == 5 and array[2] == "removed" and _is_number(array[3], INT_MAX):
+        return int(array[3])
+    return None
 
 
 def _verify(mac: object, expected: bytes) -> None:

@@ -16,9 +16,10 @@ import structlog
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from coordclient.protocol.codec import Malformed
-from coordd.paxos.messages import Message
+from coordd.paxos.ballot import ZERO
+from coordd.paxos.messages import Message, Removed
 from coordd.transport.dial import DialFailed, Dialled, dial, tune_socket
-from coordd.transport.hello import NONCE_BYTES, Acceptor, Dialler, Identity, PeerRefused, refusal
+from coordd.transport.hello import NONCE_BYTES, Acceptor, Dialler, Identity, PeerDismissed, PeerRefused, refusal
 from coordd.transport.wire import PEER_FRAME_BYTES_MAX, encode_message, pack, unpack
 
 HANDSHAKE_SECONDS_MAX = 5.0
@@ -26,6 +27,7 @@ CONNECT_SECONDS_MAX = 2.0
 BACK_OFF_SECONDS_MIN, BACK_OFF_SECONDS_MAX = 0.05, 1.0
 SOCKET_BATCH_BYTES = 4 * 1024 * 1024  # a frame is closed when it holds so much
 WAITING_HANDSHAKES_MAX = 64
+LINGER_SECONDS = 1.0  # after a replica was removed: what was said to it last is to arrive
 
 _log = structlog.get_logger("coordd.transport")
 
@@ -33,10 +35,13 @@ _log = structlog.get_logger("coordd.transport")
 class Outgoing:
     """The dialled connection to one peer, made again for as long as `run` runs."""
 
-    def __init__(self, identity: Identity, peer: int, address: str, outbox_bytes_max: int) -> None:
+    def __init__(
+        self, identity: Identity, peer: int, address: str, outbox_bytes_max: int, dismissed: Callable[[int, int], None]
+    ) -> None:
+        self.address = address
+        self._dismissed = dismissed
         self._identity = identity
         self._peer = peer
-        self._address = address
         self._outbox_bytes_max = outbox_bytes_max
         self._connection: Dialled | None = None
         self._retry = asyncio.Event()
@@ -81,12 +86,14 @@ class Outgoing:
             self._retry.clear()
             try:
                 connection = await self._open()
-            except (DialFailed, PeerRefused) as error:
+            except (DialFailed, PeerRefused, PeerDismissed) as error:
+                if isinstance(error, PeerDismissed):
+                    self._dismissed(self._peer, error.version)
                 if str(error) != said:  # once per reason: a peer that is down must not fill the log
                     said = str(error)
-                    _log.warning("peer not reached", peer=self._peer, address=self._address, reason=said)
+                    _log.warning("peer not reached", peer=self._peer, address=self.address, reason=said)
             else:
-                _log.info("peer connected", peer=self._peer, address=self._address)
+                _log.info("peer connected", peer=self._peer, address=self.address)
                 self._connection = connection
                 since = time.monotonic()
                 reason = await self._until_closed(connection)
@@ -97,7 +104,7 @@ class Outgoing:
             back_off = min(back_off * 2, BACK_OFF_SECONDS_MAX)
 
     async def _open(self) -> Dialled:
-        connection = await dial(self._address, CONNECT_SECONDS_MAX)
+        connection = await dial(self.address, CONNECT_SECONDS_MAX)
         try:
             async with asyncio.timeout(HANDSHAKE_SECONDS_MAX):
                 dialler = Dialler(self._identity, self._peer, os.urandom(NONCE_BYTES))
@@ -129,7 +136,10 @@ class Outgoing:
 
 
 class Links:
-    """All links of one replica. `deliver` gets every message of a proven peer, and its size, as it arrives."""
+    """All links of one replica. `deliver` gets every message of a proven peer, and its size, as it arrives.
+
+    `dismissal`: the version of the membership in which a replica is removed and may be told so; None where it may not.
+    """
 
     def __init__(
         self,
@@ -137,25 +147,66 @@ class Links:
         addresses: Mapping[int, str],
         outbox_bytes_max: int,
         deliver: Callable[[Message, int], None],
+        dismissal: Callable[[int], int | None] = lambda replica: None,
     ) -> None:
         self._identity = identity
         self._deliver = deliver
-        self._outgoing = {
-            peer: Outgoing(identity, peer, address, outbox_bytes_max)
-            for peer, address in addresses.items()
-            if peer != identity.replica
-        }
-        assert identity.secret or not self._outgoing, "replicas of a cell know each other by its secret"
+        self._dismissal = dismissal
+        self._outbox_bytes_max = outbox_bytes_max
+        self._outgoing: dict[int, Outgoing] = {}
+        self._running: dict[Outgoing, asyncio.Task[None]] = {}
+        self._tasks: asyncio.TaskGroup | None = None
+        self._removed: Callable[[int], bool] = lambda replica: replica not in addresses
         self._accepted: dict[int, tuple[int, asyncio.Transport | None]] = {}  # peer -> its start, its connection
         self._outdated: dict[int, tuple[int, asyncio.Transport | None]] = {}  # the same, of older starts
         self._handshakes = 0
         self._heard: dict[int, float] = {}
+        self._dial(addresses)
 
     async def run(self) -> None:
         """Keep every outgoing connection up, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
             for outgoing in self._outgoing.values():
-                tasks.create_task(outgoing.run())
+                self._running[outgoing] = tasks.create_task(outgoing.run())
+            await asyncio.get_running_loop().create_future()  # links come and go; cancelling ends them all
+
+    def follow(self, addresses: Mapping[int, str], removed: Callable[[int], bool]) -> None:
+        """The membership has changed: dial these, and whoever is `removed` is let in no more."""
+        self._removed = removed
+        loop = asyncio.get_running_loop()
+        for peer, outgoing in list(self._outgoing.items()):
+            if addresses.get(peer) != outgoing.address:
+                del self._outgoing[peer]
+                loop.call_later(LINGER_SECONDS, self._end, outgoing)
+        for peer in self._accepted:
+            if removed(peer):
+                loop.call_later(LINGER_SECONDS, self._hang_up, peer)
+        self._dial(addresses)
+
+    def _dial(self, addresses: Mapping[int, str]) -> None:
+        own = self._identity.replica
+        for peer in [peer for peer in addresses if peer != own and peer not in self._outgoing]:
+            assert self._identity.secret, "replicas of a cell know each other by its secret"
+            outgoing = self._outgoing[peer] = Outgoing(
+                self._identity, peer, addresses[peer], self._outbox_bytes_max, self._dismissed
+            )
+            if self._tasks is not None:
+                self._running[outgoing] = self._tasks.create_task(outgoing.run())
+
+    def _end(self, outgoing: Outgoing) -> None:
+        task = self._running.pop(outgoing, None)
+        if task is not None:
+            task.cancel()
+
+    def _hang_up(self, peer: int) -> None:
+        """It calls again, if it lives, and is told then."""
+        _, transport = self._accepted.pop(peer, (0, None))
+        if transport is not None and self._removed(peer):
+            transport.abort()
+
+    def _dismissed(self, peer: int, version: int) -> None:
+        self._deliver(Removed(peer, 0, ZERO, version), 0)
 
     def send(self, addressed: Sequence[tuple[int, Message]]) -> None:
         """Send each message to its peer; one frame per peer, a message to several peers is encoded once."""
@@ -208,9 +259,10 @@ class Links:
         self._handshakes += 1
         try:
             async with asyncio.timeout(HANDSHAKE_SECONDS_MAX):
-                acceptor = Acceptor(self._identity, self._outgoing.keys(), os.urandom(NONCE_BYTES))
+                acceptor = Acceptor(self._identity, self._listens_to, os.urandom(NONCE_BYTES))
                 await socket.send_bytes(acceptor.greeted(await _binary(socket)))
                 welcome = acceptor.proven(await _binary(socket))
+                await self._check_member(socket, acceptor)
                 await socket.send_bytes(welcome)
                 return acceptor
         except TimeoutError:
@@ -219,6 +271,16 @@ class Links:
             raise PeerRefused("malformed", f"the connection ended in the handshake: {error}") from None
         finally:
             self._handshakes -= 1
+
+    def _listens_to(self, peer: int) -> bool:
+        """Who was removed may call only to be told so. Who is not known yet may be a member all the same."""
+        return not self._removed(peer) or self._dismissal(peer) is not None
+
+    async def _check_member(self, socket: web.WebSocketResponse, acceptor: Acceptor) -> None:
+        version = self._dismissal(acceptor.peer)
+        if version is not None:
+            await socket.send_bytes(acceptor.removed(version))
+            raise PeerRefused("not_a_member", f"replica {acceptor.peer} was removed from the cell")
 
     async def _receive(
         self, socket: web.WebSocketResponse, acceptor: Acceptor, transport: asyncio.Transport | None
@@ -250,7 +312,8 @@ class Links:
             _log.warning("a peer is back in an older start", peer=peer, start=start, known=known)
             _, previous = self._outdated.get(peer, (0, None))
         place[peer] = (start, transport)
-        self._outgoing[peer].hurry()
+        if peer in self._outgoing:
+            self._outgoing[peer].hurry()
         if previous is not None:
             previous.abort()  # its other end has dialled anew; what is still under way in it may be lost
 

@@ -6,6 +6,7 @@ import ast
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -187,6 +188,22 @@ def test_more_than_seven_members_are_refused(tmp_path: Path) -> None:
     assert any("at most 7" in line for line in errors(tmp_path, ONE, cell__member=member))
 
 
+def test_a_replica_that_joins_names_itself_and_whom_to_learn_from(tmp_path: Path) -> None:
+    text = three(secret(tmp_path))
+    assert not load(tmp_path, text).replica.join
+    assert load(tmp_path, text, {"COORDD_REPLICA__JOIN": "true"}).replica.join
+    alone: dict[str, Any] = {"replica.id": 4, "cell.member": "4=http://d:7420", "replica.join": True}
+    (error,) = errors(tmp_path, text, **alone)
+    assert "names nobody to learn from" in error
+
+
+def test_a_full_cell_may_be_joined(tmp_path: Path) -> None:
+    members = ",".join(f"{number}=http://h{number}:7420" for number in range(1, 9))
+    flags: dict[str, Any] = {"cell.member": members, "replica.id": 8, "cell.secret_file": str(secret(tmp_path))}
+    assert errors(tmp_path, three(None), **flags)
+    assert load(tmp_path, three(None), **(flags | {"replica.join": True})).replica.join
+
+
 def test_two_lost_heartbeats_do_not_cost_the_lease(tmp_path: Path) -> None:
     assert load(tmp_path, ONE, cell__heartbeat_ms=500).cell.heartbeat_ms == 500
     assert "at most a third of cell.lease_ms (1500)" in errors(tmp_path, ONE, cell__heartbeat_ms=501)[0]
@@ -231,7 +248,7 @@ def test_settings_cannot_be_changed(tmp_path: Path) -> None:
 def test_each_flag_gives_a_setting(tmp_path: Path) -> None:
     values = {"cell.name": "y", "cell.member": "2=http://b:2", "replica.id": "2", "replica.data": "/elsewhere"}
     values |= {"cell.secret_file": str(secret(tmp_path)), "replica.host": "::1", "replica.port": "99"}
-    values |= {"observe.level": "error", "observe.format": "json"}
+    values |= {"observe.level": "error", "observe.format": "json", "replica.join": "false"}
     assert set(values) == {flag.key for flag in FLAGS}
     settings = load_settings(None, {}, values)
     assert settings.voters == (2,) and settings.replica.port == 99 and settings.observe.format == "json"

@@ -220,6 +220,43 @@ class Client:
         """`status` of every replica that is known or named by one that is: endpoint -> what it says, or the error."""
         return self._worker.run(self._client.cell_status)
 
+    def members(self) -> dict[str, Any]:
+        """The members of the cell as its master sees them, and how many more voters may fail ("can_lose").
+
+        >>> (client.members())["can_lose"]
+        """
+        return self._worker.run(self._client.members)
+
+    def add_member(self, address: str, replica: int = 0) -> dict[str, Any]:
+        """Add a replica that learns and does not vote yet; 0 for the next free id. The answer names it ("replica").
+
+        Raises Conflict for an id that was given before, Exists for a member at another address. May be repeated.
+
+        >>> (client.add_member("http://host-4:7420"))["replica"]
+        """
+        return self._worker.run(self._client.add_member, address, replica)
+
+    def promote_member(self, replica: int) -> dict[str, Any]:
+        """Let a learner vote from now on; raises Conflict while it is silent or behind. May be repeated.
+
+        >>> (client.promote_member(4))["voters"]
+        """
+        return self._worker.run(self._client.promote_member, replica)
+
+    def remove_member(self, replica: int) -> dict[str, Any]:
+        """Remove a replica for good; raises Conflict where too few voters that answer would be left. May be repeated.
+
+        >>> (client.remove_member(3))["can_lose"]
+        """
+        return self._worker.run(self._client.remove_member, replica)
+
+    def transfer_master(self, to: int = 0) -> dict[str, Any]:
+        """Let the master hand over to the voter `to` (0: whoever is best); raises Conflict where that cannot serve.
+
+        >>> client.transfer_master(2)
+        """
+        return self._worker.run(self._client.transfer_master, to)
+
     def _close(self, seconds_max: float | None) -> None:
         _open.discard(self)
         worker = self._worker

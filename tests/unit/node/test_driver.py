@@ -24,7 +24,7 @@ from coordd.engine.inputs import (
     SnapshotTaken,
 )
 from coordd.node import clock, driver
-from coordd.node.driver import INPUTS_PER_STEP, PEER_INBOX_BYTES_MAX, Driver, Outlets, StopRequired
+from coordd.node.driver import INPUTS_PER_STEP, PEER_INBOX_BYTES_MAX, Driver, Outlets, RemovedFromCell, StopRequired
 from coordd.paxos import messages as m
 from coordd.paxos.ballot import Ballot
 from coordd.paxos.effects import ChosenRecord, Record, SendSnapshotChunk, StoreSnapshotChunk
@@ -53,7 +53,7 @@ class World:
         self.refuse_snapshot = False
         self.outcome: SnapshotTaken | SnapshotFailed | None = None
         self.busy = False
-        self.driver = Driver(self, self, self, Outlets(self.send, self.reply, self.role))
+        self.driver = Driver(self, self, self, Outlets(self.send, self.reply, self.role, self.membership))
 
     # engine
 
@@ -68,6 +68,9 @@ class World:
 
     def status(self, now_ms: int) -> Mapping[str, Any]:
         return {}
+
+    def membership(self, membership: Membership) -> None:
+        self.happened.append(membership)
 
     # storage
 
@@ -323,3 +326,19 @@ async def test_a_change_of_role_is_told() -> None:
     world = World(Effects(role=RoleChange("master", 1, 4)))
     async with world.running():
         await until(lambda: RoleChange("master", 1, 4) in world.happened)
+
+
+async def test_a_removed_replica_ends_when_all_it_owes_is_done() -> None:
+    world = World(Effects(persist=[RECORD], persist_number=1, send_now=[(2, MESSAGE)], left=True,
+                          send_after_persist=[(3, AFTER)], membership=MEMBERS))  # fmt: skip
+    with pytest.raises(RemovedFromCell, match="removed from the cell"):
+        await world.driver.run()
+    assert world.happened[-2:] == ["sync", ("send", [(3, AFTER)])]
+    assert MEMBERS in world.happened
+
+
+async def test_a_removed_replica_with_a_full_disk_ends_all_the_same() -> None:
+    world = World(Effects(persist=[RECORD], persist_number=1, left=True))
+    world.full = True
+    with pytest.raises(RemovedFromCell):
+        await world.driver.run()

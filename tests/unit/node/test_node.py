@@ -10,8 +10,10 @@ import pytest
 
 from coordclient.protocol.errors import Refusal
 from coordd.engine.inputs import Call, Gone, Input
+from coordd.node.directory import Directory
 from coordd.node.hub import Hub
 from coordd.node.node import Node
+from coordd.paxos.membership import Membership
 
 ADDRESSES = {1: "http://one:1", 2: "http://two:2"}
 STATUS = {"role": "follower", "master": 2, "serving": False, "epoch": 3}
@@ -34,8 +36,8 @@ class FakeDriver:
 
 
 def make(status: Mapping[str, Any] = STATUS, inbox_max: int = 10) -> tuple[Node, Hub, FakeDriver]:
-    hub, driver = Hub(lambda number: None if number is None else ADDRESSES.get(number)), FakeDriver(status)
-    node = Node("cell", 1, ADDRESSES, hub, driver, lambda: {2: 30}, inbox_max, "1.2")  # type: ignore[arg-type]
+    hub, driver = Hub(Directory(ADDRESSES).address_of), FakeDriver(status)
+    node = Node("cell", 1, Directory(ADDRESSES), hub, driver, lambda: {2: 30}, inbox_max, "1.2")  # type: ignore[arg-type]
     return node, hub, driver
 
 
@@ -97,8 +99,8 @@ async def test_status_is_answered_by_any_replica_about_itself() -> None:
     assert (status["cell"], status["replica"], status["version"]) == ("cell", 1, "1.2")
     assert (status["master"], status["master_address"]) == (2, "http://two:2")
     assert status["members"] == [
-        {"replica": 1, "address": "http://one:1", "heard_ms_ago": 0},
-        {"replica": 2, "address": "http://two:2", "heard_ms_ago": 30},
+        {"replica": 1, "voter": True, "address": "http://one:1", "heard_ms_ago": 0},
+        {"replica": 2, "voter": True, "address": "http://two:2", "heard_ms_ago": 30},
     ]
 
 
@@ -117,3 +119,30 @@ def test_ready_is_a_follower_of_a_master_or_a_serving_master(status: Mapping[str
         return make(status)[0].health().ready
 
     assert asyncio.run(health()) is ready
+
+
+async def test_a_replica_that_is_no_member_is_not_ready() -> None:
+    for standing in ("joining", "removed"):
+        node, _, _ = make({**STATUS, "standing": standing})
+        health = node.health()
+        assert not health.ready
+        assert standing in health.checks["cell"]
+
+
+async def test_a_cell_without_a_secret_takes_nobody_in() -> None:
+    hub, driver = Hub(Directory(ADDRESSES).address_of), FakeDriver()
+    node = Node("cell", 1, Directory(ADDRESSES), hub, driver, dict, 10, "1.2", may_grow=False)  # type: ignore[arg-type]
+    answered = await answer(node, "add_member")
+    assert isinstance(answered, Refusal)
+    assert "secret" in answered.message
+
+
+def test_the_directory_follows_the_membership_and_falls_back_on_the_configuration() -> None:
+    directory = Directory({1: "http://one:1", 2: "http://two:2", 9: "http://nine:9"})
+    assert directory.to_dial().keys() == {1, 2, 9}
+    directory.follow(Membership(1, (1, 2, 3)).with_learner(4, "http://four:4").without(2))
+    assert directory.members() == [(1, True, "http://one:1"), (3, True, None), (4, False, "http://four:4")]
+    assert directory.to_dial() == {1: "http://one:1", 4: "http://four:4", 9: "http://nine:9"}
+    assert directory.address_of(4) == "http://four:4"
+    assert directory.has_other_voters(1)
+    assert not Directory({1: "http://one:1"}).has_other_voters(1)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordclient.protocol.codec import encode
-from coordd.transport.hello import Acceptor, Dialler, Identity, PeerRefused, refusal
+from coordd.transport.hello import Acceptor, Dialler, Identity, PeerDismissed, PeerRefused, refusal
 from coordd.transport.wire import PEER_VERSION
 
 CELL = b"cell-one"
@@ -20,7 +20,7 @@ NONCE_D, NONCE_A = b"d" * 32, b"a" * 32
 
 
 def acceptor(identity: Identity = TWO, peers: tuple[int, ...] = (1, 3), nonce: bytes = NONCE_A) -> Acceptor:
-    return Acceptor(identity, peers, nonce)
+    return Acceptor(identity, peers.__contains__, nonce)
 
 
 def test_two_replicas_of_a_cell_prove_themselves_to_each_other() -> None:
@@ -112,3 +112,19 @@ def test_any_bytes_for_a_handshake_message_are_refused_by_name(data: bytes) -> N
     for step in (acceptor().greeted, other.proven, dialler.challenged):
         with pytest.raises(PeerRefused):
             step(data)
+
+
+def test_a_removed_replica_is_told_so_by_who_knows_the_secret() -> None:
+    dialler, other = Dialler(ONE, 2, NONCE_D), acceptor()
+    other.proven(dialler.challenged(other.greeted(dialler.hello())))
+    with pytest.raises(PeerDismissed) as caught:
+        dialler.welcomed(other.removed(7))
+    assert caught.value.version == 7
+
+
+def test_nobody_else_can_send_a_replica_away() -> None:
+    dialler, other = Dialler(ONE, 2, NONCE_D), acceptor(replace(TWO, secret=b"guessed guessed guessed"))
+    dialler.challenged(other.greeted(dialler.hello()))
+    with pytest.raises(PeerRefused) as caught:
+        dialler.welcomed(other.removed(7))
+    assert caught.value.code == "bad_proof"

@@ -15,6 +15,7 @@ from coordclient.protocol.codec import decode, encode
 from coordd.paxos import messages as m
 from coordd.paxos.ballot import Ballot
 from coordd.testing.until import WAIT_SECONDS, until
+from coordd.transport import links
 from coordd.transport.hello import Dialler, Identity
 from coordd.transport.links import Links
 from coordd.transport.wire import PEER_VERSION, encode_message, pack
@@ -55,7 +56,7 @@ class Replica:
         self.links = Links(self.identity, addresses, outbox_bytes, self._deliver)
 
     def _deliver(self, message: m.Message, size: int) -> None:
-        assert size == len(encode_message(message))
+        assert size == (0 if isinstance(message, m.Removed) else len(encode_message(message)))
         self.received.append(message)
 
     async def until_connected(self, peer: int) -> None:
@@ -224,3 +225,34 @@ async def test_a_start_that_is_over_is_heard_but_takes_nobodys_place() -> None:
             await until(lambda: heartbeat(2, 2, start=5) in one.received)
             assert two.links.connected()[1]
         assert two.links.connected()[1], "the living start keeps its link"
+
+
+async def test_links_follow_the_membership_while_they_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(links, "LINGER_SECONDS", 0.01)
+    one, two, three = Replica(1), Replica(2), Replica(3)
+    async with running(one, two, three):
+        await one.until_connected(2)
+        await two.until_connected(1)
+        addresses = {number: f"http://127.0.0.1:{peer.port}" for number, peer in ((1, one), (3, three))}
+        one.links.follow(addresses, lambda replica: replica == 2)
+        assert one.links.connected().keys() == {3}
+        await until(lambda: not two.links.connected()[1])
+        await one.until_connected(3)
+        one.links.send([(3, heartbeat(1, 1)), (2, heartbeat(1, 1))])
+        await until(lambda: bool(three.received))
+        assert not two.received
+
+
+async def test_a_removed_replica_that_calls_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(links, "LINGER_SECONDS", 0.01)
+    one, two = Replica(1), Replica(2)
+    settled: list[int] = []
+    async with running(one, two):
+        await two.until_connected(1)
+        one.links._dismissal = lambda replica: settled[0] if settled else None
+        one.links.follow({}, lambda replica: replica == 2)
+        await until(lambda: not two.links.connected()[1])
+        assert not two.received, "nobody is sent away before the change has settled"
+        settled.append(5)
+        await until(lambda: bool(two.received))
+        assert two.received[0] == m.Removed(1, 0, Ballot(0, 0), version=5)

@@ -264,6 +264,45 @@ class Client:
             addresses = [address for address in self._endpoints.known if address not in found]
         return found
 
+    async def members(self) -> dict[str, Any]:
+        """The members of the cell as its master sees them, and how many more voters may fail ("can_lose").
+
+        >>> (await client.members())["can_lose"]
+        """
+        return dict(await self._keeper.call("members", {}))
+
+    async def add_member(self, address: str, replica: int = 0) -> dict[str, Any]:
+        """Add a replica that learns and does not vote yet; 0 for the next free id. The answer names it ("replica").
+
+        Raises Conflict for an id that was given before, Exists for a member at another address. May be repeated.
+
+        >>> (await client.add_member("http://host-4:7420"))["replica"]
+        """
+        if replica == 0:  # an id of one's own makes the call one that can be repeated
+            replica = _int_in(await self.members(), "highest") + 1
+        return dict(await self._keeper.call("add_member", {"replica": replica, "address": address}))
+
+    async def promote_member(self, replica: int) -> dict[str, Any]:
+        """Let a learner vote from now on; raises Conflict while it is silent or behind. May be repeated.
+
+        >>> (await client.promote_member(4))["voters"]
+        """
+        return dict(await self._keeper.call("promote_member", {"replica": replica}))
+
+    async def remove_member(self, replica: int) -> dict[str, Any]:
+        """Remove a replica for good; raises Conflict where too few voters that answer would be left. May be repeated.
+
+        >>> (await client.remove_member(3))["can_lose"]
+        """
+        return dict(await self._keeper.call("remove_member", {"replica": replica}))
+
+    async def transfer_master(self, to: int = 0) -> dict[str, Any]:
+        """Let the master hand over to the voter `to` (0: whoever is best); raises Conflict where that cannot serve.
+
+        >>> await client.transfer_master(2)
+        """
+        return dict(await self._keeper.call("transfer_master", {"to": to}))
+
     async def _ask(self, address: str) -> dict[str, Any]:
         try:
             answer = dict(await self._keeper.ask(address, "status"))
