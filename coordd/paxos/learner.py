@@ -74,6 +74,8 @@ class Learner:
 
     def want(self, upto: int, source: int) -> None:
         """Ask `source` for what is missing up to `upto`, unless a question is under way."""
+        if self._state.mute:
+            return  # there is no room for the answer
         self._wanted_upto = max(self._wanted_upto, upto)
         if self._snapshot is not None and source != self._source:
             return  # a snapshot is coming in from somebody; `tick` gives up on a source that is silent

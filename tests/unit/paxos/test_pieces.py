@@ -166,7 +166,7 @@ def test_a_snapshot_goes_on_from_the_master_where_its_source_fell_silent() -> No
     assert not cell.wire, "one question at a time"
     cell.run(1, 3, for_ms=1500)
     assert [chunk.offset for chunk in cell.stored] == [0, 4, 8]
-    cell[3].install(slot, 10, Membership(0, (1, 2, 3), lease_ms=LEASE_MS), cell.now_ms)
+    cell[3].install(slot, 10, Membership(1, (1, 2, 3), lease_ms=LEASE_MS), cell.now_ms)
     assert cell[3].chosen_upto == slot
     assert cell[3].membership == cell.membership, "an older membership replaces nothing"
 
