@@ -78,7 +78,7 @@ def test_a_vote_in_an_older_ballot_does_not_count_for_the_new_one() -> None:
     cell.deliver(lambda *entry: isinstance(entry[2], m.Promise))
     assert cell[1].ballot > before and cell.role(1) is Role.MASTER
     for voter in (2, 3, 4):
-        cell[1].receive(m.Accepted(voter, 1, before, number=1, slots=(slot,)), cell.now_ms)
+        cell[1].receive(m.Accepted(voter, 1, before, number=1, chosen_upto=0, slots=(slot,)), cell.now_ms)
     assert cell[1].chosen_upto < slot
     cell.settle()
     assert cell.value(1, slot) == b"x"
