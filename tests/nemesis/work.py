@@ -92,7 +92,7 @@ async def _read(bench: Bench, who: str, path: str) -> tuple[str, int] | None:
         _over(bench, who, number, error)
         return None
     value = contents.rstrip(b".").decode()
-    bench.history.end(who, number, OK, value=value, revision=stat.revision)
+    bench.history.end(who, number, OK, value=value, generation=stat.content_generation)
     return value, stat.content_generation
 
 
@@ -102,7 +102,7 @@ async def _write(
     contents = value.encode()
     if bench.chance.random() < 0.1:
         contents = contents.ljust(BULK_BYTES, b".")
-    number = bench.history.begin(who, do, key=path, value=value, expected=expected)
+    number = bench.history.begin(who, do, key=path, value=value, expected=expected, generation=generation)
     try:
         stat = await bench.client.put(
             path, contents, if_generation=generation, if_absent=do == "add", parents=generation is None
@@ -110,7 +110,7 @@ async def _write(
     except (CoordError, asyncio.CancelledError) as error:
         _over(bench, who, number, error)
     else:
-        bench.history.end(who, number, OK, revision=stat.revision)
+        bench.history.end(who, number, OK, revision=stat.revision, generation=stat.content_generation)
 
 
 async def _remove(bench: Bench, who: str, path: str) -> None:
@@ -242,7 +242,7 @@ async def make(bench: Bench, who: str) -> None:
             _over(bench, who, operation, error)
         else:
             bench.history.end(who, operation, OK, revision=stat.revision)
-        await bench.pause()
+        await bench.pause(0.05, 0.35)  # they stay, so let them not be too many
 
 
 async def keep(bench: Bench, who: str) -> None:

@@ -32,7 +32,7 @@ from tests.nemesis.worker import Orders
 ROOT = Path(__file__).resolve().parents[2]
 PYTHONPATH = os.pathsep.join((str(ROOT), str(ROOT / "clients" / "python")))
 CELL = "nemesis"
-SMALL_DISK_BYTES = 48 * 1024 * 1024
+SMALL_DISK_BYTES = 96 * 1024 * 1024
 # Small, so that segments roll, snapshots are taken and logs are cut while faults happen.
 SEGMENT_BYTES = 1 << 20
 EXTRA: Extra = {
