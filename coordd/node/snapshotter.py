@@ -175,7 +175,11 @@ class ForkingSnapshotter:
 
 
 def _published(store: SnapshotStore, slot: int) -> Outcome:
-    size = store.publish_snapshot(slot)
+    try:
+        size = store.publish_snapshot(slot)
+    except DiskFullError:  # a name needs room too, in some file systems
+        store.discard_snapshot_temp(slot)
+        return SnapshotFailed(slot, "disk full")
     return SnapshotFailed(slot, "a newer one came in from a peer") if size is None else SnapshotTaken(slot, size)
 
 

@@ -20,6 +20,7 @@ snapshot are put together in the same way, and verified before the rename.
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -245,7 +246,11 @@ class Snapshots:
     # ---- both ----
 
     def _rename(self, temporary: str, slot: int, size: int) -> None:
-        self._disk.rename(temporary, self._path(slot))
+        try:
+            self._disk.rename(temporary, self._path(slot))
+        except DiskFullError:  # a name needs room too, in some file systems; so the next attempt finds none taken
+            self._disk.unlink(temporary)
+            raise
         self._disk.sync_directory(self._directory)
         self._adopt(slot, size)
 
@@ -259,7 +264,8 @@ class Snapshots:
         for name in self._disk.list_directory(self._directory):
             other = snapshot_slot(name)
             if other is not None and other < slot:
-                self._disk.unlink(f"{self._directory}/{name}")
+                with contextlib.suppress(DiskFullError):  # where removing needs room: the next start removes it
+                    self._disk.unlink(f"{self._directory}/{name}")
 
     def _path(self, slot: int) -> str:
         return f"{self._directory}/{snapshot_name(slot)}"

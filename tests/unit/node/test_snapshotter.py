@@ -34,6 +34,7 @@ class Notes:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.fault: BaseException | None = None
+        self.nameless = False
 
     def write_snapshot_temp(self, slot: int, membership: Membership, state: bytes) -> int:
         if self.fault is not None:
@@ -42,6 +43,8 @@ class Notes:
         return len(state)
 
     def publish_snapshot(self, slot: int) -> int | None:
+        if self.nameless:
+            raise DiskFullError("no room for a name")
         (self.directory / "temp").rename(self.directory / "snapshot")
         return (self.directory / "snapshot").stat().st_size
 
@@ -130,6 +133,15 @@ def test_a_full_disk_is_named(tmp_path: Path) -> None:
     by = ForkingSnapshotter(notes)
     by.begin(7, MEMBERS, lambda: b"")
     assert finished(by) == SnapshotFailed(7, "disk full")
+
+
+def test_a_disk_too_full_for_the_name_of_a_snapshot_ends_no_replica(tmp_path: Path) -> None:
+    notes = Notes(tmp_path)
+    notes.nameless = True
+    by = ForkingSnapshotter(notes)
+    by.begin(7, MEMBERS, lambda: b"")
+    assert finished(by) == SnapshotFailed(7, "disk full")
+    assert (tmp_path / "discarded").exists()
 
 
 def for_ever() -> bytes:

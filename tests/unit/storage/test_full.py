@@ -10,9 +10,10 @@ import pytest
 from coordd.paxos.ballot import Ballot
 from coordd.paxos.effects import AcceptedRecord, PromiseRecord
 from coordd.storage.errors import DiskFailedError, DiskFullError, StorageError, SyncFailedError
+from coordd.storage.snapshots import snapshot_name
 from coordd.testing.memory_disk import MemoryDisk
 from tests.unit.storage.test_power import calls_of_work, work
-from tests.unit.storage.world import SMALL, Ledger, accepted, open_store
+from tests.unit.storage.world import DIRECTORY, MEMBERS, SMALL, Ledger, accepted, open_store, snapshot_bytes
 
 
 def fill(store, ledger: Ledger) -> int:
@@ -128,6 +129,33 @@ def test_no_room_at_any_call_is_named_and_the_work_goes_on_or_the_store_refuses_
         for after in (disk, copy):
             ledger.copy().check(open_store(after))
     assert full > 20
+
+
+def test_no_room_for_a_name_or_for_a_removal_keeps_no_peers_snapshot_away():
+    data = snapshot_bytes(7, b"state" * 100)
+    seen = set()
+    for call in range(1, 20):
+        disk = MemoryDisk()
+        store = open_store(disk)
+        store.write_snapshot(5, MEMBERS, b"five")
+        disk.fail_at(call, errno.ENOSPC)
+        try:
+            stored = store.store_chunk(7, len(data), 0, data)
+        except DiskFullError as error:
+            if " rename " not in str(error):
+                continue
+            seen.add("rename")
+            assert store.snapshot_slot == 5
+            stored = store.store_chunk(7, len(data), 0, data)
+        except SyncFailedError:
+            continue
+        disk.fail_at(None)
+        if snapshot_name(5) in disk.list_directory(DIRECTORY):
+            seen.add("unlink")
+            assert open_store(disk.copy()).snapshot_slot == 7, "the next start finds both and keeps the newer"
+        assert stored is not None and store.snapshot_slot == stored.slot == 7
+        assert store.read_snapshot_chunk(7, 0, len(data)) == data
+    assert seen == {"rename", "unlink"}
 
 
 def test_a_batch_that_found_no_room_half_way_is_not_there_afterwards():
