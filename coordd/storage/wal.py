@@ -239,7 +239,10 @@ class Wal:
         """Remove the segments that hold nothing above slot `upto`; the caller has a durable snapshot of these."""
         self._disk.check()
         while len(self._segments) > 1 and self._segments[0].slot_max <= upto:
-            self._disk.unlink(f"{self._directory}/{segment_name(self._segments[0].number)}")
+            try:
+                self._disk.unlink(f"{self._directory}/{segment_name(self._segments[0].number)}")
+            except DiskFullError:  # where removing needs room: the next cut tries again
+                return
             self._disk.sync_directory(self._directory)
             del self._segments[0]
 

@@ -158,6 +158,26 @@ def test_no_room_for_a_name_or_for_a_removal_keeps_no_peers_snapshot_away():
     assert seen == {"rename", "unlink"}
 
 
+def test_a_cut_for_which_there_is_no_room_is_made_the_next_time():
+    disk = MemoryDisk()
+    store = open_store(disk)
+    for slot in range(1, 40):
+        store.append([accepted(slot, size=400)])
+    store.sync()
+    store.write_snapshot(39, MEMBERS, b"")
+    segments = [name for name in disk.list_directory(DIRECTORY) if name.startswith("log-")]
+    disk.fail_at(1, errno.ENOSPC)
+    store.cut(39)
+    assert disk.last_call.startswith("remove")
+    assert [name for name in disk.list_directory(DIRECTORY) if name.startswith("log-")] == segments
+    store.append([accepted(40)])
+    store.cut(39)
+    assert segments[0] not in disk.list_directory(DIRECTORY)
+    store.sync()
+    store.close()
+    assert 40 in open_store(disk).durable.entries
+
+
 def test_a_batch_that_found_no_room_half_way_is_not_there_afterwards():
     disk, ledger = MemoryDisk(), Ledger()
     store = open_store(disk)
