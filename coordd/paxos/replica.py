@@ -393,7 +393,8 @@ class Replica:
     def _leave(self, proposer: Proposer, to: int | None) -> None:
         state = self.state
         if to is None or to not in state.other_voters():
-            to = max(state.other_voters(), key=lambda peer: (proposer.lease.answered_by(peer), -peer))
+            others, answered = state.other_voters(), proposer.lease.answered_by
+            to = max(others, key=lambda peer: (answered(peer), -peer), default=state.replica)  # a change left nobody
         proposer.hand_over(to)
         self._step_down()
         state.put_off_asking(state.now_ms + state.membership.lease_ms)

@@ -96,7 +96,7 @@ class Promises(Checker):
 
 
 class MasterLease(Checker):
-    """At most one replica holds the master lease at any true instant."""
+    """At most one replica holds the master lease at any true instant, and no two masterships share an epoch."""
 
     name = "master lease"
 
@@ -106,6 +106,7 @@ class MasterLease(Checker):
         self._masters: dict[int, Process] = {}
         self.reigns = 0
         self._last: tuple[int, int] = (0, 0)
+        self._epochs: dict[int, tuple[int, int]] = {}
 
     def stepped(self, process: Process, inputs: Sequence[Input], effects: Effects, now_ms: int) -> None:
         core = process.engine.replica
@@ -118,6 +119,9 @@ class MasterLease(Checker):
             if (process.name, core.epoch) != self._last:
                 self._last = (process.name, core.epoch)
                 self.reigns += 1
+                known = self._epochs.setdefault(core.epoch, (process.name, process.life))
+                if known != (process.name, process.life):
+                    raise self.broken(f"epoch {core.epoch} of replica {known[0]} is replica {process.name}'s too")
             if len(masters) > 1:
                 self._compare(process)
 

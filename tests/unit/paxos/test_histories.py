@@ -136,6 +136,18 @@ def test_a_boost_that_meets_what_is_not_the_masters_own_doing_ends_the_mastershi
         assert [cell.value(replica, slot) for replica in (1, 3)] == [b"left", b"left"]
 
 
+def test_a_master_about_to_leave_stays_when_a_change_leaves_it_nobody_to_leave_to() -> None:
+    cell = Cell(2)
+    cell.elect(1)
+    cell.run(for_ms=600)
+    cell[1].change(cell[1].membership.without(2), cell.now_ms)
+    cell.perform(1)
+    cell[1].hand_over(cell.now_ms)
+    cell.run(for_ms=LEASE_MS * 3)
+    assert cell[1].membership.voters == (1,)
+    assert cell.serves(1)
+
+
 def test_a_master_whose_disk_is_slow_hands_over_though_the_sync_lets_no_tick_pass() -> None:
     cell = Cell(3)
     cell.elect(1)
