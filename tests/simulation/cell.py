@@ -8,7 +8,7 @@ stand at the same slot with the same digest.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from coordd.engine.settings import EngineSettings
 from coordd.paxos.membership import Membership
@@ -125,7 +125,10 @@ class Cell:
             self.nemesis.begin()
             self._run_until(self.swarm.safety_ms * 1000)
             self._end_faults()
-            self._converge()
+            if (standing := self.nemesis.stand()) is not None:
+                self._wait_until(self._not_served, f"while this stands: {standing}")
+                self.nemesis.lift()
+            self._wait_until(self._left_behind, "after the last fault")
         finally:
             for client in self._clients():
                 client.kill()
@@ -165,23 +168,29 @@ class Cell:
             seat.closed = True
             seat.process.loop.run_soon(self.work.last_things(seat.process, self.world.now_us))
 
-    def _converge(self) -> None:
+    def _wait_until(self, what_is_wrong: Callable[[], str | None], when: str) -> None:
         world = self.world
         quiet_us = world.now_us
-        while (left := self._left_behind()) is not None:
+        while (wrong := what_is_wrong()) is not None:
             if world.now_us > quiet_us + CONVERGE_MS_MAX * 1000:
-                raise world.violation("convergence", f"{CONVERGE_MS_MAX} ms after the last fault: {left}")
+                raise world.violation("convergence", f"{CONVERGE_MS_MAX} ms {when}: {wrong}")
             self._run_until(world.now_us + 200_000)
+
+    def _not_served(self) -> str | None:
+        """Which clients got no new write and lock, if any."""
+        waiting = [seat.name for seat in self.seats if seat.name not in self.work.done]
+        if waiting:
+            behind = self.work.left_behind
+            return f"clients {waiting} got no new write and lock, or left behind {behind} ({self._roles()})"
+        return None
 
     def _left_behind(self) -> str | None:
         """What is not as it should be at the end, if anything."""
         down = [process.name for process in self.processes.values() if not process.up]
         if down:
             return f"replicas {down} are down"
-        waiting = [seat.name for seat in self.seats if seat.name not in self.work.done]
-        if waiting:
-            behind = self.work.left_behind
-            return f"clients {waiting} got no new write and lock, or left behind {behind} ({self._roles()})"
+        if (wrong := self._not_served()) is not None:
+            return wrong
         engines = [process.engine for process in self.processes.values()]
         slots = {engine.replica.chosen_upto for engine in engines}
         if len(slots) > 1:

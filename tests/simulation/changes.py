@@ -26,6 +26,8 @@ QUIET_US = 9_000_000  # longer than a replica is stopped and a change waits
 class ChangingConsensus(Consensus):
     """One run: `Consensus` with a surgeon."""
 
+    may_stand = False
+
     def __init__(self, seed: int, trace: Trace | None = None, swarm: Swarm | None = None) -> None:
         super().__init__(seed, trace, swarm)
         self._chance = self.world.chance("changes")

@@ -122,10 +122,10 @@ class Seat:
         return self._sockets
 
     def endpoints(self, chance: Random) -> tuple[str, ...]:
-        """All replicas in some order; sometimes only one of them is configured."""
+        """All replicas in some order; sometimes only a bare majority of them is configured."""
         addresses = [address for replica in self._doors if (address := address_of(replica))]
         chance.shuffle(addresses)
-        return tuple(addresses if chance.random() < 0.8 else addresses[:1])
+        return tuple(addresses if chance.random() < 0.8 else addresses[: len(addresses) // 2 + 1])
 
     def sit_down(self) -> None:
         """A new process begins."""

@@ -5,6 +5,7 @@ Half the cost of a whole cell, so many more faults a second; what breaks here ne
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,7 +115,9 @@ class PlainDoor:
 
 
 class Consensus:
-    """One run: a safety phase with faults, then convergence."""
+    """One run: a safety phase with faults, then service while a minority is faulty, then convergence of all."""
+
+    may_stand = True
 
     def __init__(self, seed: int, trace: Trace | None = None, swarm: Swarm | None = None) -> None:
         self.world = World(seed, trace)
@@ -164,30 +167,35 @@ class Consensus:
         self.begin_faults()
         self.world.run(self.swarm.safety_ms * 1000)
         self.end_faults()
-        self._converge()
+        if self.may_stand and (standing := self.nemesis.stand()) is not None:
+            self._wait_until(self.is_serving, f"while this stands: {standing}")
+            self.nemesis.lift()
+        self._wait_until(self.is_settled, "after the last fault")
         return Report.of(self)
 
     def answers(self) -> int:
         """How many answers were checked."""
         return self.history.appended + self.history.read
 
-    def _converge(self) -> None:
+    def _wait_until(self, is_right: Callable[[int], bool], when: str) -> None:
         world = self.world
         quiet_us = world.now_us
-        while not self.is_settled(quiet_us):
+        while not is_right(quiet_us):
             if world.now_us > quiet_us + CONVERGE_MS_MAX * 1000:
-                raise world.violation(
-                    "convergence", f"not settled {CONVERGE_MS_MAX} ms after the last fault: {self._state(quiet_us)}"
-                )
+                raise world.violation("convergence", f"{CONVERGE_MS_MAX} ms {when}: {self._state(quiet_us)}")
             world.run(world.now_us + 100_000)
 
     def members(self) -> list[Process]:
         """The replicas that have to agree at the end."""
         return list(self.processes.values())
 
+    def is_serving(self, quiet_us: int) -> bool:
+        """Every client has got a new write."""
+        return all(client.appended_at_us >= quiet_us for client in self.clients)
+
     def is_settled(self, quiet_us: int) -> bool:
         """Every client has got a new write, every replica is there and knows nearly everything."""
-        if any(client.appended_at_us < quiet_us for client in self.clients):
+        if not self.is_serving(quiet_us):
             return False
         if not all(process.up for process in self.members()):
             return False

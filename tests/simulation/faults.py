@@ -59,6 +59,7 @@ class Nemesis:
         self._processes, self._disks, self._clients = processes, disks, clients
         self._chance: Random = world.chance("faults")
         self._over = False
+        self._stays_down: set[int] = set()
         self.counts: Counter[str] = Counter()
         self._blows: dict[str, Callable[[], None]] = {
             "kill": lambda: self._crash(power=False),
@@ -108,6 +109,40 @@ class Nemesis:
             process.resume()
             if not process.up:
                 process.start()
+
+    # ---- what stands ----
+
+    def stand(self) -> str | None:
+        """After the end, perhaps: a fault of a minority that the rest, mutually connected, has to live with."""
+        names = sorted(self._processes)
+        if len(names) < 3 or self._chance.random() < 0.5:
+            return None
+        victims = self._chance.sample(names, self._chance.randint(1, (len(names) - 1) // 2))
+        rest = [name for name in names if name not in victims]
+        how = self._chance.choice(("down", "alone", "deaf", "dumb", "pair", "full"))
+        for victim in victims:
+            if how == "down":
+                self._stays_down.add(victim)
+                self._processes[victim].crash(power=False)
+            elif how == "alone":
+                self._network.cut_between([victim], rest, DROP)
+            elif how == "deaf":
+                self._network.cut_between(rest, [victim], DROP, both=False)
+            elif how == "dumb":
+                self._network.cut_between([victim], rest, DROP, both=False)
+            elif how == "pair":
+                self._network.cut_between([victim], [self._chance.choice(rest)], DROP)
+            else:
+                self._disks.set_full(victim, True)
+        words = f"{how}: {victims}"
+        if self._world.tracing:
+            self._world.tell("--", f"this stands: {words}")
+        return words
+
+    def lift(self) -> None:
+        """What stood is over."""
+        self._stays_down.clear()
+        self.end()
 
     # ---- rhythm ----
 
@@ -164,6 +199,8 @@ class Nemesis:
 
     def restart_later(self, process: Process) -> None:
         """A process has ended; it comes back after a while."""
+        if process.name in self._stays_down:
+            return
         low_ms, high_ms = self._swarm.down_ms
         self._world.after(self._long_us(low_ms * 1000, high_ms * 1000), self._restart, process, process.life)
 
