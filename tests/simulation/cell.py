@@ -28,6 +28,7 @@ from tests.simulation.network import Network
 from tests.simulation.process import Process
 from tests.simulation.report import Report
 from tests.simulation.swarm import Swarm
+from tests.simulation.tuning import tuned
 from tests.simulation.work import Work
 from tests.simulation.world import Trace, World
 
@@ -111,7 +112,7 @@ class Cell:
     # ---- the run ----
 
     def run(self) -> Report:
-        """Both phases; raises `Violation`."""
+        """All phases; raises `Violation`."""
         chance = self.world.chance("begin")
         for process in self.processes.values():
             self.world.after(chance.randrange(300_000), process.start)
@@ -121,20 +122,24 @@ class Cell:
         spoke = not log.disabled
         log.disabled = True
         try:
-            self._run_until(400_000)
-            self.nemesis.begin()
-            self._run_until(self.swarm.safety_ms * 1000)
-            self._end_faults()
-            if (standing := self.nemesis.stand()) is not None:
-                self._wait_until(self._not_served, f"while this stands: {standing}")
-                self.nemesis.lift()
-            self._wait_until(self._left_behind, "after the last fault")
+            with tuned(self.swarm):
+                self._phases()
         finally:
             for client in self._clients():
                 client.kill()
             log.disabled = not spoke
         self._check_history()
         return Report.of(self)
+
+    def _phases(self) -> None:
+        self._run_until(400_000)
+        self.nemesis.begin()
+        self._run_until(self.swarm.safety_ms * 1000)
+        self._end_faults()
+        if (standing := self.nemesis.stand()) is not None:
+            self._wait_until(self._not_served, f"while this stands: {standing}")
+            self.nemesis.lift()
+        self._wait_until(self._left_behind, "after the last fault")
 
     def answers(self) -> int:
         """How many answers were checked."""

@@ -24,6 +24,7 @@ from tests.simulation.plain import PlainKit
 from tests.simulation.process import Process
 from tests.simulation.report import Report
 from tests.simulation.swarm import Swarm
+from tests.simulation.tuning import tuned
 from tests.simulation.world import Trace, World
 
 ANSWER_MS_MAX = 1_500
@@ -159,6 +160,10 @@ class Consensus:
 
     def run(self) -> Report:
         """Both phases; raises `Violation`."""
+        with tuned(self.swarm):
+            return self._run()
+
+    def _run(self) -> Report:
         for process in self.processes.values():
             self.world.after(self.world.chance("begin").randrange(300_000), process.start)
         for client in self.clients:

@@ -63,6 +63,9 @@ class Swarm:
     gap_rate: float  # share of turns with a pause between taking the inputs and reading the clock
     down_ms: tuple[int, int]
     snapshot_bytes: int
+    kept_slots: int  # below a snapshot, in memory, for peers that are a little behind
+    learn_slots: int  # in one answer
+    message_bytes: int  # where a Promise or an answer is cut into parts
     session_lease_ms: tuple[int, ...]
     think_ms: int  # mean pause of a worker between two things
     long_holds: float  # share of holds that last for seconds
@@ -111,7 +114,10 @@ def draw(chance: Random, *, safety_ms: int = 20_000, drift_ppm: int = 10_000) ->
         sync_early=chance.choice((0.0, 0.5, 1.0)),
         gap_rate=chance.choice((0.0, 0.0, 0.002, 0.01)),
         down_ms=chance.choice(((5, 200), (5, 3_000), (500, 6_000))),
-        snapshot_bytes=chance.choice((2_000, 20_000, 200_000)),
+        snapshot_bytes=chance.choice((1_000, 5_000, 50_000)),
+        kept_slots=chance.choice((1, 10, 1_000)),
+        learn_slots=chance.choice((3, 1_000)),
+        message_bytes=chance.choice((200, 100_000)),
         session_lease_ms=chance.choice(((1_000,), (1_000, 3_000), (2_000, 6_000), (12_000,))),
         think_ms=chance.choice((50, 150, 400)),
         long_holds=chance.choice((0.0, 0.1, 0.5)),

@@ -104,6 +104,7 @@ class MasterLease(Checker):
         super().__init__(world)
         self._processes = processes
         self._masters: dict[int, Process] = {}
+        self._epochs: dict[int, tuple[int, int]] = {}
         self.reigns = 0
         self._last: tuple[int, int] = (0, 0)
         self._epochs: dict[int, tuple[int, int]] = {}
@@ -115,6 +116,11 @@ class MasterLease(Checker):
             masters.pop(process.name, None)
             return
         masters[process.name] = process
+        reign = (process.name, process.life)
+        if self._epochs.setdefault(core.epoch, reign) != reign:
+            raise self.broken(
+                f"epoch {core.epoch} is that of {reign} and of {self._epochs[core.epoch]} (replica, life)"
+            )
         if core.lease_valid(process.clock.now_ms()):
             if (process.name, core.epoch) != self._last:
                 self._last = (process.name, core.epoch)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from coordd.paxos.acceptor import Acceptor
+from coordd.paxos.ballot import Ballot
 from coordd.paxos.effects import PromiseRecord
 from coordd.paxos.election import Election, WholePromise
 from coordd.paxos.learner import Learner
@@ -152,7 +153,21 @@ def _old_starts_heard(right: Any) -> Any:
     return init
 
 
+def _reigns_on_deaf(right: Any) -> Any:
+    def tick_master(self: Any, proposer: Any) -> None:
+        proposer.began_ms = proposer.progress_ms = self.state.now_ms
+        right(self, proposer)
+
+    return tick_master
+
+
+def _named_by_the_round(right: Any) -> Any:
+    return property(lambda self: self.round)
+
+
 BUGS = (
+    Bug("deaf master keeps reigning", "consensus", "agreement", [(Replica, "_tick_master", _reigns_on_deaf)]),
+    Bug("two masterships with one epoch", "consensus", "agreement", [(Ballot, "number", _named_by_the_round)]),
     Bug("chosen_upto believed across ballots", "consensus", "agreement", [(Learner, "believe", _believe_any_ballot)]),
     Bug("own vote counted before its fsync", "consensus", "agreement", [(Proposer, "_start", _vote_at_once)]),
     Bug(
