@@ -165,9 +165,10 @@ def _log_unhandled(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> 
 
 def _open_store(settings: Settings) -> Store:
     own, voters, lease_ms = settings.replica.id, settings.voters, settings.cell.lease_ms
-    bootstrap = Membership(1, voters, (), lease_ms)
     if settings.replica.join:
         bootstrap = Membership(0, tuple(voter for voter in voters if voter != own), (own,), lease_ms)
+    else:
+        bootstrap = Membership(1, voters, (), lease_ms)
     return Store.open(
         RealDisk(),
         str(settings.replica.data),

@@ -61,21 +61,31 @@ def write_cell(
     if not secret_file.exists():
         secret_file.touch(mode=0o600)
         secret_file.write_text(secrets.token_hex(32) + "\n")
-    addresses = {number: f"http://{HOST}:{port}" for number, port in enumerate(ports, 1)}
-    return {number: write_replica(directory, number, addresses, cell, extra) for number in addresses}
+    addresses = {number: f"http://{HOST}:{port}" for number, port in enumerate(dialled or ports, 1)}
+    return {
+        number: write_replica(directory, number, addresses, cell, extra, port) for number, port in enumerate(ports, 1)
+    }
 
 
 def write_replica(
-    directory: Path, replica: int, addresses: Mapping[int, str], cell: str = CELL_DEFAULT, extra: Extra | None = None
+    directory: Path,
+    replica: int,
+    addresses: Mapping[int, str],
+    cell: str = CELL_DEFAULT,
+    extra: Extra | None = None,
+    port: int | None = None,
 ) -> Path:
-    """The configuration file of one replica of a cell made by `write_cell`; `addresses` are those of all members."""
+    """The configuration file of one replica of a cell made by `write_cell`; `addresses` are those of all members.
+
+    It listens on `port`; without one, on that of its own address.
+    """
     tables: dict[str, dict[str, int | str | bool]] = {
         "cell": {"name": cell, "secret_file": str(directory / "secret")},
         "replica": {
             "id": replica,
             "data": str(directory / f"replica-{replica}"),
             "host": HOST,
-            "port": urlsplit(addresses[replica]).port or 0,
+            "port": port or urlsplit(addresses[replica]).port or 0,
         },
     }
     for section, keys in (extra or {}).items():

@@ -53,6 +53,7 @@ class RunningCell:
         dialled: Sequence[int] | None = None,
     ) -> None:
         ports = free_ports(replicas)
+        self._dialled = {number: f"http://127.0.0.1:{port}" for number, port in enumerate(dialled or ports, 1)}
         self.cell = cell
         self.directory = directory
         self.configs = write_cell(directory, ports, cell, extra, dialled)
@@ -74,13 +75,21 @@ class RunningCell:
     ) -> None:
         self.stop()
 
-    def prepare_join(self, replica: int, extra: Extra | None = None) -> str:
-        """Write the file of a new replica of this cell, to be added and started; its address."""
+    def prepare_join(self, replica: int, extra: Extra | None = None, dialled: int | None = None) -> str:
+        """Write the file of a new replica of this cell, to be added and started; the address to add it by.
+
+        `dialled`: the port that peers and clients are told, where something stands before it.
+        """
         (port,) = free_ports(1)
-        self.addresses[replica] = address = f"http://127.0.0.1:{port}"
+        self.addresses[replica] = f"http://127.0.0.1:{port}"
+        self._dialled[replica] = address = f"http://127.0.0.1:{dialled or port}"
         tables = {**(extra or {}), "replica": {"join": True}}
-        self.configs[replica] = write_replica(self.directory, replica, self.addresses, self.cell, tables)
+        self.configs[replica] = write_replica(self.directory, replica, self._dialled, self.cell, tables, port)
         return address
+
+    def forget(self, replica: int) -> None:
+        """It was removed from the cell: whoever joins from now on is not told of it."""
+        del self._dialled[replica]
 
     # ---- processes ----
 

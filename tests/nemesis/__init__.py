@@ -3,7 +3,7 @@
 | module | duty |
 |---|---|
 | `schedule` | PURE: which fault comes when, from a seed |
-| `faults`, `faults_network`, `faults_clients` | how each kind is done and undone |
+| `faults`, `faults_network`, `faults_members`, `faults_clients` | how each kind is done and undone |
 | `world` | the daemons, the clients, everything between them |
 | `proxy`, `dialers` | links that are late, shut, torn; who dialled |
 | `shim`, `mounts` | slow and failing syncs, wall clocks that jump; a disk that can be filled |

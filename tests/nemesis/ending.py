@@ -178,9 +178,8 @@ def state_digest(directory: Path, replica: int, slot: int) -> bytes:
 
 def look_into_logs(world: World) -> None:
     """Whatever a daemon or a client says of a bug of its own."""
-    files = [world.cell.log_file(replica) for replica in world.replicas]
-    for path in [*files, *world.directory.glob("log-c*")]:
-        for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
+    for path in sorted([*world.cell.directory.glob("replica-*.log"), *world.directory.glob("log-c*")]):
+        for line in path.read_text(errors="replace").splitlines():
             if _SUSPICIOUS.search(line):
                 world.findings.append(f"{path.name} says: {line[:400]}")
                 break

@@ -10,19 +10,18 @@ import asyncio
 import contextlib
 import random
 import signal
-import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from coordd.exits import Exit
 from tests.nemesis.faults_clients import CLIENT_FAULTS
+from tests.nemesis.faults_members import MEMBER_FAULTS
 from tests.nemesis.faults_network import NETWORK_FAULTS
 from tests.nemesis.schedule import BY_NAME, KINDS, Fault
-from tests.nemesis.support import any_of, paused
+from tests.nemesis.support import any_of, paused, until
 from tests.nemesis.world import World
 
 Hit = Sequence[str]
 SYNC_FAILURE_SECONDS_MAX = 20.0
-POLL_S = 0.05
 LEFT_BEHIND_SECONDS_MAX = 15.0
 BLOB_BYTES = 200 * 1024
 BLOBS_MAX = 80
@@ -97,7 +96,7 @@ async def rolling_restart(world: World, fault: Fault) -> Hit:
         await world.kill(replica, signal.SIGTERM)
         await world.restart(replica)
         done.append(f"r{replica}")
-        await _until(lambda replica=replica: world.cell.ready(replica), ROLLING_READY_SECONDS_MAX)  # type: ignore[misc]
+        await until(lambda replica=replica: world.cell.ready(replica), ROLLING_READY_SECONDS_MAX)  # type: ignore[misc]
     return done
 
 
@@ -114,7 +113,7 @@ async def left_behind(world: World, fault: Fault) -> Hit:
 
     await world.kill(replica)
     try:
-        done = await _until(out_of_reach, LEFT_BEHIND_SECONDS_MAX, _writes(world))
+        done = await until(out_of_reach, LEFT_BEHIND_SECONDS_MAX, _writes(world))
         await asyncio.sleep(fault.length_s)
     finally:
         await world.restart(replica)
@@ -154,12 +153,12 @@ async def failing_sync(world: World, fault: Fault) -> Hit:
     world.down.add(replica)
     shim.fail_syncs(True)
     try:
-        ended = await _until(lambda: not world.cell.running(replica), SYNC_FAILURE_SECONDS_MAX)
+        ended = await until(lambda: not world.cell.running(replica), SYNC_FAILURE_SECONDS_MAX)
     finally:
         shim.fail_syncs(False)
     failed = shim.counts["syncs_failed"] - before
     if failed and not ended:  # it may be on its way
-        ended = await _until(lambda: not world.cell.running(replica), SYNC_FAILURE_SECONDS_MAX)
+        ended = await until(lambda: not world.cell.running(replica), SYNC_FAILURE_SECONDS_MAX)
     if not ended:
         if failed:
             world.findings.append(f"replica {replica} goes on after {failed} syncs that failed")
@@ -180,7 +179,7 @@ async def full_disk(world: World, fault: Fault) -> Hit:
     said = world.cell.log(replica).count("disk full")
     await asyncio.to_thread(world.filler.fill)
     try:
-        noticed = await _until(
+        noticed = await until(
             lambda: world.cell.log(replica).count("disk full") > said, fault.length_s + 10, _writes(world)
         )
         await asyncio.sleep(fault.length_s if noticed else 0)
@@ -214,23 +213,6 @@ async def wall_clock_step(world: World, fault: Fault) -> Hit:
     return [f"r{replica} {seconds:+} s" for replica in replicas]
 
 
-# ---- helpers ----
-
-
-async def _until(
-    condition: Callable[[], bool], seconds: float, meanwhile: Callable[[], Awaitable[None]] | None = None
-) -> bool:
-    """Wait for it, at most so long; whether it came."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if await asyncio.to_thread(condition):
-            return True
-        if meanwhile is not None:
-            await meanwhile()
-        await asyncio.sleep(POLL_S)
-    return False
-
-
 _FAULTS: dict[str, Callable[[World, Fault], Awaitable[Hit]]] = {
     "kill master": kill_master,
     "kill follower": kill_follower,
@@ -247,5 +229,5 @@ _FAULTS: dict[str, Callable[[World, Fault], Awaitable[Hit]]] = {
     "full disk": full_disk,
     "wall clock step": wall_clock_step,
 }
-FAULTS = _FAULTS | NETWORK_FAULTS | CLIENT_FAULTS
+FAULTS = _FAULTS | NETWORK_FAULTS | MEMBER_FAULTS | CLIENT_FAULTS
 assert FAULTS.keys() == BY_NAME.keys() and len(BY_NAME) == len(KINDS), "each kind has one way to be done"

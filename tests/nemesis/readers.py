@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import aiohttp
 
@@ -22,7 +22,7 @@ PATIENCE_S = 10.0
 class Readers:
     """One stream of reads to each replica, until `stop`."""
 
-    def __init__(self, addresses: Mapping[int, str], history: Writer, chance: random.Random) -> None:
+    def __init__(self, addresses: Callable[[], Mapping[int, str]], history: Writer, chance: random.Random) -> None:
         self._addresses = addresses
         self._history = history
         self._chance = chance
@@ -38,7 +38,7 @@ class Readers:
         async with aiohttp.ClientSession(timeout=timeout, connector=connector) as http, asyncio.TaskGroup() as tasks:
             number = 0
             while not self._stopped.is_set():
-                for replica, address in self._addresses.items():
+                for replica, address in self._addresses().items():
                     number += 1
                     tasks.create_task(self._read(http, address, f"reader.r{replica}-{number}"))
                 await asyncio.sleep(self._chance.uniform(0, 2 * EVERY_S))

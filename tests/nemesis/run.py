@@ -31,7 +31,6 @@ from tests.nemesis.world import World
 LAG_EVERY_S = 0.05
 LAG_NOTED_MS = 60
 STOP_SECONDS_MAX = 60.0
-CALM_AT_BEGIN_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +71,7 @@ async def _run(options: Options, namespace_fault: str) -> Report:
         await world.start(namespace_fault)
         await ending.prepare(world)
         world.start_workers()
-        await asyncio.sleep(CALM_AT_BEGIN_S)
+        await world.see_through()
         await _hurt(world, options, done)
         slot = await _come_to_rest(world)
     except (CellError, CoordError) as error:
@@ -108,7 +107,7 @@ async def _hurt(world: World, options: Options, done: _Done) -> None:
     """Both tracks until the time is over, and reads; faults under way are seen through."""
     begun = time.monotonic()
     kinds, _ = possible(options.replicas, world.allowed)
-    readers = Readers(world.cell.addresses, world.notes, random.Random(options.seed))
+    readers = Readers(world.direct_addresses, world.notes, random.Random(options.seed))
     reading = asyncio.create_task(readers.run())
 
     async def follow(track: str) -> None:

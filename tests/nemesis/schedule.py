@@ -60,6 +60,9 @@ KINDS = (
     Kind("pause of a follower", CELL, 0.5, 6, members=2),
     Kind("rolling restart", CELL),
     Kind("left behind the log", CELL, 0, 0.5, members=3),
+    # who they are
+    Kind("member replaced", CELL, members=3),
+    Kind("mastership handed over", CELL, members=2),
     # their disks
     Kind("slow sync of the master", CELL, 1.5, 4, SHIM),
     Kind("slow sync of a follower", CELL, 1.5, 4, SHIM, members=2),

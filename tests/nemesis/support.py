@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+import time
+from collections.abc import Awaitable, Callable, Sequence
 
 from tests.nemesis.schedule import Fault
+
+POLL_S = 0.05
 
 
 async def paused(pid: int, seconds: float) -> None:
@@ -16,6 +19,20 @@ async def paused(pid: int, seconds: float) -> None:
         "/bin/sh", "-c", script, start_new_session=True, stderr=asyncio.subprocess.DEVNULL
     )
     await asyncio.shield(helper.wait())
+
+
+async def until(
+    condition: Callable[[], bool], seconds: float, meanwhile: Callable[[], Awaitable[None]] | None = None
+) -> bool:
+    """Wait for it (it may block), at most so long; whether it came."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if await asyncio.to_thread(condition):
+            return True
+        if meanwhile is not None:
+            await meanwhile()
+        await asyncio.sleep(POLL_S)
+    return False
 
 
 def any_of(replicas: Sequence[int], fault: Fault) -> int:

@@ -20,13 +20,14 @@ from typing import Any
 
 from coordd.dev import Extra, free_ports
 from coordd.exits import Exit
-from coordd.testing.cells import RunningCell
+from coordd.testing.cells import CellError, RunningCell
 from tests.nemesis import mounts, shim
 from tests.nemesis.dialers import Dialers
 from tests.nemesis.history import Writer
 from tests.nemesis.proxy import Link, Proxies
 from tests.nemesis.record import Record
 from tests.nemesis.schedule import SHIM, SMALL_DISK
+from tests.nemesis.support import until
 from tests.nemesis.worker import Orders
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,6 +43,7 @@ EXTRA: Extra = {
 LEASES_S = (6.0, 3.0, 4.0, 2.0)  # of the sessions; the first worker is sheltered: nothing is done to it
 SHELTERED = "c1"
 ASK_S = 2.0
+START_SECONDS_MAX = 60.0
 
 
 @dataclass
@@ -68,13 +70,15 @@ class World:
         ports = free_ports(2 * replicas)
         self.dialled = dict(enumerate(ports[:replicas], 1))
         self.cell = RunningCell(directory / "cell", replicas, CELL, EXTRA, False, ports[:replicas])
-        self.replicas = tuple(self.cell.addresses)
+        self.replicas = tuple(self.cell.addresses)  # the members; not those that were removed
+        self.size = replicas
         self.shims: dict[int, shim.Shim] = {}
         self.workers: dict[str, Worker] = {}
         self.worker_names = [f"c{number}" for number in range(1, workers + 1)]
         self.down: set[int] = set()  # those that we ended, or told to end
         self.small: int | None = None  # the replica whose data are on the small file system
         self.filler = mounts.Filler(directory / "small")
+        self._library: Path | None = None
         self._sockets = tempfile.TemporaryDirectory(prefix="nemesis-")  # a Unix socket's path must be short
         self.record = Record(Path(self._sockets.name) / "record", self.notes)
 
@@ -85,12 +89,30 @@ class World:
         self._prepare_shims()
         self._prepare_small_disk(namespace_fault)
         for replica in self.replicas:
-            target = int(self.cell.addresses[replica].rpartition(":")[2])
-            await self.proxies.listen(replica, self.dialled[replica], target)
+            await self._listen(replica)
         await self.record.start()
         for replica in self.replicas:
             self.start_replica(replica)
         await asyncio.to_thread(self.cell.wait_ready)
+
+    async def _listen(self, replica: int) -> None:
+        target = int(self.cell.addresses[replica].rpartition(":")[2])
+        await self.proxies.listen(replica, self.dialled[replica], target)
+
+    async def see_through(self) -> None:
+        """Every connection goes through a link of the proxies; one that goes past them would never be hurt."""
+        wanted = [(f"r{one}", other) for one in self.replicas for other in self.replicas if one != other]
+
+        def missing() -> list[str]:
+            found = [
+                f"{dialler} to r{replica}" for dialler, replica in wanted if not self.link(dialler, replica).accepted
+            ]
+            return found + [
+                name for name in self.workers if not any(link.accepted for link in self.links_of_worker(name))
+            ]
+
+        if not await until(lambda: not missing(), START_SECONDS_MAX):
+            raise CellError(f"these do not go through the proxies: {', '.join(missing())}")
 
     @property
     def allowed(self) -> set[str]:
@@ -103,15 +125,17 @@ class World:
         return [f"http://127.0.0.1:{port}" for port in self.dialled.values()]
 
     def _prepare_shims(self) -> None:
-        for replica in self.replicas:
-            self.cell.environment[replica] = {"PYTHONPATH": PYTHONPATH}
-        library, why = shim.build(self.directory)
-        if library is None:
+        self._library, why = shim.build(self.directory)
+        if why:
             self.impossible[SHIM] = why
-            return
         for replica in self.replicas:
+            self._prepare_shim(replica)
+
+    def _prepare_shim(self, replica: int) -> None:
+        self.cell.environment[replica] = {"PYTHONPATH": PYTHONPATH}
+        if self._library is not None:
             self.shims[replica] = shim.Shim(self.directory / f"shim-{replica}")
-            self.cell.environment[replica] |= self.shims[replica].environment(library)
+            self.cell.environment[replica] |= self.shims[replica].environment(self._library)
 
     def _prepare_small_disk(self, namespace_fault: str) -> None:
         small = self.directory / "small"
@@ -144,6 +168,27 @@ class World:
         """Start one that was ended on purpose, if nobody else has; returns at once."""
         if replica in self.down and not self.cell.running(replica):
             self.start_replica(replica)
+
+    async def prepare_member(self) -> tuple[int, str]:
+        """A replica that may join, with everything around it; its id, never used before, and its address."""
+        replica = max(self.cell.addresses) + 1
+        (self.dialled[replica],) = free_ports(1)
+        address = self.cell.prepare_join(replica, EXTRA, self.dialled[replica])
+        self._prepare_shim(replica)
+        await self._listen(replica)
+        return replica, address
+
+    def joined(self, replica: int) -> None:
+        self.replicas = (*self.replicas, replica)
+
+    def left(self, replica: int) -> None:
+        self.replicas = tuple(other for other in self.replicas if other != replica)
+        del self.dialled[replica]
+        self.cell.forget(replica)
+
+    def direct_addresses(self) -> dict[int, str]:
+        """Of the members, past the proxies."""
+        return {replica: self.cell.addresses[replica] for replica in self.replicas}
 
     async def status(self, replica: int) -> dict[str, Any] | None:
         """What a replica says about itself, past the proxies; None when it does not."""

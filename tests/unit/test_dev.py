@@ -27,6 +27,14 @@ def test_every_file_is_good_and_names_one_replica_of_the_same_cell(tmp_path: Pat
     assert settings[1].secret() == settings[2].secret() != b""
 
 
+def test_something_may_stand_before_the_replicas(tmp_path: Path) -> None:
+    files = write_cell(tmp_path, [7420, 7421], dialled=[8420, 8421])
+    for number, path in files.items():
+        settings = load_settings(path, {})
+        assert settings.addresses == {1: "http://127.0.0.1:8420", 2: "http://127.0.0.1:8421"}
+        assert settings.replica.port == 7419 + number
+
+
 def test_the_secret_of_a_directory_stays(tmp_path: Path) -> None:
     first = load_settings(write_cell(tmp_path, [7420])[1], {}).secret()
     assert load_settings(write_cell(tmp_path, [7420])[1], {}).secret() == first
