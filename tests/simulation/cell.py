@@ -16,7 +16,7 @@ from tests.simulation import swarm as swarms
 from tests.simulation.checkers.agreement import ChosenValues, CoreInvariants, MasterLease, Promises
 from tests.simulation.checkers.beliefs import LockBeliefs, SessionBeliefs
 from tests.simulation.checkers.expiry import JustExpiry
-from tests.simulation.checkers.panel import Panel
+from tests.simulation.checkers.panel import Checker, Panel
 from tests.simulation.checkers.state import EachCallOnce, Ephemerals, LockDelays, Queue, Tokens
 from tests.simulation.checkers.witness import Witness
 from tests.simulation.client import ClientProcess, Seat
@@ -71,32 +71,33 @@ class Cell:
         replicas = list(range(1, self.swarm.replicas + 1))
         self.mastership = MasterLease(self.world, lambda: list(self.processes.values()))
         self.doors: dict[int, Doors] = {}
-        panel = Panel(
-            [
-                self.chosen,
-                Promises(self.world),
-                self.mastership,
-                self.witness,
-                JustExpiry(self.world, self.doors),
-                CoreInvariants(self.world, 11),
-            ]
-        )
+        self.panel = self.make_panel()
         membership = Membership(1, tuple(replicas), lease_ms=self.swarm.lease_ms)
-        settings = {
-            replica: EngineSettings(
-                settings_of(self.swarm, replica),
-                tick_ms=self.swarm.tick_ms,
-                stall_ms=max(300, 3 * self.swarm.tick_ms),
-                snapshot_log_bytes=self.swarm.snapshot_bytes,
-            )
-            for replica in replicas
-        }
+        settings = {replica: engine_settings(self.swarm, replica) for replica in replicas}
         self.kit = self.kit_class(CELL, membership, settings, self.witness.machine_class)
         self.processes = {
-            replica: Process(self.world, self.swarm, self.network, self.kit, replica, panel) for replica in replicas
+            replica: Process(self.world, self.swarm, self.network, self.kit, replica, self.panel)
+            for replica in replicas
         }
         for replica, process in self.processes.items():
             self.doors[replica] = Doors(self.world, self.network, process)
+
+    def make_panel(self, *more: Checker) -> Panel:
+        """All that is checked of replicas."""
+        expiry, core = JustExpiry(self.world, self.doors), CoreInvariants(self.world, 11)
+        return Panel([self.chosen, Promises(self.world), self.mastership, self.witness, expiry, core, *more])
+
+    def begin_faults(self) -> None:
+        """From now on anything may happen."""
+        self.nemesis.begin()
+
+    def end_faults(self) -> None:
+        """From now on nothing breaks any more."""
+        self.nemesis.end()
+
+    def members(self) -> list[Process]:
+        """The replicas that have to agree at the end."""
+        return list(self.processes.values())
 
     def _make_clients(self) -> None:
         self.seats = [
@@ -133,13 +134,13 @@ class Cell:
 
     def _phases(self) -> None:
         self._run_until(400_000)
-        self.nemesis.begin()
+        self.begin_faults()
         self._run_until(self.swarm.safety_ms * 1000)
         self._end_faults()
         if (standing := self.nemesis.stand()) is not None:
             self._wait_until(self._not_served, f"while this stands: {standing}")
             self.nemesis.lift()
-        self._wait_until(self._left_behind, "after the last fault")
+        self._wait_until(self.left_behind, "after the last fault")
 
     def answers(self) -> int:
         """How many answers were checked."""
@@ -163,7 +164,7 @@ class Cell:
     def _end_faults(self) -> None:
         if self.world.tracing:
             self.world.tell("--", "the faults end")
-        self.nemesis.end()
+        self.end_faults()
         self.work.stop = True
         for seat in self.seats:
             if seat.process is not None and seat.process.closing:
@@ -189,14 +190,14 @@ class Cell:
             return f"clients {waiting} got no new write and lock, or left behind {behind} ({self._roles()})"
         return None
 
-    def _left_behind(self) -> str | None:
+    def left_behind(self) -> str | None:
         """What is not as it should be at the end, if anything."""
-        down = [process.name for process in self.processes.values() if not process.up]
+        down = [process.name for process in self.members() if not process.up]
         if down:
             return f"replicas {down} are down"
         if (wrong := self._not_served()) is not None:
             return wrong
-        engines = [process.engine for process in self.processes.values()]
+        engines = [process.engine for process in self.members()]
         slots = {engine.replica.chosen_upto for engine in engines}
         if len(slots) > 1:
             return f"the replicas stand at different slots: {sorted(slots)} ({self._roles()})"
@@ -215,8 +216,18 @@ class Cell:
         )
 
     def _check_history(self) -> None:
-        for process in self.processes.values():
+        for process in self.members():
             engine = process.engine
             self.witness.compare(process.name, -engine.replica.chosen_upto, engine.machine.digest())
             self.work.acknowledged.check(engine.machine)
         self.work.registers.check()
+
+
+def engine_settings(swarm: Swarm, replica: int) -> EngineSettings:
+    """The engine's settings in this seed."""
+    return EngineSettings(
+        settings_of(swarm, replica),
+        tick_ms=swarm.tick_ms,
+        stall_ms=max(300, 3 * swarm.tick_ms),
+        snapshot_log_bytes=swarm.snapshot_bytes,
+    )

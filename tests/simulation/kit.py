@@ -53,11 +53,19 @@ class CellKit:
         self._settings = settings
         self._machine_class = machine_class
         self.disks = {replica: SimDisk() for replica in settings}
+        self._joining: dict[int, Membership] = {}  # what the files of later replicas say
+
+    def add(self, replica: int, membership: Membership, settings: EngineSettings) -> None:
+        """A new machine with an empty disk."""
+        self._settings[replica] = settings
+        self._joining[replica] = membership
+        self.disks[replica] = SimDisk()
 
     def open(self, replica: int, now_ms: int) -> tuple[Any, Any]:
         """A started engine over a recovered store."""
+        first = self._joining.get(replica, self._membership)
         store = self.store_class.open(
-            self.disks[replica], DIRECTORY, self._cell, replica, self._membership, segment_bytes=SEGMENT_BYTES
+            self.disks[replica], DIRECTORY, self._cell, replica, first, segment_bytes=SEGMENT_BYTES
         )
         machine_class = self._machine_class(replica)
         state, store.snapshot_state = store.snapshot_state, None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tests.simulation.cell import Cell
-from tests.simulation.changes import ChangingConsensus
+from tests.simulation.changes import ChangingCell, ChangingConsensus
 from tests.simulation.consensus import Consensus
 from tests.simulation.report import Report
 from tests.simulation.world import Trace, Violation
@@ -25,6 +25,7 @@ KINDS: Mapping[str, Callable[[int, Trace | None], Harness]] = {
     "agreement": Consensus,
     "changes": ChangingConsensus,
     "cell": Cell,
+    "changing cell": ChangingCell,
 }
 
 

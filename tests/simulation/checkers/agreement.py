@@ -27,15 +27,12 @@ class ChosenValues(Checker):
         super().__init__(world)
         self.values: dict[int, tuple[object, bytes]] = {}
         self.first_us: dict[int, int] = {}
-        self.on_first: Callable[[Chosen], None] = lambda chosen: None
 
     def applied(self, process_name: int, chosen: Chosen) -> None:
         """`chosen` has been handed out by a replica."""
         value = (chosen.kind, chosen.payload)
         known = self.values.setdefault(chosen.slot, value)
-        if chosen.slot not in self.first_us:
-            self.first_us[chosen.slot] = self.world.now_us
-            self.on_first(chosen)
+        self.first_us.setdefault(chosen.slot, self.world.now_us)
         if known != value:
             raise self.broken(
                 f"slot {chosen.slot}: {known!r:.120} was chosen, replica {process_name} has {value!r:.120}"

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 from coordd.engine.effects import Effects
 from coordd.engine.inputs import Input
 from coordd.paxos.ballot import Ballot
-from coordd.paxos.effects import Chosen, ValueKind
+from coordd.paxos.effects import ValueKind
 from coordd.paxos.membership import Membership
 from coordd.paxos.messages import Accept, Accepted, HeartbeatAnswer, Promise, Removed
 from coordd.paxos.replica import Role
-from tests.simulation.checkers.agreement import ChosenValues
 from tests.simulation.checkers.panel import Checker
 from tests.simulation.world import World
 
@@ -32,10 +31,11 @@ class OneChangeAtATime(Checker):
 
     name = "membership"
 
-    def __init__(self, world: World, chosen: ChosenValues, first: Membership) -> None:
+    def __init__(self, world: World, first: Membership) -> None:
         super().__init__(world)
-        self._chosen = chosen
-        self.memberships: dict[int, Membership] = {0: first}  # slot -> the membership from there on
+        self._memberships: dict[int, Membership] = {first.version: first}
+        self._slots: dict[int, int] = {first.version: 0}  # version -> where it was applied first
+        self.newest = first
         self._proposed: set[tuple[int, int, int]] = set()  # replica, start, slot: changes seen in an Accept
         self._known: dict[tuple[int, int], tuple[int, int]] = {}  # replica, start -> version, when it was applied here
         self._answered_us: dict[tuple[int, int], int] = {}  # (voter, master) -> when it answered last
@@ -43,27 +43,28 @@ class OneChangeAtATime(Checker):
         self._durable: dict[int, int] = {}  # replica -> the version that it durably knows to be chosen
         self.changes = 0
 
-    @property
-    def newest(self) -> Membership:
-        """The membership of the highest slot that was applied anywhere."""
-        return self.memberships[max(self.memberships)]
-
-    def applied(self, chosen: Chosen) -> None:
-        """A slot was handed out by some replica."""
-        if chosen.kind is not ValueKind.MEMBERSHIP or chosen.slot in self.memberships:
-            return
-        before, after = self.newest, Membership.from_bytes(chosen.payload)
-        if not after.follows(before):
-            raise self.broken(f"slot {chosen.slot}: {after} is not one change from {before}")
-        self.memberships[chosen.slot] = after
-        self.changes += 1
-        if self.world.tracing:
-            self.world.tell("--", f"slot {chosen.slot}: voters {after.voters}, learners {after.learners}")
-
     def stepped(self, process: Process, inputs: Sequence[Input], effects: Effects, now_ms: int) -> None:
         state = process.engine.replica.state
+        version = state.membership.version
+        if version and self._memberships.get(version) is not state.membership:
+            self._see(process, state.membership, state.membership_slot)
         if state.persist_done >= state.membership_number:
-            self._durable[process.name] = max(state.membership.version, self._durable.get(process.name, 0))
+            self._durable[process.name] = max(version, self._durable.get(process.name, 0))
+
+    def _see(self, process: Process, membership: Membership, slot: int) -> None:
+        """A replica has applied a change: the same one as everybody, and one of one replica."""
+        known = self._memberships.get(membership.version)
+        if known is None:
+            if not membership.follows(self.newest):
+                raise self.broken(f"replica {process.name}: {membership} is not one change from {self.newest}")
+            self.newest = self._memberships[membership.version] = membership
+            self._slots[membership.version] = slot
+            self.changes += 1
+            if self.world.tracing:
+                words = f"voters {membership.voters}, learners {membership.learners}"
+                self.world.tell("--", f"slot {slot}, version {membership.version}: {words}")
+        elif known != membership:
+            raise self.broken(f"replica {process.name} has {membership}, others have {known}")
 
     def spoke(self, process: Process, messages: Sequence[tuple[int, Any]]) -> None:
         core = process.engine.replica
@@ -81,9 +82,17 @@ class OneChangeAtATime(Checker):
                 self._check_needless(process, message, target)
             elif (kind is HeartbeatAnswer or kind is Accepted) and message.number:
                 self._answered_us[process.name, target] = self.world.now_us
+            if kind is HeartbeatAnswer or kind is Accepted:
+                self._reports(process.name, message.chosen_upto)
+
+    def _reports(self, replica: int, chosen_upto: int) -> None:
+        """An answer leaves behind the sync of what it says, and before the engine hears of that sync."""
+        for version, slot in self._slots.items():
+            if slot <= chosen_upto and version > self._durable.get(replica, 0):
+                self._durable[replica] = version
 
     def _check_needless(self, process: Process, message: Removed, target: int) -> None:
-        present = next(one for one in self.memberships.values() if one.version == message.version)
+        present = self._memberships[message.version]
         know = [voter for voter in present.voters if self._durable.get(voter, 0) >= message.version]
         if not present.is_majority(know):
             raise self.broken(f"replica {process.name} sends {target} away, but of {present.voters} only {know} know")
