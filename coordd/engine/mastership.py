@@ -264,6 +264,7 @@ class Mastership:
             assert self._replica.lease_valid(self._now_ms), "the one rule"
             self.lessor.renew(session, info.lease_ms)
             result = {"number": call.arguments["number"], "epoch": self.reign, "lease_ms": info.lease_ms}
+            result["members"] = self._replica.membership.version
             self.replies.append(Reply(call.request, result))
 
     def _on_cell(self, call: Call, since_ms: int, sure: bool) -> None:

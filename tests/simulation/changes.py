@@ -65,11 +65,16 @@ class ChangingConsensus(Consensus):
 
 
 class ChangingCell(Cell):
-    """`Cell` with a surgeon; changes are asked for through the doors, as operations."""
+    """`Cell` with a surgeon; changes are asked for through the doors, as operations.
+
+    A client whose file names only replicas that are gone can find nobody: at the end it is given another one.
+    """
 
     def __init__(self, seed: int, trace: Trace | None = None, swarm: Swarm | None = None) -> None:
         super().__init__(seed, trace, swarm)
         self.surgeon = Surgeon(self, (700, 2_000))
+        for seat in self.seats:
+            seat.replicas = lambda: self.changes.newest.voters
 
     def make_panel(self, *more: Checker) -> Panel:
         self.changes = OneChangeAtATime(self.world, _first(self.swarm))
@@ -82,6 +87,10 @@ class ChangingCell(Cell):
     def end_faults(self) -> None:
         self.surgeon.end()
         super().end_faults()
+        for seat in self.seats:
+            seat.careful = True
+            if seat.process is not None and not seat.knows(self.changes.newest.voters):
+                seat.vanish()
 
     def add_machine(self, replica: int, first: Membership) -> Process:
         """See `surgeon.Patient`."""

@@ -6,7 +6,7 @@ process that vanishes leaves its session behind, and a new one begins without it
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from random import Random
 
 from coordclient.aio import Client
@@ -107,6 +107,8 @@ class Seat:
         self.clock = Clock(world, self._chance.randrange(10**9), self._chance.choice((-bound, 0, bound)))
         self.lease_ms = self._chance.choice(swarm.session_lease_ms)
         self.request_ms = self._chance.choice((1_000, 3_000))
+        self.replicas: Callable[[], Iterable[int]] = lambda: self._doors  # whom the configuration may name
+        self.careful = False  # it names them all
         self._sockets = 0
         self._generation = 0
         self.process: ClientProcess | None = None
@@ -123,9 +125,16 @@ class Seat:
 
     def endpoints(self, chance: Random) -> tuple[str, ...]:
         """All replicas in some order; sometimes only a bare majority of them is configured."""
-        addresses = [address for replica in self._doors if (address := address_of(replica))]
+        addresses = [address for replica in self.replicas() if (address := address_of(replica))]
         chance.shuffle(addresses)
-        return tuple(addresses if chance.random() < 0.8 else addresses[: len(addresses) // 2 + 1])
+        few = chance.random() >= 0.8 and not self.careful
+        return tuple(addresses[: len(addresses) // 2 + 1] if few else addresses)
+
+    def knows(self, replicas: Iterable[int]) -> bool:
+        """Whether the process, if any, has the address of one of these."""
+        process = self.process
+        known = () if process is None else process.client._endpoints.known
+        return any(address_of(replica) in known for replica in replicas)
 
     def sit_down(self) -> None:
         """A new process begins."""

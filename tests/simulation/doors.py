@@ -61,8 +61,20 @@ class Doors:
     # ---- what channels ask for (coordd.node.service.Service) ----
 
     def submit(self, call: Call, deliver: Callable[[dict[str, object] | Refusal], None]) -> None:
-        self._hub.wait(call.request, deliver)
+        self._hub.wait(call.request, self._with_members(deliver) if call.operation == "status" else deliver)
         self._process.put(call)
+
+    def _with_members(self, deliver: Callable[[dict[str, object] | Refusal], None]) -> Callable[..., None]:
+        """What the daemon's node adds to the engine's status: where the members are."""
+
+        def complete(result: dict[str, object] | Refusal) -> None:
+            if isinstance(result, dict):
+                membership = self._process.engine.replica.membership
+                members = [{"replica": one, "address": address_of(one)} for one in membership.voters]
+                result = {**result, "members": members}
+            deliver(result)
+
+        return complete
 
     def new_request(self) -> int:
         return self._hub.new_request()

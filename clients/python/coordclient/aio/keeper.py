@@ -296,7 +296,8 @@ class Keeper:
     def _renewed(self, life: Life, channel: Channel, number: int, answer: object) -> None:
         session = life.session
         now = self.clocks()
-        epoch, lease_ms = (answer.get("epoch"), answer.get("lease_ms")) if isinstance(answer, dict) else (None, None)
+        fields = answer if isinstance(answer, dict) else {}
+        epoch, lease_ms, members = fields.get("epoch"), fields.get("lease_ms"), fields.get("members")
         if session is None or not isinstance(epoch, int) or not isinstance(lease_ms, int):
             self._link.leave("answers a KeepAlive by something else")
             return
@@ -305,6 +306,7 @@ class Keeper:
             self._link.leave(f"is a master of epoch {epoch}, which is over")
         elif session.answered(number, epoch, lease_ms, now):
             self.endpoints.connected(channel.address)
+            self._link.members_are(members, life, channel)
             self._tell(State.ACTIVE)
             life.wake()
         self.tick()

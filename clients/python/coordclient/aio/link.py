@@ -59,6 +59,7 @@ class Link:
         self._on_frames = on_frames
         self._chance = random.Random()
         self._http: aiohttp.ClientSession | None = None
+        self._members = 0  # the version of the membership whose members were asked for
         self._tasks: set[asyncio.Task[Any]] = set()
         self._refusals: dict[str, CoordError] = {}  # address -> why it will never open a session for us
 
@@ -184,14 +185,23 @@ class Link:
         if not isinstance(epoch, int) or not session.believes(epoch):
             raise ChannelError(f"is a master of epoch {epoch!r}, which is over")
 
+    def members_are(self, version: object, life: Life, channel: Channel) -> None:
+        """The master says which membership counts; who takes part is asked for when it is another than before.
+
+        A channel may outlive every replica that its client knew when it was made.
+        """
+        if isinstance(version, int) and version != self._members:
+            self.background(self._learn(life, channel))
+
     async def _learn(self, life: Life, channel: Channel) -> None:
         """Ask for the members of the cell; the answer comes when it comes."""
         try:
             status = await channel.request(life.calls.reserve(), life.calls.acked, "status", {}, PATIENCE_MS_MAX)
         except (ChannelError, Refusal):
             return  # what is known goes on being used; the next channel asks again
-        members = status.get("members")
+        members, version = status.get("members"), status.get("membership_version")
         if isinstance(members, list):
+            self._members = version if isinstance(version, int) else 0
             addresses = [member.get("address") for member in members if isinstance(member, dict)]
             self._endpoints.learn(address for address in addresses if isinstance(address, str))
 

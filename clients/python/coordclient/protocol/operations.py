@@ -111,7 +111,8 @@ _ROWS = (
         "keep_alive",
         Way.SESSION,
         (Argument("number", Kind.INT, required=True),),  # rises with every transmission
-        "{number, epoch, lease_ms}: the lease counts from when number was sent (client), received (master)",
+        "{number, epoch, lease_ms, members}: the lease counts from when number was sent (client), received (master);"
+        " members is the version of the membership, to be asked for (status) when it is another than before",
         session=True,
     ),
     Operation("close_session", Way.WRITE, (), "{}", session=True),
