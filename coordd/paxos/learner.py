@@ -22,6 +22,7 @@ from coordd.paxos.state import LEARN_SLOTS_MAX, MESSAGE_BYTES, State
 
 SNAPSHOT_BYTES_MAX = 4 * 1024**3
 PATIENCE_MS_MAX = 2_000
+SEEK_LEASES = 4
 
 
 class Learner:
@@ -99,9 +100,14 @@ class Learner:
             self._ask_again()
 
     def _seek(self) -> None:
-        """Who is no voter and hears no master asks around: what it lacks may be that it is one, or none any more."""
+        """Who hears no master asks around: what it lacks may be that it is a voter, or no member any more.
+
+        A voter stands for election too, so it is in less of a hurry; but learners, whom it does not ask for a promise,
+        may be the voters of today.
+        """
         state = self._state
-        if state.is_voter or state.master is not None or state.now_ms - self._sought_ms < state.membership.lease_ms:
+        patience_ms = state.membership.lease_ms * (SEEK_LEASES if state.is_voter else 1)
+        if state.master is not None or state.now_ms - self._sought_ms < patience_ms:
             return
         self._sought_ms = state.now_ms
         for peer in state.others():
@@ -161,7 +167,7 @@ class Learner:
                 self._source = None
             elif log.chosen_upto > before:  # a second answer to one question asks nothing
                 self._ask()
-        elif self._source is None and message.chosen_upto > log.chosen_upto:
+        elif self._source is None and message.chosen_upto > log.chosen_upto and not state.mute:
             self.want(message.chosen_upto, message.sender)
 
     # ---- snapshots coming in ----

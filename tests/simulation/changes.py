@@ -14,6 +14,8 @@ from tests.simulation.surgeon import Surgeon
 from tests.simulation.swarm import Swarm
 from tests.simulation.world import Trace
 
+PENDING_US = 5_000_000  # what was asked for last has begun by then, or was refused
+
 
 def _first(swarm: Swarm) -> Membership:
     return Membership(1, tuple(range(1, swarm.replicas + 1)), lease_ms=swarm.lease_ms)
@@ -87,6 +89,7 @@ class ChangingCell(Cell):
     def end_faults(self) -> None:
         self.surgeon.end()
         super().end_faults()
+        self._run_until(self.world.now_us + PENDING_US)
         for seat in self.seats:
             seat.careful = True
             if seat.process is not None and not seat.knows(self.changes.newest.voters):

@@ -6,7 +6,7 @@ import pytest
 
 from tests.simulation.runs import replay_command, run_seed
 
-SEEDS = {"agreement": 60, "cell": 200}
+SEEDS = {"agreement": 60, "changes": 60, "cell": 200, "changing cell": 40}
 CHUNK = 10
 
 

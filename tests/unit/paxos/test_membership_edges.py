@@ -185,6 +185,25 @@ def test_it_learns_even_where_nobody_reigns_because_its_voice_is_needed() -> Non
     assert cell.serves(3) or cell.serves(4)
 
 
+def test_a_voter_that_finds_no_voter_asks_the_learners_that_it_knows() -> None:
+    cell = Cell(3)
+    cell.elect(1)
+    add(cell, 4, voter=False)
+    cell.crash(3)
+    cell.change_when_possible(1, cell[1].membership.with_voter(4))
+    cell.run(for_ms=1000)
+    for replica in (3, 2, 1):
+        cell.change_when_possible(1, cell[1].membership.without(replica))
+        cell.run(for_ms=1000)
+    for replica in (1, 2):
+        cell.crash(replica)
+    cell.run(4, for_ms=LEASE_MS * 3)
+    cell.boot(3)  # a voter of old that knows 4 as a learner
+    assert cell[3].membership.learners == (4,)
+    cell.run(3, 4, for_ms=LEASE_MS * 10)
+    assert cell.left >= {3}
+
+
 def test_a_replica_that_is_about_to_join_is_taught_by_a_cell_that_has_changed_since_its_file_was_written() -> None:
     cell = Cell(3)
     cell.elect(1)
