@@ -13,6 +13,8 @@ QUICK = (
     "answers before its fsync",
     "replies not remembered",
     "half the lock-delay",
+    "second change before the first has settled",
+    "removed replica sent away at once",
 )
 
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from coordd.paxos.acceptor import Acceptor
 from coordd.paxos.effects import ValueKind
 from coordd.paxos.election import Election
 from coordd.paxos.learner import Learner
-from coordd.paxos.lease import MasterLease
 from coordd.paxos.membership import Membership
 from coordd.paxos.proposer import Proposer
 from coordd.paxos.state import State
@@ -83,24 +81,12 @@ def _counts_once(right: Any) -> Any:
     return winners
 
 
-def _unaware_voters_grant(right: Any) -> Any:
-    return lambda self, message: message.number
-
-
 def _told_at_once(right: Any) -> Any:
     return property(lambda self: self.serving)
 
 
 def _told_by_anybody(right: Any) -> Any:
     return lambda self, replica: self.membership.has_removed(replica)
-
-
-def _keeps_the_lease(right: Any) -> Any:
-    return lambda self: None
-
-
-def _deaf_to_newcomers(right: Any) -> Any:
-    return lambda self, replica: self.version > 0 and replica not in self
 
 
 def _does_not_ask(right: Any) -> Any:
@@ -115,7 +101,6 @@ BUGS = (
         [(State, "accept", _from_acceptance), (State, "join_membership", _tolerant_join)],
     ),
     Bug("learner counted", "membership", "changes", [(Membership, "is_majority", _learners_count)]),
-    Bug("learner's word taken for a grant", "membership", "changes", [(Acceptor, "_granted", _unaware_voters_grant)]),
     Bug(
         "second change before the first has settled",
         "membership",
@@ -128,15 +113,6 @@ BUGS = (
     Bug("promises not counted again", "membership", "changes", [(Election, "winners", _counts_once)]),
     Bug("removed replica sent away at once", "membership", "changes", [(Proposer, "settled", _told_at_once)]),
     Bug("removed replica sent away by anybody", "membership", "changes", [(State, "may_dismiss", _told_by_anybody)]),
-    Bug(
-        "lease kept over changes in recovery", "membership", "changes", [(MasterLease, "begin_anew", _keeps_the_lease)]
-    ),
-    Bug(
-        "unknown members taken for removed ones",
-        "membership",
-        "changes",
-        [(Membership, "has_removed", _deaf_to_newcomers)],
-    ),
     Bug(
         "nobody asks for what he missed",
         "membership",
