@@ -8,7 +8,7 @@ stand at the same slot with the same digest.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from coordd.engine.settings import EngineSettings
 from coordd.paxos.membership import Membership
@@ -99,6 +99,10 @@ class Cell:
         """The replicas that have to agree at the end."""
         return list(self.processes.values())
 
+    def voters(self) -> Sequence[int]:
+        """The voters when the faults end."""
+        return sorted(self.processes)
+
     def _make_clients(self) -> None:
         self.seats = [
             Seat(self.world, self.swarm, self.network, f"c{index}", self.doors, self.work.begin)
@@ -137,7 +141,7 @@ class Cell:
         self.begin_faults()
         self._run_until(self.swarm.safety_ms * 1000)
         self._end_faults()
-        if (standing := self.nemesis.stand()) is not None:
+        if (standing := self.nemesis.stand(self.voters())) is not None:
             self._wait_until(self._not_served, f"while this stands: {standing}")
             self.nemesis.lift()
         self._wait_until(self.left_behind, "after the last fault")

@@ -111,6 +111,9 @@ class ChangingCell(Cell):
         doors = self.doors[process.name]
         doors.submit(Call(doors.new_request(), operation, arguments), lambda result: None)
 
+    def voters(self) -> tuple[int, ...]:
+        return self.changes.newest.voters
+
     def members(self) -> list[Process]:
         return self.surgeon.members()
 

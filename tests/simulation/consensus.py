@@ -172,7 +172,7 @@ class Consensus:
         self.begin_faults()
         self.world.run(self.swarm.safety_ms * 1000)
         self.end_faults()
-        if self.may_stand and (standing := self.nemesis.stand()) is not None:
+        if self.may_stand and (standing := self.nemesis.stand(self.replicas)) is not None:
             self._wait_until(self.is_serving, f"while this stands: {standing}")
             self.nemesis.lift()
         self._wait_until(self.is_settled, "after the last fault")

@@ -112,13 +112,14 @@ class Nemesis:
 
     # ---- what stands ----
 
-    def stand(self) -> str | None:
-        """After the end, perhaps: a fault of a minority that the rest, mutually connected, has to live with."""
-        names = sorted(self._processes)
-        if len(names) < 3 or self._chance.random() < 0.5:
+    def stand(self, names: Sequence[int]) -> str | None:
+        """After the end, perhaps: a fault of a minority of these voters that the rest has to live with."""
+        there = [name for name in names if name in self._processes]
+        bearable = (len(names) - 1) // 2 - (len(names) - len(there))
+        if bearable < 1 or self._chance.random() < 0.5:
             return None
-        victims = self._chance.sample(names, self._chance.randint(1, (len(names) - 1) // 2))
-        rest = [name for name in names if name not in victims]
+        victims = self._chance.sample(there, self._chance.randint(1, bearable))
+        rest = [name for name in there if name not in victims]
         how = self._chance.choice(("down", "alone", "deaf", "dumb", "pair", "full"))
         for victim in victims:
             if how == "down":
