@@ -100,8 +100,11 @@ class Cell:
         return list(self.processes.values())
 
     def voters(self) -> Sequence[int]:
-        """The voters when the faults end."""
-        return sorted(self.processes)
+        """Who counts, when the faults have ended."""
+        return list(self.processes)
+
+    def keep_reachable(self, victims: Sequence[int]) -> None:
+        """Every client has the address of a voter that is none of these: any majority has one."""
 
     def _make_clients(self) -> None:
         self.seats = [
@@ -140,9 +143,14 @@ class Cell:
         self._run_until(400_000)
         self.begin_faults()
         self._run_until(self.swarm.safety_ms * 1000)
-        self._end_faults()
+        if self.world.tracing:
+            self.world.tell("--", "the faults end")
+        self.end_faults()
         if (standing := self.nemesis.stand(self.voters())) is not None:
-            self._wait_until(self._not_served, f"while this stands: {standing}")
+            self.keep_reachable(standing.victims)
+        self._begin_last_things()
+        if standing is not None:
+            self._wait_until(self._not_served, f"while this stands: {standing.words()}")
             self.nemesis.lift()
         self._wait_until(self.left_behind, "after the last fault")
 
@@ -165,10 +173,7 @@ class Cell:
                 error = client.loop.errors[0]
                 raise self.world.violation("client", f"{client.name}: {error}") from error.get("exception")
 
-    def _end_faults(self) -> None:
-        if self.world.tracing:
-            self.world.tell("--", "the faults end")
-        self.end_faults()
+    def _begin_last_things(self) -> None:
         self.work.stop = True
         for seat in self.seats:
             if seat.process is not None and seat.process.closing:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from coordd.engine.inputs import Call
 from coordd.paxos.membership import Membership
 from tests.simulation.cell import Cell, engine_settings
@@ -24,8 +26,6 @@ def _first(swarm: Swarm) -> Membership:
 class ChangingConsensus(Consensus):
     """`Consensus` with a surgeon."""
 
-    may_stand = False
-
     def __init__(self, seed: int, trace: Trace | None = None, swarm: Swarm | None = None) -> None:
         super().__init__(seed, trace, swarm)
         self.surgeon = Surgeon(self, (150, 500, 1_500))
@@ -41,6 +41,10 @@ class ChangingConsensus(Consensus):
     def end_faults(self) -> None:
         self.surgeon.end()
         super().end_faults()
+        self.world.run(self.world.now_us + PENDING_US)
+
+    def voters(self) -> Sequence[int]:
+        return self.changes.newest.voters
 
     def add_machine(self, replica: int, first: Membership) -> Process:
         """See `surgeon.Patient`."""
@@ -92,7 +96,15 @@ class ChangingCell(Cell):
         self._run_until(self.world.now_us + PENDING_US)
         for seat in self.seats:
             seat.careful = True
-            if seat.process is not None and not seat.knows(self.changes.newest.voters):
+        self.keep_reachable(())
+
+    def voters(self) -> Sequence[int]:
+        return self.changes.newest.voters
+
+    def keep_reachable(self, victims: Sequence[int]) -> None:
+        well = [voter for voter in self.voters() if voter not in victims]
+        for seat in self.seats:
+            if seat.process is not None and not seat.knows(well):
                 seat.vanish()
 
     def add_machine(self, replica: int, first: Membership) -> Process:
@@ -110,9 +122,6 @@ class ChangingCell(Cell):
         """See `surgeon.Patient`."""
         doors = self.doors[process.name]
         doors.submit(Call(doors.new_request(), operation, arguments), lambda result: None)
-
-    def voters(self) -> tuple[int, ...]:
-        return self.changes.newest.voters
 
     def members(self) -> list[Process]:
         return self.surgeon.members()

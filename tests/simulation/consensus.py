@@ -5,7 +5,7 @@ Half the cost of a whole cell, so many more faults a second; what breaks here ne
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,8 +118,6 @@ class PlainDoor:
 class Consensus:
     """One run: a safety phase with faults, then service while a minority is faulty, then convergence of all."""
 
-    may_stand = True
-
     def __init__(self, seed: int, trace: Trace | None = None, swarm: Swarm | None = None) -> None:
         self.world = World(seed, trace)
         drift_ppm = self.world.chance("drift").choice((10_000, 100_000))
@@ -172,8 +170,8 @@ class Consensus:
         self.begin_faults()
         self.world.run(self.swarm.safety_ms * 1000)
         self.end_faults()
-        if self.may_stand and (standing := self.nemesis.stand(self.replicas)) is not None:
-            self._wait_until(self.is_serving, f"while this stands: {standing}")
+        if (standing := self.nemesis.stand(self.voters())) is not None:
+            self._wait_until(self.is_serving, f"while this stands: {standing.words()}")
             self.nemesis.lift()
         self._wait_until(self.is_settled, "after the last fault")
         return Report.of(self)
@@ -193,6 +191,10 @@ class Consensus:
     def members(self) -> list[Process]:
         """The replicas that have to agree at the end."""
         return list(self.processes.values())
+
+    def voters(self) -> Sequence[int]:
+        """Who counts, when the faults have ended."""
+        return list(self.processes)
 
     def is_serving(self, quiet_us: int) -> bool:
         """Every client has got a new write."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from random import Random
 from typing import Protocol
 
@@ -41,6 +42,18 @@ class Victim(Protocol):
     def close(self) -> None: ...
     def hold_frames(self, break_after_us: int, late_after_us: int) -> None: ...
     def resume(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A fault that stays while the others have to serve."""
+
+    how: str
+    victims: tuple[int, ...]
+
+    def words(self) -> str:
+        """For the story."""
+        return f"{self.how}: {', '.join(map(str, self.victims))}"
 
 
 class Nemesis:
@@ -112,14 +125,18 @@ class Nemesis:
 
     # ---- what stands ----
 
-    def stand(self, names: Sequence[int]) -> str | None:
-        """After the end, perhaps: a fault of a minority of these voters that the rest has to live with."""
-        there = [name for name in names if name in self._processes]
-        bearable = (len(names) - 1) // 2 - (len(names) - len(there))
-        if bearable < 1 or self._chance.random() < 0.5:
+    def stand(self, voters: Sequence[int]) -> Standing | None:
+        """After the end, perhaps: a fault of a minority of the voters that the others, mutually connected, live with.
+
+        Voters without a machine are lost; they are a part of that minority.
+        """
+        lost = [name for name in voters if name not in self._processes]
+        names = [name for name in voters if name not in lost]
+        victims_max = (len(voters) - 1) // 2 - len(lost)
+        if victims_max < 1 or self._chance.random() < 0.5:
             return None
-        victims = self._chance.sample(there, self._chance.randint(1, bearable))
-        rest = [name for name in there if name not in victims]
+        victims = self._chance.sample(names, self._chance.randint(1, victims_max))
+        rest = [name for name in self._processes if name not in victims]
         how = self._chance.choice(("down", "alone", "deaf", "dumb", "pair", "full"))
         for victim in victims:
             if how == "down":
@@ -135,10 +152,10 @@ class Nemesis:
                 self._network.cut_between([victim], [self._chance.choice(rest)], DROP)
             else:
                 self._disks.set_full(victim, True)
-        words = f"{how}: {victims}"
+        standing = Standing(how, tuple(victims))
         if self._world.tracing:
-            self._world.tell("--", f"this stands: {words}")
-        return words
+            self._world.tell("--", f"this stands: {standing.words()}")
+        return standing
 
     def lift(self) -> None:
         """What stood is over."""
