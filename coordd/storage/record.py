@@ -22,6 +22,7 @@ All numbers are little-endian. A record:
 | 2 accepted | slot 8, round 8, replica 4, then the value |
 | 3 chosen | upto 8 |
 | 4 start | start number 8 |
+| 5 goes on | number of the next segment 8, whose header is durable; the last record of a segment |
 
 The header's CRC covers a nonce, so a record counts only in the very file it was written to, and no client can store
 bytes that pass for one.
@@ -40,7 +41,7 @@ from coordd.paxos.effects import AcceptedRecord, ChosenRecord, PromiseRecord, Re
 
 FORMAT = 1
 MAGIC = b"crd"
-PROMISE, ACCEPTED, CHOSEN, START = 1, 2, 3, 4
+PROMISE, ACCEPTED, CHOSEN, START, GOES_ON = 1, 2, 3, 4, 5
 
 _CRC = struct.Struct("<I")
 _REST = struct.Struct("<I3sB8sIIIIB")
@@ -50,6 +51,7 @@ _NUMBER = struct.Struct("<Q")
 _MARK = struct.Struct("<3sB8sI")
 _MARK_AT = 8
 RECORD_HEAD_BYTES = _CRC.size + _REST.size
+GOES_ON_BYTES = RECORD_HEAD_BYTES + _NUMBER.size
 assert RECORD_HEAD_BYTES == 37
 
 
@@ -60,7 +62,14 @@ class StartRecord:
     start: int
 
 
-LogRecord = Record | StartRecord
+@dataclass(frozen=True, slots=True)
+class GoesOnRecord:
+    """The last of a segment: the next one is in use, so a start that does not find it so knows of a loss."""
+
+    segment: int
+
+
+LogRecord = Record | StartRecord | GoesOnRecord
 
 
 class UnreadableBodyError(ValueError):
@@ -102,6 +111,11 @@ def encode_batch(
     return b"".join(pieces), previous
 
 
+def encode_goes_on(place: Place, offset: int, previous: int) -> tuple[bytes, int]:
+    """The last record of a segment, all before it durable: it follows from these, so a start can make it again."""
+    return encode_batch([GoesOnRecord(place.segment + 1)], place, offset, offset, previous)
+
+
 def _body(record: LogRecord) -> tuple[int, bytes, bytes]:
     match record:
         case AcceptedRecord(slot, ballot, value):
@@ -112,6 +126,8 @@ def _body(record: LogRecord) -> tuple[int, bytes, bytes]:
             return CHOSEN, _NUMBER.pack(upto), b""
         case StartRecord(start):
             return START, _NUMBER.pack(start), b""
+        case GoesOnRecord(segment):
+            return GOES_ON, _NUMBER.pack(segment), b""
         case _:
             assert_never(record)
 
@@ -145,6 +161,8 @@ def _record(kind: int, body: bytes) -> LogRecord:
             return ChosenRecord(_NUMBER.unpack(body)[0])
         if kind == START:
             return StartRecord(_NUMBER.unpack(body)[0])
+        if kind == GOES_ON:
+            return GoesOnRecord(_NUMBER.unpack(body)[0])
     except struct.error:
         raise UnreadableBodyError(f"a record of type {kind} with a body of {len(body)} bytes") from None
     raise UnreadableBodyError(f"a record of type {kind}, unknown to this build")

@@ -4,7 +4,8 @@ The rule. Records form a chain: each carries the CRC of the one before, its own 
 known to be durable when it was written (`synced`). A write may land in any subset of its sectors until it is synced,
 so a bad record may have good ones of the same group behind it. At the first bad record:
 - a later record that says "synced beyond it" proves that it once was durable: damage, refuse;
-- so does the header of a later segment, which is written only when all before it is durable;
+- so does the header of a later segment, which is written only when all before it is durable. Only the record that says
+  that the log goes on there is younger, and follows from what is before it: where it is missing it is made again;
 - otherwise it is the unfinished tail, which nobody was told of: cut there.
 Rot in the last synced group, with nothing behind it, cannot be told from a torn write by anybody.
 """
@@ -19,7 +20,7 @@ from coordd.paxos.effects import AcceptedRecord, ChosenRecord, PromiseRecord
 from coordd.storage import record as record_format
 from coordd.storage.checked import CheckedDisk
 from coordd.storage.errors import DamagedError, UnknownFormatError, WrongDirectoryError
-from coordd.storage.record import LogRecord, StartRecord
+from coordd.storage.record import GoesOnRecord, LogRecord, StartRecord
 from coordd.storage.segment import (
     HEADER_BLOCK_BYTES,
     HEADER_BYTES,
@@ -59,6 +60,7 @@ class LogState:
     start: int = 0
     chosen_upto: int = 0
     slot_max: int = 0
+    segment_max: int = 0  # the highest that a record calls in use
     entries: dict[int, tuple[Ballot, bytes]] = field(default_factory=dict)
 
     def apply(self, record: LogRecord) -> None:
@@ -77,6 +79,8 @@ class LogState:
                 self.chosen_upto = max(self.chosen_upto, upto)
             case StartRecord(start):
                 self.start = max(self.start, start)
+            case GoesOnRecord(segment):
+                self.segment_max = segment
             case _:
                 assert_never(record)
 
@@ -89,13 +93,18 @@ class LogState:
 
 @dataclass(slots=True)
 class RecoveredLog:
-    """The whole log. `spare` is the number of a prepared segment behind the last used one, or None."""
+    """The whole log.
+
+    `spare`: the number of a prepared segment behind the last used one, or None. `unmarked`: segment, offset and bytes
+    of a record that says that the log goes on, where that is missing.
+    """
 
     state: LogState
     segments: list[Segment]
     slots_before: int
     tail: Tail
     spare: int | None
+    unmarked: tuple[int, int, bytes] | None
 
 
 class LogReader:
@@ -106,6 +115,7 @@ class LogReader:
         self._directory = directory
         self._cell = cell
         self._replica = replica
+        self._unmarked: tuple[int, int, bytes] | None = None
 
     def read(self) -> RecoveredLog:
         """All of it, or a refusal."""
@@ -126,8 +136,15 @@ class LogReader:
             tail, slot_max = self._scan(header, data, next_header, state)
             segments.append(Segment(header.number, header.size, slot_max))
             if next_header is None:
-                return RecoveredLog(state, segments, slots_before, tail, following)
+                self._check_last(header, following, state)
+                return RecoveredLog(state, segments, slots_before, tail, following, self._unmarked)
             position, header, data = position + 1, next_header, next_data
+
+    def _check_last(self, header: Header, following: int | None, state: LogState) -> None:
+        if state.segment_max > header.number:
+            what = "the file is missing" if following is None else "the header is not right"
+            reason = f"{what}, yet {segment_name(header.number)} says that the log goes on here"
+            raise DamagedError(self._path(state.segment_max), 0, reason)
 
     def _path(self, number: int) -> str:
         return f"{self._directory}/{segment_name(number)}"
@@ -190,6 +207,9 @@ class LogReader:
                 found = record_format.decode(data, offset, place)
             except record_format.UnreadableBodyError as error:
                 raise UnknownFormatError(self._path(header.number), offset, str(error)) from None
+            if found is None and following is not None and self._ends(header, following, offset, crc):
+                offset, crc = following.end_before, following.crc_before
+                break
             if found is None or found.previous != crc:
                 # A right record that does not follow its neighbour accuses the neighbour.
                 self._judge(header, data, offset if found is None else last, offset, following)
@@ -202,6 +222,14 @@ class LogReader:
             reason = f"it does not end as {segment_name(following.number)} says"
             raise DamagedError(self._path(header.number), offset, reason)
         return Tail(header, offset, crc, unsure, data[unsure:offset]), slot_max
+
+    def _ends(self, header: Header, following: Header, offset: int, crc: int) -> bool:
+        """True when nothing is missing at `offset` but the record that says that the log goes on in `following`."""
+        data, last = record_format.encode_goes_on(header.place, offset, crc)
+        if (offset + len(data), last) != (following.end_before, following.crc_before):
+            return False
+        self._unmarked = (header.number, offset, data)
+        return True
 
     def _judge(self, header: Header, data: bytes, suspect: int, offset: int, following: Header | None) -> None:
         """Return if the log may end at `offset`; refuse if what stood at `suspect` was durable once."""

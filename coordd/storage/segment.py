@@ -21,7 +21,8 @@ then zeros. Numbers begin at 1 and have no gaps. All numbers in the header are l
 
 Promise and start number stand here so that cutting the log never cuts them away. A header is written only when all
 before it is durable, and is durable before the first record behind it is written; so a segment with a record has a
-durable header, and a segment with a header proves that the one before was durable up to its end.
+durable header, and a segment with a header proves that the one before was durable up to its end. In turn the last
+record of a segment says that the next header is durable, and is durable before the first record behind that header.
 """
 
 from __future__ import annotations

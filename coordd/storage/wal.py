@@ -2,8 +2,9 @@
 
 - `append` writes a batch with one write and syncs nothing; `sync` makes all that is written durable with one sync.
 - A batch stands in one segment. One that is larger than a segment gets a segment of its size.
-- Rolling makes all of the old segment durable, then the new header, then goes on; so at most one segment has unsynced
-  records, and "synced up to" is an offset in the record's own segment.
+- Rolling makes all of the old segment durable, then the new header, then a last record of the old one that says that
+  the log goes on, and only then goes on; so at most one segment has unsynced records, and "synced up to" is an offset
+  in the record's own segment.
 - `DiskFullError` from `append` means that nothing of the batch is in the log.
 - A cut removes whole segments from the oldest on, each durably before the next, and never the one in use.
 """
@@ -18,7 +19,7 @@ from coordd.paxos.effects import AcceptedRecord, PromiseRecord
 from coordd.storage import record as record_format
 from coordd.storage.checked import CheckedDisk, File
 from coordd.storage.errors import DiskFullError
-from coordd.storage.record import LogRecord, StartRecord
+from coordd.storage.record import GOES_ON_BYTES, LogRecord, StartRecord
 from coordd.storage.recovery import RecoveredLog, Segment
 from coordd.storage.segment import HEADER_BLOCK_BYTES, SEGMENT_BYTES_MAX, Header, segment_name
 from coordd.storage.spare import Spare, write_zeros
@@ -85,6 +86,8 @@ class Wal:
         The last group is written anew, the rest zeroed, both synced: after a kill these bytes may be in the page cache
         only, and after a failed sync the kernel may call pages clean that never reached the medium.
         """
+        if log.unmarked is not None:
+            cls._mark(disk, directory, *log.unmarked)
         tail = log.tail
         header = tail.header
         file = disk.open(f"{directory}/{segment_name(header.number)}")
@@ -101,6 +104,15 @@ class Wal:
             self._spare = Spare.found(disk, directory, f"{directory}/{segment_name(log.spare)}")
         return self
 
+    @staticmethod
+    def _mark(disk: CheckedDisk, directory: str, segment: int, offset: int, data: bytes) -> None:
+        file = disk.open(f"{directory}/{segment_name(segment)}")
+        try:
+            file.write(data, offset)
+            file.sync()
+        finally:
+            file.close()
+
     # ---- writing ----
 
     def append(self, records: Sequence[LogRecord]) -> None:
@@ -109,7 +121,7 @@ class Wal:
         if not records:
             return
         data, crc = record_format.encode_batch(records, self._place, self._end, self._synced, self._crc)
-        if self._end + len(data) > self._size:
+        if self._end + len(data) + GOES_ON_BYTES > self._size:
             self._roll(len(data))
             data, crc = record_format.encode_batch(records, self._place, self._end, self._synced, self._crc)
         try:
@@ -179,7 +191,7 @@ class Wal:
 
     def _spare_for(self, need: int) -> Spare:
         """A prepared segment with room for a batch of `need` bytes, or `DiskFullError`."""
-        size = max(self._segment_bytes, -(-(HEADER_BLOCK_BYTES + need) // 4096) * 4096)
+        size = max(self._segment_bytes, -(-(HEADER_BLOCK_BYTES + need + GOES_ON_BYTES) // 4096) * 4096)
         if size > SEGMENT_BYTES_MAX:
             raise ValueError(f"a batch of {need} bytes; a segment has at most {SEGMENT_BYTES_MAX}")
         try:
@@ -209,6 +221,9 @@ class Wal:
     def _roll(self, need: int) -> None:
         spare = self._spare_for(need)
         self.sync()
+        mark, crc = record_format.encode_goes_on(self._place, self._end, self._crc)
+        if self._end + len(mark) > self._size:  # filled by a build that left no room for it
+            mark, crc = b"", self._crc
         old = self._header
         header = Header(
             old.cell,
@@ -219,15 +234,17 @@ class Wal:
             self.promised,
             self.start,
             self.slot_max,
-            self._end,
-            self._crc,
+            self._end + len(mark),
+            crc,
         )
         file = spare.take()
         try:
             file.write(header.encode(), 0)
+            file.sync()
+            self._file.write(mark, self._end)
+            self._file.sync()
         except DiskFullError as error:  # it may be there in full: nothing more may be written before it
             raise self._disk.fail(f"{error}, which was prepared. Way out: make room, start again") from error
-        file.sync()
         self._file.close()
         self._spare = None
         self._segments.append(Segment(header.number, header.size))

@@ -9,7 +9,7 @@ from coordd.paxos.ballot import Ballot
 from coordd.paxos.effects import ChosenRecord, PromiseRecord
 from coordd.storage.checked import CheckedDisk
 from coordd.storage.errors import DamagedError, StorageError, UnknownFormatError, WrongDirectoryError
-from coordd.storage.record import RECORD_HEAD_BYTES, decode, encode_batch
+from coordd.storage.record import GOES_ON_BYTES, RECORD_HEAD_BYTES, GoesOnRecord, decode, encode_batch
 from coordd.storage.recovery import LogReader
 from coordd.storage.segment import HEADER_BLOCK_BYTES, HEADER_BYTES, decode_header, segment_name
 from coordd.storage.store import Store
@@ -46,7 +46,7 @@ DISK, LEDGER = make()
 READ = LogReader(CheckedDisk(DISK), DIRECTORY, cell_id("demo"), REPLICA).read()
 BEGUN = decode_header(DISK.contents(SECOND))
 assert BEGUN is not None
-USED = {LOG: BEGUN.end_before, SECOND: READ.tail.end}
+USED = {LOG: BEGUN.end_before - GOES_ON_BYTES, SECOND: READ.tail.end}  # what only says "goes on" can be made again
 USED |= {path: len(DISK.contents(path)) for path in (SNAPSHOT, IDENTITY)}
 LAST_GROUP = USED[SECOND] - RECORD_HEAD_BYTES - 8  # the start record
 
@@ -159,13 +159,13 @@ def test_a_header_that_rots_under_its_records_is_refused_in_the_last_segment_too
 
 def test_an_older_version_of_the_last_record_of_a_full_segment_is_refused():
     disk = DISK.copy()
-    data, end = disk.contents(LOG), USED[LOG]
-    at = end - RECORD_HEAD_BYTES - 8  # a record that says how far slots are chosen
+    data, at = disk.contents(LOG), USED[LOG]
+    end = at + GOES_ON_BYTES
     assert BEGUN is not None
     header = decode_header(data)
     assert header is not None
     found = decode(data, at, header.place)
-    assert found is not None and isinstance(found.record, ChosenRecord)
+    assert found is not None and found.record == GoesOnRecord(2)
     other, _ = encode_batch([ChosenRecord(1)], header.place, at, found.synced, found.previous)
     disk.replace(LOG, data[:at] + other + data[end:])
     with pytest.raises(DamagedError, match="does not end as log-00000002 says"):

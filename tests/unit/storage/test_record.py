@@ -19,7 +19,9 @@ from coordd.storage import record, segment, snapshots
 from coordd.storage.errors import StorageError, UnknownFormatError
 from coordd.storage.identity import Identity, decode_identity
 from coordd.storage.record import (
+    GOES_ON_BYTES,
     RECORD_HEAD_BYTES,
+    GoesOnRecord,
     Place,
     StartRecord,
     UnreadableBodyError,
@@ -40,6 +42,7 @@ RECORDS = st.one_of(
     st.builds(AcceptedRecord, NUMBERS, BALLOTS, st.binary(max_size=50)),
     st.builds(ChosenRecord, NUMBERS),
     st.builds(StartRecord, NUMBERS),
+    st.builds(GoesOnRecord, NUMBERS),
 )
 
 
@@ -75,6 +78,11 @@ def test_the_bytes_of_a_snapshot_are_the_golden_ones():
 
 def test_the_bytes_of_an_identity_are_the_golden_ones():
     assert golden_disk().contents(f"{DIRECTORY}/identity") == (GOLDEN / "identity").read_bytes()
+
+
+def test_the_bytes_of_the_last_record_of_a_segment_are_the_golden_ones():
+    data, _ = encode_batch([GoesOnRecord(4)], PLACE, 0, 0, 77)
+    assert data == golden_bytes("goes-on.hex") and len(data) == GOES_ON_BYTES
 
 
 def test_golden_files_of_a_former_build_are_read():

@@ -13,6 +13,7 @@ from coordd.paxos.ballot import CHOSEN, ZERO, Ballot
 from coordd.paxos.effects import AcceptedRecord, ChosenRecord, PromiseRecord, Record
 from coordd.paxos.membership import Membership
 from coordd.storage.disk import Disk
+from coordd.storage.errors import DamagedError, StorageError, UnknownFormatError
 from coordd.storage.snapshots import encode_head
 from coordd.storage.store import Store
 from coordd.testing.memory_disk import MemoryDisk
@@ -130,3 +131,21 @@ class Ledger:
         self.acknowledged = count
         self.snapshot_acknowledged = store.durable.snapshot_slot
         return store
+
+
+def judge(disk: MemoryDisk, ledger: Ledger) -> StorageError | None:
+    """Start from a disk to which something was done: exactly what was acknowledged is there, or the refusal.
+
+    A refusal tells an operator what he needs: file, way out, and for bytes that are not right, where.
+    """
+    try:
+        store = open_store(disk)
+    except StorageError as error:
+        told = str(error)
+        assert DIRECTORY in told and "Way out: " in told, told
+        if isinstance(error, DamagedError | UnknownFormatError):
+            assert error.file.startswith(f"{DIRECTORY}/") and f"byte {error.offset}" in told, told
+        return error
+    assert ledger.copy().check(store) == len(ledger.records)
+    store.close()
+    return None
