@@ -55,6 +55,23 @@ async def _waiters(client, count):
     return sum(len(lock.waiters) for lock in await client.locks("/held")) == count
 
 
+async def test_kill_9_of_all_costs_no_session_however_often_the_client_was_refused_meanwhile(cell3, make_client):
+    """The new master gives a whole fresh lease: whoever was refused by all must find it before that is over."""
+    client = make_client(cell3.endpoints, session_lease=3, request_timeout=40)
+    await client.create("/alive", ephemeral=True)
+    session = client.session_id
+    for replica in cell3.addresses:
+        cell3.kill(replica)
+    put = asyncio.create_task(client.put("/a", b"1"))
+    failures = client._endpoints._failures
+    await until(lambda: len(failures) == 3 and all(in_a_row >= 3 for _, in_a_row in failures.values()))
+    for replica in cell3.addresses:
+        cell3.start(replica)
+    await put
+    assert client.session_id == session
+    await client.stat("/alive")
+
+
 async def test_a_silent_master_is_left_for_the_next(cell3, make_client):
     """SIGSTOP: no connection breaks, only the silence tells."""
     client = make_client(cell3.endpoints)

@@ -1,16 +1,17 @@
 """PURE. Which replica to try next, and how long to wait before: rotation, jittered back-off, the master's address.
 
 The order is: the address that somebody named as the master's, otherwise the next of the known ones in turn; one that
-has just failed is passed over while there is another (twice as long for each failure in a row). A connection that
-broke off is tried once more at once, for the replica may live. The first round goes without a wait; after it each
-attempt waits, twice as long from one to the next up to a bound, of that a part drawn by chance (so that the clients of
-a cell do not come in step).
+has just failed is passed over while there is another (twice as long for each failure in a row, up to a part of the
+session's lease: after an outage of all, whoever is the master then must be tried before the lease is over). A
+connection that broke off is tried once more at once, for the replica may live. The first round goes without a wait;
+after it each attempt waits, twice as long from one to the next up to a bound, of that a part drawn by chance (so that
+the clients of a cell do not come in step).
 
 A replica that lives but knows no master that could be tried is worth staying with for a while (`linger_ms`): asked
 every now and then, it tells of the new master as soon as there is one. Nobody needs to reconnect for that.
 
 How long one replica may take is a part of the session's lease: a session must survive that one replica hangs while
-another is the new master. It doubles with each failure of that replica, so that a slow network gets its time.
+another is the new master. It doubles each time that this was too short, so that a slow network gets its time.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from urllib.parse import urlsplit
 DEFAULT_ENDPOINTS = ("http://127.0.0.1:7420", "http://127.0.0.1:7421", "http://127.0.0.1:7422")
 BACKOFF_MS_MIN, BACKOFF_MS_MAX = 50, 1_000
 DISTRUST_MS, DISTRUST_DOUBLINGS_MAX = 1_000, 3
+LEASE_MS = 12_000
 LINGER_MS_MAX, POLL_MS_MAX = 1_000, 250
 PATIENCE_MS_MIN, PATIENCE_MS_MAX = 250, 2_000
 LEASE_PARTS = 6
@@ -75,15 +77,17 @@ class Attempt:
 class Endpoints:
     """The known addresses of one cell and what became of each; see the module docstring."""
 
-    def __init__(self, configured: Sequence[str]) -> None:
+    def __init__(self, configured: Sequence[str], lease_ms: int = LEASE_MS) -> None:
         self.configured = tuple(dict.fromkeys(parse_endpoint(text) for text in configured))
         if not self.configured:
             raise ValueError("at least one endpoint is needed")
+        self._part_ms = max(PATIENCE_MS_MIN, lease_ms // LEASE_PARTS)  # what one replica may cost the session
         self._known: list[str] = list(self.configured)
         self._position = 0
         self._hint: str | None = None
         self._tries = 0  # attempts since the last one that reached a serving master
         self._failures: dict[str, tuple[int, int]] = {}  # address -> when it failed last, how often in a row
+        self._silences: dict[str, int] = {}  # address -> how often in a row its time was too short for it
         self._reasons: dict[str, str] = {}
 
     @property
@@ -103,16 +107,18 @@ class Endpoints:
     def trusts(self, address: str, now_ms: int) -> bool:
         """Whether it has not failed just now, so that a follower's word is worth following."""
         failed_ms, in_a_row = self._failures.get(address, (0, 0))
-        return not in_a_row or now_ms - failed_ms >= DISTRUST_MS << min(in_a_row - 1, DISTRUST_DOUBLINGS_MAX)
+        doublings = min(in_a_row - 1, DISTRUST_DOUBLINGS_MAX)
+        return not in_a_row or now_ms - failed_ms >= min(DISTRUST_MS << doublings, self._part_ms)
 
-    def patience_ms(self, address: str, lease_ms: int) -> int:
-        """How long `address` may take to answer, for a session of that lease."""
-        _, in_a_row = self._failures.get(address, (0, 0))
-        return min(PATIENCE_MS_MAX, max(PATIENCE_MS_MIN, lease_ms // LEASE_PARTS) << min(in_a_row, 4))
+    def patience_ms(self, address: str) -> int:
+        """How long `address` may take to answer."""
+        return min(PATIENCE_MS_MAX, self._part_ms << min(self._silences.get(address, 0), 4))
 
-    def failed(self, address: str, reason: str, now_ms: int) -> None:
-        """`address` did not serve: it could not be reached, or fell silent."""
+    def failed(self, address: str, reason: str, now_ms: int, *, silent: bool = False) -> None:
+        """`address` did not serve: it could not be reached, or (`silent`) did not answer in its time."""
         self._failures[address] = (now_ms, self._failures.get(address, (0, 0))[1] + 1)
+        if silent:
+            self._silences[address] = self._silences.get(address, 0) + 1
         self._reasons[address] = reason
         self._forget_strangers()
 
@@ -123,7 +129,7 @@ class Endpoints:
 
     def redirected(self, address: str, to: str | None) -> None:
         """`address` is alive but not the master; `to` is the master's address, if it knew one."""
-        self._failures.pop(address, None)
+        self._forgive(address)
         self._reasons[address] = f"not the master, which is {to}" if to else "not the master, and knows none"
         if to is not None:
             try:
@@ -139,7 +145,7 @@ class Endpoints:
     def connected(self, address: str) -> None:
         """`address` is a serving master: the next loss begins a fresh round, after this address."""
         self._tries = 0
-        self._failures.pop(address, None)
+        self._forgive(address)
         self._reasons.clear()
         if address in self._known:
             self._position = (self._known.index(address) + 1) % len(self._known)
@@ -168,8 +174,13 @@ class Endpoints:
         self._position = (self._known.index(address) + 1) % count
         return address
 
+    def _forgive(self, address: str) -> None:
+        self._failures.pop(address, None)
+        self._silences.pop(address, None)
+
     def _forget_strangers(self) -> None:
         """Addresses that came only from hints must not pile up."""
         if len(self._reasons) > 2 * LEARNED_MAX or len(self._failures) > 2 * LEARNED_MAX:
+            self._silences = {key: value for key, value in self._silences.items() if key in self._known}
             self._reasons = {key: value for key, value in self._reasons.items() if key in self._known}
             self._failures = {key: value for key, value in self._failures.items() if key in self._known}

@@ -22,11 +22,15 @@ ANSWER_BYTES_MAX = 16 * 1024 * 1024  # one message of a replica may hold several
 
 
 class ChannelError(Exception):
-    """The channel could not be opened, or is over; the text says why. `refusal`: what the replica said, if it did."""
+    """The channel could not be opened, or is over; the text says why.
 
-    def __init__(self, reason: str, refusal: Refusal | None = None) -> None:
+    `refusal`: what the replica said, if it did. `silent`: it said nothing in the time it had.
+    """
+
+    def __init__(self, reason: str, refusal: Refusal | None = None, *, silent: bool = False) -> None:
         super().__init__(reason)
         self.refusal = refusal
+        self.silent = silent
 
 
 Frames = list[list[Any]]
@@ -78,7 +82,7 @@ class Channel:
             async with asyncio.timeout(timeout_ms / 1_000):
                 answer = await future
         except TimeoutError:
-            raise ChannelError(f"no answer to {operation} within {timeout_ms} ms") from None
+            raise ChannelError(f"no answer to {operation} within {timeout_ms} ms", silent=True) from None
         finally:
             self._requests.pop(number, None)
         if not isinstance(answer, dict):
@@ -200,7 +204,7 @@ async def open_channel(
                 await socket.close()
                 raise
     except TimeoutError:
-        raise ChannelError(f"no answer within {timeout_ms} ms") from None
+        raise ChannelError(f"no answer within {timeout_ms} ms", silent=True) from None
     except (BadFrames, Malformed) as error:
         raise ChannelError(f"answers, but not as coordd does: {error}") from None
     except (OSError, aiohttp.ClientError, ValueError) as error:

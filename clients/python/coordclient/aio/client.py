@@ -56,7 +56,7 @@ class Client:
         self._setup(Options.of(endpoints, cell, session_lease, request_timeout, name), on_state, clock.read)
 
     def _setup(self, options: Options, on_state: Callable[[str], object] | None, clocks: Callable[[], Reading]) -> None:
-        self._endpoints = Endpoints(options.endpoints)
+        self._endpoints = Endpoints(options.endpoints, options.lease_ms)
         self._on_state = on_state
         self._keeper = Keeper(
             self._endpoints,

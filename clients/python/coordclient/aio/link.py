@@ -73,7 +73,7 @@ class Link:
             try:
                 await self._connect(life, attempt.address)
             except ChannelError as error:
-                self._endpoints.failed(attempt.address, str(error), self._clocks()[0])
+                self._endpoints.failed(attempt.address, str(error), self._clocks()[0], silent=error.silent)
                 self._refused(life, attempt.address, error.refusal)
             except Refusal as refusal:
                 self._refused_to_attach(life, attempt.address, refusal)
@@ -120,7 +120,7 @@ class Link:
 
     async def _connect(self, life: Life, address: str) -> None:
         """One channel, from connecting to its loss."""
-        patience_ms = self._endpoints.patience_ms(address, self._lease_ms)
+        patience_ms = self._endpoints.patience_ms(address)
         channel = await open_channel(self._session(), address, self._cell, self._labels, patience_ms)
         lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
