@@ -12,24 +12,25 @@ from collections.abc import Callable, Iterator, Sequence
 
 from coordd.engine.settings import EngineSettings
 from coordd.paxos.membership import Membership
-from tests.simulation import swarm as swarms
-from tests.simulation.checkers.agreement import ChosenValues, CoreInvariants, MasterLease, Promises
-from tests.simulation.checkers.beliefs import LockBeliefs, SessionBeliefs
-from tests.simulation.checkers.expiry import JustExpiry
+from tests.simulation import faults, work
+from tests.simulation.checkers import everything
+from tests.simulation.checkers.agreement import ChosenValues, MasterLease
 from tests.simulation.checkers.panel import Checker, Panel
-from tests.simulation.checkers.state import EachCallOnce, Ephemerals, LockDelays, Queue, Tokens
 from tests.simulation.checkers.witness import Witness
 from tests.simulation.client import ClientProcess, Seat
 from tests.simulation.consensus import settings_of
 from tests.simulation.doors import CELL, Doors
-from tests.simulation.faults import Nemesis
+from tests.simulation.draw import draw
+from tests.simulation.faults.nemesis import Nemesis
+from tests.simulation.faults.standing import stand
 from tests.simulation.kit import CellKit
 from tests.simulation.network import Network
 from tests.simulation.process import Process
 from tests.simulation.report import Report
 from tests.simulation.swarm import Swarm
 from tests.simulation.tuning import tuned
-from tests.simulation.work import Work
+from tests.simulation.work.ending import last_things
+from tests.simulation.work.work import Work
 from tests.simulation.world import Trace, World
 
 CONVERGE_MS_MAX = 60_000
@@ -43,35 +44,27 @@ class Cell:
 
     def __init__(self, seed: int, trace: Trace | None = None, swarm: Swarm | None = None) -> None:
         self.world = World(seed, trace)
-        self.swarm = swarm or swarms.draw(self.world.chance("swarm"))
+        self.swarm = swarm or draw(self.world.chance("swarm"))
         self.network = Network(self.world, self.swarm)
-        self.work = Work(self.world, self.swarm)
+        self.work = Work(self.world, self.swarm, work.ALL)
+        self.doors: dict[int, Doors] = {}
         self.chosen = ChosenValues(self.world)
-        self.tokens = Tokens(self.world)
-        self.queue = Queue(self.world)
-        self.sessions = SessionBeliefs(self.world, self._clients)
-        self.witness = Witness(
-            self.world,
-            self.chosen,
-            [
-                EachCallOnce(self.world),
-                self.tokens,
-                self.queue,
-                LockDelays(self.world, self.swarm.drift_ppm),
-                Ephemerals(self.world),
-                LockBeliefs(self.world, self._clients),
-                self.sessions,
-            ],
-        )
+        self.mastership = MasterLease(self.world, self.swarm.clocks_kept)
+        of_state = everything.of_state(self)
+        self.witness = Witness(self.world, self.chosen, of_state)
+        of_replicas = [*everything.of_agreement(self), self.witness, *everything.of_cell(self), *self.more_checkers()]
+        self.checkers: list[Checker] = [*of_state, *of_replicas]
+        self.panel = Panel(of_replicas)
         self._make_replicas()
         self._make_clients()
-        self.nemesis = Nemesis(self.world, self.swarm, self.network, self.processes, self.kit, self.seats)
+        self.nemesis = Nemesis(self.world, self.swarm, faults.ALL, self.network, self.processes, self.kit, self.seats)
+
+    def more_checkers(self) -> list[Checker]:
+        """Of replicas, in this kind of run."""
+        return []
 
     def _make_replicas(self) -> None:
         replicas = list(range(1, self.swarm.replicas + 1))
-        self.mastership = MasterLease(self.world, lambda: list(self.processes.values()))
-        self.doors: dict[int, Doors] = {}
-        self.panel = self.make_panel()
         membership = Membership(1, tuple(replicas), lease_ms=self.swarm.lease_ms)
         settings = {replica: engine_settings(self.swarm, replica) for replica in replicas}
         self.kit = self.kit_class(CELL, membership, settings, self.witness.machine_class)
@@ -81,11 +74,6 @@ class Cell:
         }
         for replica, process in self.processes.items():
             self.doors[replica] = Doors(self.world, self.network, process)
-
-    def make_panel(self, *more: Checker) -> Panel:
-        """All that is checked of replicas."""
-        expiry, core = JustExpiry(self.world, self.doors), CoreInvariants(self.world, 11)
-        return Panel([self.chosen, Promises(self.world), self.mastership, self.witness, expiry, core, *more])
 
     def begin_faults(self) -> None:
         """From now on anything may happen."""
@@ -101,7 +89,7 @@ class Cell:
 
     def voters(self) -> Sequence[int]:
         """Who counts, when the faults have ended."""
-        return list(self.processes)
+        return range(1, self.swarm.replicas + 1)
 
     def keep_reachable(self, victims: Sequence[int]) -> None:
         """Every client has the address of a voter that is none of these: any majority has one."""
@@ -112,7 +100,8 @@ class Cell:
             for index in range(1, self.swarm.clients + 1)
         ]
 
-    def _clients(self) -> Iterator[ClientProcess]:
+    def living_clients(self) -> Iterator[ClientProcess]:
+        """The client processes that are alive."""
         for seat in self.seats:
             if seat.process is not None:
                 yield seat.process
@@ -133,7 +122,7 @@ class Cell:
             with tuned(self.swarm):
                 self._phases()
         finally:
-            for client in self._clients():
+            for client in self.living_clients():
                 client.kill()
             log.disabled = not spoke
         self._check_history()
@@ -146,7 +135,7 @@ class Cell:
         if self.world.tracing:
             self.world.tell("--", "the faults end")
         self.end_faults()
-        if (standing := self.nemesis.stand(self.voters())) is not None:
+        if (standing := stand(self.nemesis, self.voters())) is not None:
             self.keep_reachable(standing.victims)
         self._begin_last_things()
         if standing is not None:
@@ -165,10 +154,11 @@ class Cell:
             self._look_around()
 
     def _look_around(self) -> None:
-        self.sessions.check()
+        for checker in self.checkers:
+            checker.look()
         if self.work.failure is not None:
             raise self.work.failure
-        for client in self._clients():
+        for client in self.living_clients():
             if client.loop.errors:
                 error = client.loop.errors[0]
                 raise self.world.violation("client", f"{client.name}: {error}") from error.get("exception")
@@ -181,7 +171,7 @@ class Cell:
             seat.sit_down()
             assert seat.process is not None
             seat.closed = True
-            seat.process.loop.run_soon(self.work.last_things(seat.process, self.world.now_us))
+            seat.process.loop.run_soon(last_things(self.work, seat.process, self.world.now_us))
 
     def _wait_until(self, what_is_wrong: Callable[[], str | None], when: str) -> None:
         world = self.world
@@ -213,9 +203,7 @@ class Cell:
         state = engines[0].machine.state
         if state.sessions or state.locks or state.delayed:
             return f"left over: sessions {list(state.sessions)}, locks {list(state.locks)} ({self._roles()})"
-        if self.queue.waiting():
-            return f"waiters left behind: {self.queue.waiting()}"
-        return None
+        return next(filter(None, (checker.left_behind() for checker in self.checkers)), None)
 
     def _roles(self) -> str:
         return ", ".join(
@@ -229,7 +217,7 @@ class Cell:
             engine = process.engine
             self.witness.compare(process.name, -engine.replica.chosen_upto, engine.machine.digest())
             self.work.acknowledged.check(engine.machine)
-        self.work.registers.check()
+        self.work.registers.check(reads=self.swarm.clocks_kept)
 
 
 def engine_settings(swarm: Swarm, replica: int) -> EngineSettings:

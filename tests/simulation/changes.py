@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from coordd.engine.inputs import Call
 from coordd.paxos.membership import Membership
 from tests.simulation.cell import Cell, engine_settings
+from tests.simulation.checkers.everything import kept
 from tests.simulation.checkers.membership import LeaseIsBacked, OneChangeAtATime
-from tests.simulation.checkers.panel import Checker, Panel
+from tests.simulation.checkers.panel import Checker
 from tests.simulation.consensus import Consensus, PlainDoor, settings_of
 from tests.simulation.doors import Doors
 from tests.simulation.process import Process
@@ -30,9 +31,9 @@ class ChangingConsensus(Consensus):
         super().__init__(seed, trace, swarm)
         self.surgeon = Surgeon(self, (150, 500, 1_500))
 
-    def make_panel(self, *more: Checker) -> Panel:
+    def more_checkers(self) -> list[Checker]:
         self.changes = OneChangeAtATime(self.world, _first(self.swarm))
-        return super().make_panel(*more, self.changes, LeaseIsBacked(self.world, lambda: self.processes))
+        return kept(self.swarm, [self.changes, LeaseIsBacked(self.world, lambda: self.processes)])
 
     def begin_faults(self) -> None:
         super().begin_faults()
@@ -82,9 +83,9 @@ class ChangingCell(Cell):
         for seat in self.seats:
             seat.replicas = lambda: self.changes.newest.voters
 
-    def make_panel(self, *more: Checker) -> Panel:
+    def more_checkers(self) -> list[Checker]:
         self.changes = OneChangeAtATime(self.world, _first(self.swarm))
-        return super().make_panel(*more, self.changes, LeaseIsBacked(self.world, lambda: self.processes))
+        return kept(self.swarm, [self.changes, LeaseIsBacked(self.world, lambda: self.processes)])
 
     def begin_faults(self) -> None:
         super().begin_faults()

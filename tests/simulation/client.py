@@ -12,6 +12,8 @@ from random import Random
 from coordclient.aio import Client
 from coordclient.holds import Hold
 from coordclient.options import Options
+from coordclient.protocol.codec import decode
+from coordclient.protocol.frames import split_frames
 from coordclient.session import Reading, Session, State
 from tests.simulation.doors import CELL, Doors, address_of
 from tests.simulation.loop import SimLoop
@@ -36,7 +38,7 @@ class ClientProcess:
         self.name = f"{seat.name}.{generation}"
         world = seat.world
         self.loop = SimLoop(world, self.name)  # type: ignore[abstract]
-        self.port = Port(seat.network, seat.name, self.loop, seat.next_socket)
+        self.port = Port(seat.network, seat.name, self.loop, seat.next_socket, seat.says)
         self.alive = True
         self.closing = False
         self.told: list[str] = []
@@ -103,8 +105,8 @@ class Seat:
         self._doors = doors
         self._begin = begin
         self._chance = world.chance(f"seat {name}")
-        bound = swarm.drift_ppm // 2
-        self.clock = Clock(world, self._chance.randrange(10**9), self._chance.choice((-bound, 0, bound)))
+        most = swarm.clock_ppm
+        self.clock = Clock(world, self._chance.randrange(10**9), self._chance.choice((-most, 0, most)))
         self.lease_ms = self._chance.choice(swarm.session_lease_ms)
         self.request_ms = self._chance.choice((1_000, 3_000))
         self.replicas: Callable[[], Iterable[int]] = lambda: self._doors  # whom the configuration may name
@@ -112,6 +114,7 @@ class Seat:
         self._sockets = 0
         self._generation = 0
         self.process: ClientProcess | None = None
+        self.mute_until_us = 0  # until then no KeepAlive leaves
         self.closed = False  # nobody sits down here any more
 
     def reading(self) -> Reading:
@@ -185,10 +188,36 @@ class Seat:
             process.loop.pause()
             self.world.after(for_us, process.loop.resume)
 
+    def sleep(self, for_us: int) -> None:
+        """The machine is suspended."""
+        process = self.process
+        if process is not None and not process.loop.paused:
+            if self.world.tracing:
+                self.world.tell(self.name, f"sleeps for {for_us / 1e6:.3f} s")
+            process.loop.sleep()
+            self.world.after(for_us, process.loop.resume)
+
     def resume(self) -> None:
-        """SIGCONT."""
+        """SIGCONT, and it can speak again."""
+        self.mute_until_us = 0
         if self.process is not None:
             self.process.loop.resume()
+
+    def mute(self, for_us: int) -> None:
+        """Its KeepAlives do not leave."""
+        if self.world.tracing:
+            self.world.tell(self.name, f"sends no KeepAlive for {for_us / 1e6:.3f} s")
+        self.mute_until_us = self.world.now_us + for_us
+
+    def says(self, message: bytes) -> bytes:
+        """What of a message of its process leaves the machine."""
+        if self.world.now_us >= self.mute_until_us:
+            return message
+        return b"".join(
+            len(payload).to_bytes(4, "big") + payload
+            for payload in split_frames(message)
+            if decode(payload)[1] != "keep_alive"
+        )
 
     def break_channel(self) -> None:
         """A connection breaks: both sides are told, or one, or none; what was sent may still come, late."""

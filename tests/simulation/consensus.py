@@ -14,11 +14,14 @@ from coordd.engine.effects import Reply
 from coordd.engine.inputs import Call
 from coordd.paxos.membership import Membership
 from coordd.paxos.state import PaxosSettings
-from tests.simulation import swarm as swarms
-from tests.simulation.checkers.agreement import ChosenValues, CoreInvariants, MasterLease, Promises
+from tests.simulation import faults
+from tests.simulation.checkers import everything
+from tests.simulation.checkers.agreement import ChosenValues, MasterLease
 from tests.simulation.checkers.panel import Checker, Panel
-from tests.simulation.checkers.plain import PlainDigests, PlainHistory
-from tests.simulation.faults import Nemesis
+from tests.simulation.checkers.plain import PlainHistory
+from tests.simulation.draw import draw
+from tests.simulation.faults.nemesis import Nemesis
+from tests.simulation.faults.standing import stand
 from tests.simulation.network import Network
 from tests.simulation.plain import PlainKit
 from tests.simulation.process import Process
@@ -120,19 +123,19 @@ class Consensus:
 
     def __init__(self, seed: int, trace: Trace | None = None, swarm: Swarm | None = None) -> None:
         self.world = World(seed, trace)
-        drift_ppm = self.world.chance("drift").choice((10_000, 100_000))
-        self.swarm = swarm or swarms.draw(self.world.chance("swarm"), drift_ppm=drift_ppm)
+        self.swarm = swarm or draw(self.world.chance("swarm"), plain=True)
         self.network = Network(self.world, self.swarm)
         self.replicas = replicas = list(range(1, self.swarm.replicas + 1))
         self.chosen = ChosenValues(self.world)
-        self.history = PlainHistory(self.world, self.chosen)
-        self.mastership = MasterLease(self.world, lambda: list(self.processes.values()))
-        self.panel = panel = self.make_panel()
+        self.history = PlainHistory(self.world, self.chosen, self.swarm.clocks_kept)
+        self.mastership = MasterLease(self.world, self.swarm.clocks_kept)
+        self.panel = Panel([*everything.of_agreement(self), *everything.of_plain(self), *self.more_checkers()])
         membership = Membership(1, tuple(replicas), lease_ms=self.swarm.lease_ms)
         settings = {replica: settings_of(self.swarm, replica) for replica in replicas}
         self.kit = PlainKit(membership, settings, self.swarm.snapshot_bytes)
         self.processes = {
-            replica: Process(self.world, self.swarm, self.network, self.kit, replica, panel) for replica in replicas
+            replica: Process(self.world, self.swarm, self.network, self.kit, replica, self.panel)
+            for replica in replicas
         }
         for process in self.processes.values():
             PlainDoor(process, self.network)
@@ -140,13 +143,11 @@ class Consensus:
             PlainClient(self.world, f"c{index}", self.network, self.history, replicas)
             for index in range(1, self.swarm.clients + 1)
         ]
-        self.nemesis = Nemesis(self.world, self.swarm, self.network, self.processes, self.kit, [])
+        self.nemesis = Nemesis(self.world, self.swarm, faults.ALL, self.network, self.processes, self.kit, [])
 
-    def make_panel(self, *more: Checker) -> Panel:
-        """All that is checked."""
-        digests = PlainDigests(self.world, self.chosen)
-        core = CoreInvariants(self.world, 7)
-        return Panel([self.chosen, Promises(self.world), self.mastership, digests, core, *more])
+    def more_checkers(self) -> list[Checker]:
+        """Of replicas, in this kind of run."""
+        return []
 
     def begin_faults(self) -> None:
         """From now on anything may happen."""
@@ -170,7 +171,7 @@ class Consensus:
         self.begin_faults()
         self.world.run(self.swarm.safety_ms * 1000)
         self.end_faults()
-        if (standing := self.nemesis.stand(self.voters())) is not None:
+        if (standing := stand(self.nemesis, self.voters())) is not None:
             self._wait_until(self.is_serving, f"while this stands: {standing.words()}")
             self.nemesis.lift()
         self._wait_until(self.is_settled, "after the last fault")
@@ -194,7 +195,7 @@ class Consensus:
 
     def voters(self) -> Sequence[int]:
         """Who counts, when the faults have ended."""
-        return list(self.processes)
+        return range(1, self.swarm.replicas + 1)
 
     def is_serving(self, quiet_us: int) -> bool:
         """Every client has got a new write."""

@@ -16,19 +16,31 @@ from coordd.testing.memory_disk import MemoryDisk, PowerCutError
 
 DIRECTORY = "/data"
 SEGMENT_BYTES = 8 * 1024
-FULL_BYTES = 1  # a capacity that leaves no room for anything
 
 
 class SimDisk(MemoryDisk):
-    """A memory disk whose next sync can be made to fail."""
+    """A memory disk on which a blow can wait for the next start or the next snapshot."""
 
-    sync_fails = False
+    def __init__(self) -> None:
+        super().__init__()
+        self.cut_by_power = True
+        self.next_start: tuple[str, int] | None = None
+        self.next_snapshot: tuple[str, int] | None = None
 
-    def fdatasync(self, file: int) -> None:
-        if self.sync_fails:
-            self.sync_fails = False
-            self.fail_at(1)
-        super().fdatasync(file)
+    def strike(self, how: str, call: int) -> None:
+        """At that call from now: `fail` it, or end the process in the middle of it, by the `power` or a `kill`."""
+        if how == "fail":
+            self.fail_at(call)
+        else:
+            self.cut_by_power = how == "power"
+            self.cut_at(call)
+
+    def mend(self) -> None:
+        """No blow waits any more, and there is room."""
+        self.cut_at(None)
+        self.fail_at(None)
+        self._fail_sync = False
+        self.capacity = self.next_start = self.next_snapshot = None
 
 
 class CellKit:
@@ -64,9 +76,11 @@ class CellKit:
     def open(self, replica: int, now_ms: int) -> tuple[Any, Any]:
         """A started engine over a recovered store."""
         first = self._joining.get(replica, self._membership)
-        store = self.store_class.open(
-            self.disks[replica], DIRECTORY, self._cell, replica, first, segment_bytes=SEGMENT_BYTES
-        )
+        disk = self.disks[replica]
+        if disk.next_start is not None:
+            disk.strike(*disk.next_start)
+            disk.next_start = None
+        store = self.store_class.open(disk, DIRECTORY, self._cell, replica, first, segment_bytes=SEGMENT_BYTES)
         machine_class = self._machine_class(replica)
         state, store.snapshot_state = store.snapshot_state, None
         machine = machine_class(self._cell) if state is None else machine_class.restore(state)
@@ -80,25 +94,44 @@ class CellKit:
         else:
             disk.kill()
 
-    def set_full(self, replica: int, full: bool) -> None:
-        """The disk of this replica has no room (or has again)."""
-        self.disks[replica].capacity = FULL_BYTES if full else None
+    def lost_power(self, replica: int) -> bool:
+        """See `ports.Kit`."""
+        return self.disks[replica].cut_by_power
+
+    def begins_snapshot(self, replica: int) -> None:
+        """See `ports.Kit`."""
+        disk = self.disks[replica]
+        if disk.next_snapshot is not None:
+            disk.strike(*disk.next_snapshot)
+            disk.next_snapshot = None
+
+    # ---- what the nemesis does to disks ----
+
+    def fill(self, replica: int, room: int | None) -> None:
+        """The disk of this replica has room for so many bytes more; None: for everything again."""
+        disk = self.disks[replica]
+        disk.capacity = None if room is None else disk.used + room
 
     def fail_next_sync(self, replica: int) -> None:
         """The next sync of this replica fails."""
-        self.disks[replica].sync_fails = True
+        self.disks[replica].fail_next_sync()
 
-    def cut_call(self, replica: int, call: int) -> None:
-        """The power goes in the middle of that disk call from now."""
-        self.disks[replica].cut_at(call)
+    def cut_call(self, replica: int, call: int, *, power: bool) -> None:
+        """The power goes, or a kill comes, in the middle of that disk call from now."""
+        self.disks[replica].strike("power" if power else "kill", call)
 
     def fail_call(self, replica: int, call: int) -> None:
         """That disk call from now fails."""
-        self.disks[replica].fail_at(call)
+        self.disks[replica].strike("fail", call)
+
+    def strike_start(self, replica: int, how: str, call: int) -> None:
+        """The next start is struck at that disk call."""
+        self.disks[replica].next_start = (how, call)
+
+    def strike_snapshot(self, replica: int, how: str, call: int) -> None:
+        """That disk call from the next snapshot on is struck."""
+        self.disks[replica].next_snapshot = (how, call)
 
     def mend(self, replica: int) -> None:
         """No more faults."""
-        disk = self.disks[replica]
-        disk.cut_at(None)
-        disk.fail_at(None)
-        disk.capacity, disk.sync_fails = None, False
+        self.disks[replica].mend()

@@ -1,7 +1,8 @@
 """An asyncio loop on virtual time, so that the library's real asyncio code runs inside the simulation.
 
-One loop is one client process: it can be paused (nothing runs, everything piles up) and killed (nothing runs ever
-again). Order is that of the heap and of the ready queue, so it depends on nothing but the seed.
+One loop is one client process: it can be paused (nothing runs, everything piles up), put to sleep (likewise, and its
+timers do not count that time) and killed (nothing runs ever again). Order is that of the heap and of the ready queue,
+so it depends on nothing but the seed.
 """
 
 from __future__ import annotations
@@ -28,13 +29,20 @@ class SimLoop(asyncio.AbstractEventLoop):
         self._due = False
         self._paused = False
         self._dead = False
+        self._asleep_us = 0  # altogether, so far
+        self._slept_at_us: int | None = None
+        self._sleeping: list[asyncio.TimerHandle] = []  # would have been due during the sleep
         self._tasks_in_order: dict[asyncio.Task[Any], None] = {}
         self.errors: list[dict[str, Any]] = []
 
     # ---- what asyncio asks of a loop ----
 
     def time(self) -> float:
-        return self._world.now_us / 1e6
+        return self._time_us() / 1e6
+
+    def _time_us(self) -> int:
+        at_us = self._world.now_us if self._slept_at_us is None else self._slept_at_us
+        return at_us - self._asleep_us
 
     def get_debug(self) -> bool:
         return False
@@ -78,7 +86,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         self, when: float, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
     ) -> asyncio.TimerHandle:
         handle = asyncio.TimerHandle(when, callback, args, self, context)
-        self._world.after(max(0, round(when * 1e6) - self._world.now_us), self._timer_due, handle)
+        self._world.after(max(0, round(when * 1e6) - self._time_us()), self._timer_due, handle)
         return handle
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
@@ -109,9 +117,20 @@ class SimLoop(asyncio.AbstractEventLoop):
         """SIGSTOP."""
         self._paused = True
 
+    def sleep(self) -> None:
+        """The machine is suspended: timers stand still, too."""
+        self._paused = True
+        self._slept_at_us = self._world.now_us
+
     def resume(self) -> None:
-        """SIGCONT: what piled up runs now."""
+        """SIGCONT, or the machine wakes up: what piled up runs now."""
         self._paused = False
+        if self._slept_at_us is not None:
+            self._asleep_us += self._world.now_us - self._slept_at_us
+            self._slept_at_us = None
+            sleeping, self._sleeping = self._sleeping, []
+            for handle in sleeping:
+                self._timer_due(handle)
         self._wake()
 
     @property
@@ -133,7 +152,14 @@ class SimLoop(asyncio.AbstractEventLoop):
         self._ready.clear()
 
     def _timer_due(self, handle: asyncio.TimerHandle) -> None:
-        if not self._dead and not handle._cancelled:
+        if self._dead or handle._cancelled:
+            return
+        early_us = round(handle.when() * 1e6) - self._time_us()
+        if early_us > 0 and self._slept_at_us is not None:
+            self._sleeping.append(handle)
+        elif early_us > 0:  # the machine has slept meanwhile
+            self._world.after(early_us, self._timer_due, handle)
+        else:
             self._ready.append(handle)
             self._wake()
 

@@ -34,6 +34,7 @@ from coordd.paxos.effects import AcceptedRecord, Chosen, ChosenRecord, Durable, 
 from coordd.paxos.membership import Membership
 from coordd.paxos.replica import Replica, Role
 from coordd.paxos.state import PaxosSettings
+from tests.simulation.ports import NoFiles
 
 
 class PlainState:
@@ -213,7 +214,7 @@ class PlainSyncFailed(Exception):
 
 
 class PlainPowerCut(Exception):
-    """Never raised: this store has no calls to be cut in the middle."""
+    """Never raised; see `ports.NoFiles`."""
 
 
 @dataclass(slots=True)
@@ -310,7 +311,7 @@ class PlainStore:
         return deepcopy(stored)
 
 
-class PlainKit:
+class PlainKit(NoFiles):
     """Makes plain replicas; `disks` by replica."""
 
     disk_full: type[Exception] = PlainDiskFull
@@ -342,15 +343,9 @@ class PlainKit:
             disk.records = disk.records[: disk.synced + chance.randint(0, unsynced)]
             disk.synced = len(disk.records)
 
-    def set_full(self, replica: int, full: bool) -> None:
+    def fill(self, replica: int, room: int | None) -> None:
         """The disk of this replica has no room (or has again)."""
-        self.disks[replica].full = full
-
-    def cut_call(self, replica: int, call: int) -> None:
-        """There are no calls to cut in the middle."""
-
-    def fail_call(self, replica: int, call: int) -> None:
-        """There are no calls to fail but syncs."""
+        self.disks[replica].full = room is not None
 
     def mend(self, replica: int) -> None:
         """No more faults."""

@@ -19,15 +19,36 @@ class Kit(Protocol):
     disk_full: type[Exception]
     disk_failed: type[Exception]  # a failed sync among them
     refused: type[Exception]  # the store does not believe what it finds
-    power_cut: type[Exception]  # the power went in the middle of a disk call
+    power_cut: type[Exception]  # the power went, or a kill came, in the middle of a disk call
 
     def open(self, replica: int, now_ms: int) -> tuple[Any, Any]:
         """A started engine over a recovered store."""
         ...
 
+    def lost_power(self, replica: int) -> bool:
+        """Whether it was the power, and no kill, that cut the last disk call off."""
+        ...
+
+    def begins_snapshot(self, replica: int) -> None:
+        """A snapshot, or a piece of one, is about to be written: a blow at snapshots may wait for it."""
+        ...
+
     def crash(self, replica: int, chance: Random, *, power: bool) -> None:
         """The process is gone; with `power`, so are unsynced bytes."""
         ...
+
+
+class NoFiles:
+    """For a kit whose disks have no calls that could be struck, and no bytes that could rot."""
+
+    def lost_power(self, replica: int) -> bool:
+        raise NotImplementedError
+
+    def begins_snapshot(self, replica: int) -> None: ...
+    def cut_call(self, replica: int, call: int, *, power: bool) -> None: ...
+    def fail_call(self, replica: int, call: int) -> None: ...
+    def strike_start(self, replica: int, how: str, call: int) -> None: ...
+    def strike_snapshot(self, replica: int, how: str, call: int) -> None: ...
 
 
 class Watcher(Protocol):

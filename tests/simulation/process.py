@@ -1,39 +1,26 @@
 """One replica process on its machine: turns, syncs, pauses, crashes, restarts around a real engine and a real store.
 
-A turn is what the daemon's driver does: take the inbox, read the clock (perhaps after a pause), step, perform. The
-order of performing is the contract of `coordd.engine.effects`. Whatever belongs to a process that has died carries its
-`life` and is ignored afterwards; what it had sent stays on its way.
+A turn is what the daemon's driver does: take the inbox, read the clock (perhaps after a pause), step, perform. Whatever
+belongs to a process that has died carries its `life` and is ignored afterwards; what it had sent stays on its way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from coordd.engine.effects import Effects, Reply
-from coordd.engine.inputs import (
-    DiskFull,
-    DiskHasRoom,
-    Input,
-    PeerMessage,
-    Persisted,
-    SnapshotFailed,
-    SnapshotReceived,
-    SnapshotTaken,
-)
-from coordd.paxos.effects import SendSnapshotChunk, StoreSnapshotChunk
+from coordd.engine.inputs import Input, PeerMessage, Persisted
 from tests.simulation.network import Network
+from tests.simulation.performing import Performing
 from tests.simulation.ports import Kit, Watcher, brief
 from tests.simulation.swarm import Swarm
 from tests.simulation.world import Clock, Violation, World
 
-CHUNK_BYTES = 1_500  # small, so that a snapshot takes several messages
-FULL_RETRY_US = 300_000
 CRASH_POINTS = ("before append", "after append", "after sending", "while syncing")
 
 
-class Process:
+class Process(Performing):
     """A replica's machine and, while `up`, the process on it."""
 
     def __init__(self, world: World, swarm: Swarm, network: Network, kit: Kit, name: int, watcher: Watcher) -> None:
@@ -42,8 +29,8 @@ class Process:
         self._chance = world.chance(f"process {name}")
         self._random = self._chance.random
         self._entropy = world.chance(f"entropy {name}")
-        bound = swarm.drift_ppm // 2  # two clocks together differ by no more than the bound
-        self.clock = Clock(world, self._chance.randrange(10**9), self._chance.choice((-bound, -bound, 0, bound, bound)))
+        most = swarm.clock_ppm
+        self.clock = Clock(world, self._chance.randrange(10**9), self._chance.choice((-most, -most, 0, most, most)))
         self.on_reply: Callable[[Reply], None] = lambda reply: None
         self.on_client: Callable[[Any, Any], None] = lambda source, message: None
         self.on_arrival: Callable[[Any, Any], None] = lambda source, message: None  # of a client's, read or not
@@ -105,7 +92,7 @@ class Process:
         try:
             action(*arguments)
         except self.kit.power_cut:
-            self.crash(power=True)
+            self.crash(power=self.kit.lost_power(self.name))
         except self.kit.disk_failed as error:
             if self.world.tracing:
                 self.world.tell(self.name, f"its disk fails: {error}")
@@ -120,8 +107,8 @@ class Process:
         elif power:
             self.kit.crash(self.name, self._chance, power=True)
         if power:  # the machine boots anew: its clock begins somewhere else, its rate is another
-            bound = self.swarm.drift_ppm // 2
-            self.clock = Clock(self.world, self._chance.randrange(10**9), self._chance.randint(-bound, bound))
+            most = self.swarm.clock_ppm
+            self.clock = Clock(self.world, self._chance.randrange(10**9), self._chance.randint(-most, most))
 
     def retire(self, how: str) -> None:
         """The process ends, and nobody starts it again."""
@@ -254,67 +241,6 @@ class Process:
             self.retire("left")
             self.on_left(self)
 
-    # ---- performing ----
-
-    def _perform(self, effects: Effects) -> None:
-        life = self.life
-        dying = self.crash_point if effects.persist else None
-        if dying == "before append":
-            return self.crash(power=self.crash_power)
-        if (effects.persist or self._backlog) and not self._append(effects):
-            self._perform_without_disk(effects)
-            return None
-        if dying == "after append":
-            return self.crash(power=self.crash_power)
-        self._perform_without_disk(effects)
-        if life != self.life or not self.up:
-            return None
-        if dying == "after sending":
-            return self.crash(power=self.crash_power)
-        self._queue_sync(effects)
-        if dying == "while syncing":
-            self.world.after(self._chance.randrange(1 + self.swarm.sync_us[0]), self._crash_later, life)
-        return None
-
-    def _append(self, effects: Effects) -> bool:
-        """Writes what an earlier full disk refused, then this; False when there is no room."""
-        had_no_room = bool(self._backlog)
-        if not had_no_room or self.world.now_us >= self._retry_at_us:
-            try:
-                self._write(effects)
-            except self.kit.disk_full:
-                self.met_full_disk = True
-                self._retry_at_us = self.world.now_us + FULL_RETRY_US
-                self.put(DiskFull())
-            else:
-                if had_no_room:
-                    self.inbox.append(DiskHasRoom())
-                return True
-        if effects.persist_number:
-            self._backlog.append(effects)
-        return False
-
-    def _write(self, effects: Effects) -> None:
-        while self._backlog:
-            self.store.append(self._backlog[0].persist)
-            late = self._backlog.pop(0)
-            self._unsynced.append((late.persist_number, late.send_after_persist))
-        self.store.append(effects.persist)
-
-    def _perform_without_disk(self, effects: Effects) -> None:
-        self._send(effects.send_now)
-        for transfer in effects.transfers:
-            self._transfer(transfer)
-        for reply in effects.replies:
-            self.on_reply(reply)
-        if effects.cut is not None:
-            self.store.cut(effects.cut.upto)
-        if effects.snapshot is not None and not self._snapshotting:
-            self._snapshotting = True
-            slot, membership, state = effects.snapshot.slot, effects.snapshot.membership, self.engine.snapshot_state()
-            delay_us = int(self._random() ** 2 * 200_000)
-            self.world.after(delay_us, self._snapshot_written, self.life, slot, membership, state)
-
     def _send(self, messages: Sequence[tuple[int, Any]]) -> None:
         if not messages:
             return
@@ -323,78 +249,3 @@ class Process:
             if self.world.tracing:
                 self.world.tell(self.name, f"-> {target} {brief(message)}")
             self.network.send(self.name, target, message)
-
-    def _queue_sync(self, effects: Effects) -> None:
-        if effects.persist_number:
-            self._unsynced.append((effects.persist_number, effects.send_after_persist))
-        else:
-            assert not effects.persist
-            self._send(effects.send_after_persist)
-        self._begin_sync()
-
-    def _begin_sync(self) -> None:
-        if self._syncing or not self._unsynced:
-            return
-        self._syncing = True
-        self._syncing_group, self._unsynced = self._unsynced, []
-        early = self.swarm.sync_helper and self._random() < self.swarm.sync_early
-        if early:
-            self.store.sync()
-        self._blocked = not self.swarm.sync_helper
-        low_us, high_us = self.swarm.sync_us
-        duration_us = low_us + int(self._random() * (high_us - low_us))
-        if self.world.now_us < self.slow_sync_until_us:
-            duration_us += int(self._random() * 2_000_000)
-        self.world.after(duration_us, self._sync_done, self.life, early)
-
-    def _sync_done(self, life: int, early: bool) -> None:
-        if life != self.life:
-            return
-        if self.paused or self._in_gap:
-            self._synced_meanwhile = (early,)
-        else:
-            self._guard(self._after_sync, early)
-
-    def _after_sync(self, early: bool) -> None:
-        if not early:
-            self.store.sync()
-        self._blocked = False
-        group, self._syncing_group = self._syncing_group, []
-        for _, messages in group:
-            self._send(messages)
-        self.inbox.append(Persisted(group[-1][0]))
-        self._wake()
-
-    def _crash_later(self, life: int) -> None:
-        if life == self.life:
-            self.crash(power=self.crash_power)
-
-    # ---- snapshots ----
-
-    def _snapshot_written(self, life: int, slot: int, membership: Any, state: bytes) -> None:
-        if life == self.life:
-            self._guard(self._write_snapshot, slot, membership, state)
-
-    def _write_snapshot(self, slot: int, membership: Any, state: bytes) -> None:
-        self._snapshotting = False
-        try:
-            size = self.store.write_snapshot(slot, membership, state)
-        except self.kit.disk_full as error:
-            self.put(SnapshotFailed(slot, str(error)))
-        else:
-            outcome = "a newer one came in" if size is None else ""
-            self.put(SnapshotTaken(slot, size) if size is not None else SnapshotFailed(slot, outcome))
-
-    def _transfer(self, transfer: SendSnapshotChunk | StoreSnapshotChunk) -> None:
-        if isinstance(transfer, SendSnapshotChunk):
-            chunk = transfer.chunk
-            data = self.store.read_snapshot_chunk(chunk.slot, chunk.offset, CHUNK_BYTES)
-            if data:
-                self._send([(transfer.to, replace(chunk, data=data))])
-            return
-        try:
-            stored = self.store.store_chunk(transfer.slot, transfer.size, transfer.offset, transfer.data)
-        except self.kit.disk_full:
-            return
-        if stored is not None:
-            self.put(SnapshotReceived(stored.slot, stored.size, stored.membership, stored.state))

@@ -91,7 +91,9 @@ class Socket:
         """aiohttp's."""
         if self.over:
             raise aiohttp.ClientConnectionResetError("the connection is closed")
-        self.transmit(DATA, data)
+        data = self._port.says(data)
+        if data:
+            self.transmit(DATA, data)
 
     async def receive(self) -> Message:
         """aiohttp's."""
@@ -154,11 +156,19 @@ class SimHttp:
 class Port:
     """All connections of one client process."""
 
-    def __init__(self, network: Network, name: str, loop: SimLoop, next_number: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        network: Network,
+        name: str,
+        loop: SimLoop,
+        next_number: Callable[[], int],
+        says: Callable[[bytes], bytes],
+    ) -> None:
         self._network = network
         self.name = name
         self._loop = loop
         self._next_number = next_number
+        self.says = says
         self.sockets: dict[int, Socket] = {}
         self.dead = False
         network.join(name, self._arrived)

@@ -14,7 +14,7 @@ from coordd.paxos.effects import ValueKind
 from coordd.paxos.membership import VOTERS_MAX, Membership
 from coordd.paxos.replica import Role
 from tests.simulation.checkers.membership import OneChangeAtATime
-from tests.simulation.faults import Nemesis
+from tests.simulation.faults.nemesis import Nemesis
 from tests.simulation.process import CRASH_POINTS, Process
 from tests.simulation.swarm import Swarm
 from tests.simulation.world import World

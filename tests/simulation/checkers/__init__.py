@@ -1,1 +1,1 @@
-"""What must be true, each a small class with a name, told of events, raising a `Violation`."""
+"""What must be true: small classes, told of events, raising `Violation`. `everything` has the lists."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from coordd.engine.effects import Effects
@@ -97,9 +97,9 @@ class MasterLease(Checker):
 
     name = "master lease"
 
-    def __init__(self, world: World, processes: Callable[[], Sequence[Process]]) -> None:
+    def __init__(self, world: World, clocks_kept: bool) -> None:
         super().__init__(world)
-        self._processes = processes
+        self._clocks_kept = clocks_kept  # if not, two may believe that they are master: what each one decides is safe
         self._masters: dict[int, Process] = {}
         self._epochs: dict[int, tuple[int, int]] = {}
         self.reigns = 0
@@ -121,7 +121,7 @@ class MasterLease(Checker):
             if (process.name, core.epoch) != self._last:
                 self._last = (process.name, core.epoch)
                 self.reigns += 1
-            if len(masters) > 1:
+            if len(masters) > 1 and self._clocks_kept:
                 self._compare(process)
 
     def _compare(self, process: Process) -> None:

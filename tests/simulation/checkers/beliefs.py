@@ -20,6 +20,7 @@ class LockBeliefs(StateChecker):
     """
 
     name = "two holders"
+    needs_clocks = True
 
     def __init__(self, world: World, clients: Callable[[], Iterable[ClientProcess]]) -> None:
         super().__init__(world)
@@ -48,6 +49,7 @@ class SessionBeliefs(StateChecker):
     """No client believes in its session after the cell has ended it."""
 
     name = "session belief"
+    needs_clocks = True
 
     def __init__(self, world: World, clients: Callable[[], Iterable[ClientProcess]]) -> None:
         super().__init__(world)
@@ -65,8 +67,8 @@ class SessionBeliefs(StateChecker):
                 left_ms = own.left_ms(process.seat.reading())
                 raise self.broken(f"{process.name} believes in session {session} for {left_ms} ms more; it has expired")
 
-    def check(self) -> None:
-        """Now and then: an expired session has not come back to life in a client."""
+    def look(self) -> None:
+        """An expired session has not come back to life in a client."""
         for process in self._clients():
             own = process.session()
             if own is not None and own.id in self.expired and process.believes_session():

@@ -25,6 +25,7 @@ class JustExpiry(Checker):
     """See the module docstring."""
 
     name = "unjust expiry"
+    needs_clocks = True
 
     def __init__(self, world: World, doors: Mapping[int, Doors]) -> None:
         super().__init__(world)

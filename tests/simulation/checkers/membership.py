@@ -146,6 +146,7 @@ class LeaseIsBacked(Checker):
     """
 
     name = "master lease"
+    needs_clocks = True
 
     def __init__(self, world: World, processes: Callable[[], Mapping[int, Process]]) -> None:
         super().__init__(world)

@@ -17,6 +17,7 @@ class Checker:
     """A promise with a name. Subclasses override what they want to be told."""
 
     name = ""
+    needs_clocks = False  # the promise holds only while the rates of clocks keep the bound
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -36,6 +37,13 @@ class Checker:
 
     def ended(self, process: Process, how: str) -> None:
         """The process is gone: "kill", "power" or "failed sync"."""
+
+    def look(self) -> None:
+        """Now and then."""
+
+    def left_behind(self) -> str | None:
+        """Long after the last fault: what is not as it should be, or None."""
+        return None
 
 
 class Panel:

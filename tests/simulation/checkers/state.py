@@ -92,15 +92,16 @@ class Queue(StateChecker):
             raise self.broken(f"{path}: {key} was granted before {queue[0]}, who has waited longer")
         queue.remove(key)
 
-    def waiting(self) -> list[Key]:
-        """Who waits now."""
-        return list(self._paths)
+    def left_behind(self) -> str | None:
+        """No waiter is left behind."""
+        return f"waiters left behind: {list(self._paths)}" if self._paths else None
 
 
 class LockDelays(StateChecker):
     """After an expiry nobody is granted the lock against it before its lock-delay is over, whoever is master."""
 
     name = "lock-delay"
+    needs_clocks = True
 
     def __init__(self, world: World, drift_ppm: int) -> None:
         super().__init__(world)

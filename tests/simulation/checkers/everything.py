@@ -1,0 +1,83 @@
+"""Which checkers watch a run. A feature with checkers of its own adds them here, and nowhere else.
+
+What needs clocks is left out of a run whose clocks differ by more than the bound: there only the log, the revisions,
+the tokens and the state are promised, and that everything converges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol, TypeVar
+
+from tests.simulation.checkers.agreement import ChosenValues, CoreInvariants, MasterLease, Promises
+from tests.simulation.checkers.beliefs import LockBeliefs, SessionBeliefs
+from tests.simulation.checkers.expiry import JustExpiry
+from tests.simulation.checkers.panel import Checker
+from tests.simulation.checkers.plain import PlainDigests
+from tests.simulation.checkers.state import EachCallOnce, Ephemerals, LockDelays, Queue, Tokens
+from tests.simulation.checkers.witness import StateChecker
+from tests.simulation.client import ClientProcess
+from tests.simulation.doors import Doors
+from tests.simulation.swarm import Swarm
+from tests.simulation.world import World
+
+Kind = TypeVar("Kind", bound=Checker)
+
+
+class Agreement(Protocol):
+    """What checkers may see of any run."""
+
+    world: World
+    swarm: Swarm
+    chosen: ChosenValues
+    mastership: MasterLease
+
+
+class WholeCell(Agreement, Protocol):
+    """What they may see of a run with clients."""
+
+    @property
+    def doors(self) -> Mapping[int, Doors]:
+        """The doors of each replica."""
+        ...
+
+    def living_clients(self) -> Iterator[ClientProcess]:
+        """The client processes that are alive."""
+        ...
+
+
+def of_agreement(run: Agreement) -> list[Checker]:
+    """Of every replica, in every run."""
+    return [run.chosen, Promises(run.world), run.mastership]
+
+
+def of_plain(run: Agreement) -> list[Checker]:
+    """Of the replicas of agreement alone."""
+    return [PlainDigests(run.world, run.chosen), CoreInvariants(run.world, 7)]
+
+
+def of_cell(run: WholeCell) -> list[Checker]:
+    """Of the replicas of a whole cell."""
+    return kept(run.swarm, [JustExpiry(run.world, run.doors), CoreInvariants(run.world, 11)])
+
+
+def of_state(run: WholeCell) -> list[StateChecker]:
+    """Of the cell's one history."""
+    world = run.world
+    return kept(
+        run.swarm,
+        [
+            EachCallOnce(world),
+            Tokens(world),
+            Queue(world),
+            LockDelays(world, run.swarm.drift_ppm),
+            Ephemerals(world),
+            LockBeliefs(world, run.living_clients),
+            SessionBeliefs(world, run.living_clients),
+        ],
+    )
+
+
+def kept(swarm: Swarm, checkers: Sequence[Kind]) -> list[Kind]:
+    """Those whose promise holds in this run."""
+    return [one for one in checkers if swarm.clocks_kept or not one.needs_clocks]

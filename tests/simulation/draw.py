@@ -1,0 +1,74 @@
+"""What a seed draws for its cell. Every seed has its own mix, so that a heavy fault does not hide the light ones."""
+
+from __future__ import annotations
+
+from random import Random
+
+from tests.simulation.faults import ALL as FAULTS
+from tests.simulation.swarm import Swarm
+from tests.simulation.work import ALL as WORKERS
+
+
+def draw(chance: Random, *, plain: bool = False) -> Swarm:
+    """The mix of one seed. `plain`: for agreement alone, without clients of the library and without files."""
+    drift_ppm = chance.choice((10_000, 100_000)) if plain else 10_000  # the library has a bound of its own
+    quick = chance.random() < 0.5
+    calm = chance.choice((0.33, 1.0, 2.0, 4.0))
+    low_us = chance.choice((50, 200, 1_000, 5_000))
+    high_us = low_us * chance.choice((2, 5, 20))
+    sync_low_us = chance.choice((100, 500, 2_000))
+    sync_high_us = sync_low_us * chance.choice((2, 10, 40))
+    # A lease that a few round trips with their syncs do not fill; what is set up otherwise elects for ever.
+    lease_ms = max(chance.choice((300, 600, 1_000, 1_500)), 6 * (2 * high_us + sync_high_us) // 1_000)
+    faults = {}
+    for name in _kinds(chance, plain):
+        fault = FAULTS[name]
+        faults[name] = int(chance.randint(fault.often_ms, fault.seldom_ms) * calm)
+    return Swarm(
+        replicas=chance.choices((1, 2, 3, 4, 5, 6, 7), (8, 3, 57, 4, 23, 1, 4))[0],
+        clients=chance.randint(2, 6),
+        safety_ms=20_000,
+        lease_ms=lease_ms,
+        drift_ppm=drift_ppm,
+        clock_ppm=drift_ppm // 2,
+        tick_ms=chance.choice((20, 50, 100)),
+        latency_us=(low_us, high_us),
+        tail_rate=0.0 if quick else chance.choice((0.001, 0.01, 0.05)),
+        tail_us=chance.choice((50_000, 500_000, 3_000_000)),
+        loss=chance.choice((0.0, 0.0, 0.005, 0.03, 0.1)),
+        duplicate=chance.choice((0.0, 0.0, 0.01, 0.05)),
+        ordered=chance.random() < 0.5,
+        sync_us=(sync_low_us, sync_high_us),
+        sync_helper=chance.random() < 0.5,
+        sync_early=chance.choice((0.0, 0.5, 1.0)),
+        gap_rate=chance.choice((0.0, 0.0, 0.002, 0.01)),
+        down_ms=chance.choice(((5, 200), (5, 3_000), (500, 6_000))),
+        snapshot_bytes=chance.choice((1_000, 5_000, 50_000)),
+        kept_slots=chance.choice((1, 10, 1_000)),
+        learn_slots=chance.choice((3, 1_000)),
+        message_bytes=chance.choice((200, 100_000)),
+        session_lease_ms=chance.choice(((1_000,), (1_000, 3_000), (2_000, 6_000), (12_000,))),
+        think_ms=chance.choice((50, 150, 400)),
+        long_holds=chance.choice((0.0, 0.1, 0.5)),
+        workers=_workers(chance),
+        faults=faults,
+    )
+
+
+def _workers(chance: Random) -> tuple[str, ...]:
+    names = list(WORKERS)
+    of_locks = [name for name in names if WORKERS[name].of_locks]
+    more = chance.choices(names, [WORKERS[name].weight for name in names], k=chance.randint(1, 3))
+    return (chance.choice(of_locks), *more)
+
+
+def _kinds(chance: Random, plain: bool) -> list[str]:
+    """A few kinds only: a seed with all of them does nothing but recover."""
+    kinds: list[str] = []
+    possible = [fault for fault in FAULTS.values() if not (plain and (fault.on_disks or fault.of_clients))]
+    for of_clients, count in ((False, chance.choice((1, 2, 3, 4, 6))), (True, chance.choice((0, 1, 1, 2, 3)))):
+        faults = [fault for fault in possible if fault.of_clients == of_clients]
+        if faults:
+            chosen = set(chance.choices([fault.name for fault in faults], [fault.weight for fault in faults], k=count))
+            kinds += [fault.name for fault in faults if fault.name in chosen]
+    return kinds

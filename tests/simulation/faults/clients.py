@@ -1,0 +1,64 @@
+"""Clients: stopped, asleep, killed, closed, cut off, mute about their session, with broken and late connections."""
+
+from __future__ import annotations
+
+from random import Random
+
+from tests.simulation.faults.fault import Fault
+from tests.simulation.faults.nemesis import Nemesis, long_us
+from tests.simulation.network import DROP, HOLD, Name
+
+
+def _pause(nemesis: Nemesis, chance: Random) -> None:
+    """SIGSTOP."""
+    nemesis.client(chance).pause(long_us(chance, 50_000, 20_000_000))
+
+
+def _sleep(nemesis: Nemesis, chance: Random) -> None:
+    """The machine is suspended: timers do not count that time, the clock of the sessions does."""
+    nemesis.client(chance).sleep(long_us(chance, 50_000, 20_000_000))
+
+
+def _break(nemesis: Nemesis, chance: Random) -> None:
+    """A connection breaks: both sides are told, or one, or none. Untold, a replica has two channels of one client."""
+    nemesis.client(chance).break_channel()
+
+
+def _gone(nemesis: Nemesis, chance: Random) -> None:
+    """kill -9; another process begins later."""
+    nemesis.client(chance).vanish()
+
+
+def _close(nemesis: Nemesis, chance: Random) -> None:
+    """It closes its client in the middle of its work."""
+    nemesis.client(chance).close()
+
+
+def _mute(nemesis: Nemesis, chance: Random) -> None:
+    """Its KeepAlives do not leave, its calls do: calls keep no session alive."""
+    nemesis.client(chance).mute(long_us(chance, 200_000, 20_000_000))
+
+
+def _cut(nemesis: Nemesis, chance: Random) -> None:
+    name = nemesis.client(chance).name
+    replicas: list[Name] = list(nemesis.processes)
+    some = chance.sample(replicas, chance.randint(1, len(replicas)))
+    links = nemesis.network.cut_between([name], some, chance.choice((DROP, HOLD)), chance.random() < 0.6)
+    nemesis.world.after(long_us(chance, 100_000, 15_000_000), nemesis.heal, links)
+
+
+def _late_frames(nemesis: Nemesis, chance: Random) -> None:
+    """Its frames wait in the buffer of a connection that it gives up, and come much later."""
+    nemesis.client(chance).hold_frames(long_us(chance, 20_000, 500_000), long_us(chance, 500_000, 15_000_000))
+
+
+FAULTS = (
+    Fault("client_pause", 0.4, 1_500, 10_000, _pause, of_clients=True),
+    Fault("client_sleep", 0.3, 2_000, 10_000, _sleep, of_clients=True),
+    Fault("client_break", 0.5, 500, 8_000, _break, of_clients=True),
+    Fault("client_gone", 0.4, 3_000, 15_000, _gone, of_clients=True),
+    Fault("client_close", 0.3, 2_000, 12_000, _close, of_clients=True),
+    Fault("client_mute", 0.3, 2_000, 12_000, _mute, of_clients=True),
+    Fault("client_cut", 0.3, 1_500, 10_000, _cut, of_clients=True),
+    Fault("client_late_frames", 0.3, 1_500, 8_000, _late_frames, of_clients=True),
+)

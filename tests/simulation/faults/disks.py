@@ -1,0 +1,64 @@
+"""Disks: slow, full, failing, cut off in the middle of a call, rotten, lost."""
+
+from __future__ import annotations
+
+from random import Random
+
+from tests.simulation.faults.fault import Fault
+from tests.simulation.faults.nemesis import Nemesis, long_us
+
+
+def _slow_sync(nemesis: Nemesis, chance: Random) -> None:
+    nemesis.victim(chance).slow_sync_until_us = nemesis.world.now_us + long_us(chance, 100_000, 8_000_000)
+
+
+def _failed_sync(nemesis: Nemesis, chance: Random) -> None:
+    nemesis.disks.fail_next_sync(nemesis.victim(chance).name)
+
+
+def _failed_sync_power(nemesis: Nemesis, chance: Random) -> None:
+    """A failed sync, a restart, and then a power cut."""
+    process = nemesis.victim(chance)
+    nemesis.disks.fail_next_sync(process.name)
+    nemesis.later(long_us(chance, 100_000, 4_000_000), lambda: process.crash(power=True))
+
+
+def _cut_call(nemesis: Nemesis, chance: Random) -> None:
+    """The power goes, or a kill comes, in the middle of a call."""
+    nemesis.disks.cut_call(nemesis.victim(chance).name, chance.randint(1, 40), power=chance.random() < 0.7)
+
+
+def _fail_call(nemesis: Nemesis, chance: Random) -> None:
+    nemesis.disks.fail_call(nemesis.victim(chance).name, chance.randint(1, 40))
+
+
+def _cut_start(nemesis: Nemesis, chance: Random) -> None:
+    """The process dies, and again in the middle of its recovery: by the power, a kill, or a call that fails."""
+    process = nemesis.victim(chance)
+    nemesis.disks.strike_start(process.name, chance.choice(("power", "kill", "fail")), chance.randint(1, 40))
+    process.crash(power=chance.random() < 0.5)
+
+
+def _cut_snapshot(nemesis: Nemesis, chance: Random) -> None:
+    """The same in the middle of the next snapshot that is written or received."""
+    how = chance.choice(("power", "kill", "fail"))
+    nemesis.disks.strike_snapshot(nemesis.victim(chance).name, how, chance.randint(1, 12))
+
+
+def _full(nemesis: Nemesis, chance: Random) -> None:
+    """No room, or room for a little."""
+    process = nemesis.victim(chance)
+    nemesis.disks.fill(process.name, chance.choice((0, 0, 300, 4_000, 20_000)))
+    nemesis.later(long_us(chance, 10_000, 4_000_000), lambda: nemesis.has_room(process, chance))
+
+
+FAULTS = (
+    Fault("slow_sync", 0.3, 2_000, 10_000, _slow_sync),
+    Fault("failed_sync", 0.15, 5_000, 20_000, _failed_sync),
+    Fault("failed_sync_power", 0.2, 4_000, 15_000, _failed_sync_power),
+    Fault("cut_call", 0.25, 2_000, 10_000, _cut_call, on_disks=True),
+    Fault("fail_call", 0.1, 5_000, 20_000, _fail_call, on_disks=True),
+    Fault("cut_start", 0.2, 2_500, 12_000, _cut_start, on_disks=True),
+    Fault("cut_snapshot", 0.2, 2_000, 10_000, _cut_snapshot, on_disks=True),
+    Fault("full", 0.15, 5_000, 20_000, _full),
+)

@@ -1,0 +1,16 @@
+"""What client processes do: small workers on the library's public names, each feeding the checkers.
+
+One module per concern, each with its table `WORKERS`; a feature with workers of its own adds a module here and its
+table to `_TABLES`. Seeds draw from `ALL`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tests.simulation.work import files, locks, registers
+from tests.simulation.work.work import Worker
+
+_TABLES = (registers.WORKERS, files.WORKERS, locks.WORKERS)
+
+ALL: Mapping[str, Worker] = {worker.name: worker for table in _TABLES for worker in table}

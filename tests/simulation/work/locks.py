@@ -1,0 +1,101 @@
+"""Locks: exclusive and shared, with little time, cancelled; whoever is safe uses its token outside."""
+
+from __future__ import annotations
+
+import asyncio
+from random import Random
+
+from coordclient.aio.lock import Lock, Mode
+from coordclient.errors import Locked, NotFound
+from tests.simulation.client import ClientProcess
+from tests.simulation.work.work import Work, Worker
+
+LOCKS = 2
+
+
+async def _exclusive(work: Work, process: ClientProcess, chance: Random) -> None:
+    await _under(work, process, chance, "exclusive", timeout=None)
+
+
+async def _shared(work: Work, process: ClientProcess, chance: Random) -> None:
+    await _under(work, process, chance, "shared" if chance.random() < 0.7 else "exclusive", timeout=None)
+
+
+async def _impatient(work: Work, process: ClientProcess, chance: Random) -> None:
+    """Asks for locks with little time, or is cancelled while it waits."""
+    if chance.random() < 0.15:
+        await _delete_locked(process, chance)
+        return
+    if chance.random() < 0.5:
+        await _under(work, process, chance, "exclusive", timeout=chance.choice((0, 0.05, 0.5)))
+        return
+    try:
+        async with asyncio.timeout(chance.random() ** 2 * 0.5):
+            await _under(work, process, chance, "exclusive", timeout=None)
+    except TimeoutError:
+        work.timeouts += 1
+
+
+async def _under(work: Work, process: ClientProcess, chance: Random, mode: Mode, timeout: float | None) -> None:
+    lock = process.client.lock(
+        f"/l/{chance.randrange(LOCKS)}",
+        mode,
+        timeout=timeout,
+        lock_delay=chance.choice((0.0, 0.5, 2.0)),
+        stop_margin=chance.choice((0.05, 0.3)),
+    )
+    async with lock:
+        work.entered += 1
+        if chance.random() < 0.1:
+            await _verify(work, process, lock)
+        long = not work.stop and chance.random() < work.swarm.long_holds
+        for _ in range(chance.randint(5, 50) if long else chance.randint(1, 3)):
+            if not lock.safe or (long and work.stop):
+                break
+            _guarded(work, lock)
+            await process.loop.rest(0.2 if long else chance.expovariate(1) * work.swarm.think_ms / 2_000)
+
+    if chance.random() < 0.1:
+        await _check_released(work, process, lock)
+
+
+async def _verify(work: Work, process: ClientProcess, lock: Lock) -> None:
+    """Safe before and after: then the sequencer was valid in between."""
+    answer = await process.client.check_sequencer(lock.sequencer)
+    if lock.safe and not answer.valid and work.swarm.clocks_kept:
+        raise work.world.violation("sequencer", f"{lock.path}: held and safe, but not valid: {answer.reason}")
+
+
+async def _check_released(work: Work, process: ClientProcess, lock: Lock) -> None:
+    """A release was answered: its sequencer is never valid again. (One that goes on may not be through yet.)"""
+    life = process.client._keeper.life
+    going_on = life is None or any(call.lasting for call in life.calls.pending.values()) or life.backlog
+    if not going_on and (await process.client.check_sequencer(lock.sequencer)).valid and work.swarm.clocks_kept:
+        raise work.world.violation("sequencer", f"{lock.path}: {lock.sequencer} is valid after its release")
+
+
+async def _delete_locked(process: ClientProcess, chance: Random) -> None:
+    """Somebody deletes a lock's file: refused while it is held or waited for."""
+    try:
+        await process.client.delete(f"/l/{chance.randrange(LOCKS)}")
+    except (Locked, NotFound):
+        return
+
+
+def _guarded(work: Work, lock: Lock) -> None:
+    """Whoever is safe is the one whose token is the highest, of the exclusive ones."""
+    if lock.safe:
+        before = work.fences.refused
+        work.fences.use(lock.path, lock.token)
+        if work.fences.refused > before and work.swarm.clocks_kept:
+            highest = work.fences.highest[lock.path]
+            raise work.world.violation(
+                "fence", f"{lock.path}: a safe holder comes with token {lock.token} after token {highest}"
+            )
+
+
+WORKERS = (
+    Worker("locks", 1, _exclusive, of_locks=True),
+    Worker("shared locks", 1, _shared, of_locks=True),
+    Worker("impatient", 1, _impatient, of_locks=True),
+)

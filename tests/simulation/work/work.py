@@ -1,0 +1,110 @@
+"""The workers of a run. One goes on until its process ends or `Work.stop` is set.
+
+Errors that the library documents are part of life; any other exception is a violation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from random import Random
+
+from coordclient.errors import (
+    ClientClosed,
+    InternalError,
+    LockLost,
+    LockTimeout,
+    OutcomeUnknown,
+    SessionExpired,
+    Unavailable,
+)
+from tests.simulation.checkers.history import Acknowledged, Registers
+from tests.simulation.client import ClientProcess
+from tests.simulation.swarm import Swarm
+from tests.simulation.world import Violation, World
+
+Body = Callable[["Work", ClientProcess, Random], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """One kind of worker. `body` does its thing once."""
+
+    name: str
+    weight: int  # in the draw of a seed
+    body: Body
+    of_locks: bool = False  # every client has at least one of these
+
+
+class Fences:
+    """The protected things outside: each remembers the highest token that it has seen."""
+
+    def __init__(self) -> None:
+        self.highest: dict[str, int] = {}
+        self.passed = self.refused = 0
+
+    def use(self, path: str, token: int) -> None:
+        """Somebody comes with a token."""
+        if token >= self.highest.get(path, 0):
+            self.highest[path] = token
+            self.passed += 1
+        else:
+            self.refused += 1
+
+
+class Work:
+    """The workers of all client processes of a run, and what they found."""
+
+    def __init__(self, world: World, swarm: Swarm, workers: Mapping[str, Worker]) -> None:
+        self.world, self.swarm = world, swarm
+        self._workers = workers
+        self.registers = Registers(world)
+        self.acknowledged = Acknowledged(world)
+        self.fences = Fences()
+        self.stop = False
+        self.failure: Violation | None = None
+        self.done: dict[str, int] = {}  # seat -> when its last acknowledged write of the final kind was begun
+        self.entered = self.lost = self.timeouts = 0
+        self.left_behind: dict[str, str] = {}
+        self.busy: dict[str, int] = {}  # client process -> workers that are not done
+        self._names = 0
+
+    def begin(self, process: ClientProcess) -> None:
+        """All workers of one client process."""
+        for index, kind in enumerate(self.swarm.workers):
+            self.busy[process.name] = self.busy.get(process.name, 0) + 1
+            process.loop.run_soon(self._work(process, index, kind))
+
+    async def _work(self, process: ClientProcess, index: int, kind: str) -> None:
+        chance = self.world.chance(f"work {process.name} {index} {kind}")
+        body = self._workers[kind].body
+        try:
+            while not self.stop:
+                await process.loop.rest(chance.expovariate(1) * self.swarm.think_ms / 1_000)
+                try:
+                    await body(self, process, chance)
+                except InternalError as error:
+                    raise self.world.violation("internal error", f"{process.name} ({kind}): {error}") from error
+                except (Unavailable, OutcomeUnknown, SessionExpired, LockTimeout):
+                    await process.loop.rest(chance.random() * 0.5)
+                except LockLost:
+                    self.lost += 1
+        except asyncio.CancelledError:
+            raise
+        except ClientClosed:
+            if not process.closing:
+                self.failure = self.failure or self.world.violation("unexpected error", f"{process.name} is closed")
+        except Violation as violation:
+            self.failure = self.failure or violation
+        except Exception as error:
+            words = f"{process.name} ({kind}): {error!r}"
+            self.failure = self.failure or self.world.violation("unexpected error", words)
+            self.failure.__cause__ = error
+        finally:
+            self.busy[process.name] -= 1
+
+    def new_name(self) -> str:
+        """A name, or a value, that is used once in a run."""
+        self._names += 1
+        return f"v{self._names}"
