@@ -15,19 +15,24 @@ from coordd.storage.disk import Disk
 from coordd.storage.errors import DiskFailedError, DiskFullError, SyncFailedError
 
 T = TypeVar("T")
+TEMPORARY = ".tmp"  # how the names of unfinished files end
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_NEEDS_ROOM = ("make", "create", "reserve room for", "write", "rename", "remove")  # the last on some file systems only
 WAY_OUT = (
     "see the kernel's log; replace the medium if it fails, then start again: the start reads and rewrites what is not "
     "surely durable, and refuses what is damaged"
 )
 
+_NO_DIRECTORY = "name a directory; there is a file of that name"
 _PERMISSION = "let the daemon's user own the data directory and all in it, mode 0700"
 _NOT_THE_MEDIUM = {
     errno.EACCES: _PERMISSION,
     errno.EPERM: _PERMISSION,
     errno.EROFS: "mount the file system for writing; if it was, see the kernel's log for why it is not any more",
-    errno.ENOTDIR: "name a directory; there is a file of that name",
+    errno.ENOTDIR: _NO_DIRECTORY,
+    errno.EEXIST: _NO_DIRECTORY,
+    errno.EISDIR: "move that directory away; a data directory is the daemon's alone",
     errno.ENOENT: "see who removed it; a data directory is the daemon's alone",
     errno.EMFILE: "raise the limit of open files (LimitNOFILE)",
 }
@@ -56,8 +61,8 @@ class CheckedDisk:
 
     def failure(self, what: str, path: str, error: OSError) -> DiskFullError | DiskFailedError:
         """The named error for `error`; fatal ones are remembered."""
-        if error.errno in _NO_ROOM and what != "sync":
-            return DiskFullError(f"cannot {what} {path}: {error.strerror}")
+        if error.errno in _NO_ROOM and what in _NEEDS_ROOM:
+            return DiskFullError(f"cannot {what} {path}: {error.strerror}. Way out: make room in that file system")
         way_out = _NOT_THE_MEDIUM.get(error.errno or 0, WAY_OUT)
         message = f"cannot {what} {path}: {error.strerror or error}. Way out: {way_out}"
         return self.fail(message, SyncFailedError if what == "sync" else DiskFailedError)
@@ -82,10 +87,25 @@ class CheckedDisk:
     def unlink(self, path: str) -> None:
         self.call("remove", path, lambda: self.disk.unlink(path))
 
-    def open(self, path: str, create: bool = False) -> File:
-        handle = self.call("create" if create else "open", path, lambda: self.disk.open(path, create))
-        file = File(self, path, handle)
-        self._open[handle] = file
+    def open(self, path: str) -> File:
+        """The file `path`, which is there."""
+        return self._opened(path, self.call("open", path, lambda: self.disk.open(path)))
+
+    def create(self, path: str) -> File:
+        """A new file under a temporary name. One that is left there goes: removing it at the time may have failed."""
+        assert path.endswith(TEMPORARY)
+        self.check()
+        try:
+            handle = self.disk.open(path, create=True)
+        except FileExistsError:
+            self.unlink(path)
+            handle = self.call("create", path, lambda: self.disk.open(path, create=True))
+        except OSError as error:
+            raise self.failure("create", path, error) from error
+        return self._opened(path, handle)
+
+    def _opened(self, path: str, handle: int) -> File:
+        file = self._open[handle] = File(self, path, handle)
         return file
 
     def close(self, handle: int) -> None:
@@ -150,5 +170,6 @@ class File:
         self._checked.call("reserve room for", self.path, lambda: self._disk.allocate(self._handle, size))
 
     def close(self) -> None:
-        """Forget the file; see `CheckedDisk.close`."""
-        self._checked.close(self._handle)
+        """Forget the file; see `CheckedDisk.close`. Its number may be another file's from now on."""
+        handle, self._handle = self._handle, -1
+        self._checked.close(handle)

@@ -85,7 +85,7 @@ def read_identity(disk: CheckedDisk, directory: str, cell: str, replica: int) ->
 def write_identity(disk: CheckedDisk, directory: str, identity: Identity) -> None:
     """Make the file, durably; the directory is a data directory from then on."""
     path = f"{directory}/{IDENTITY_NAME}"
-    file = disk.open(path + ".tmp", create=True)
+    file = disk.create(path + ".tmp")
     try:
         file.write(identity.encode(), 0)
         file.sync()

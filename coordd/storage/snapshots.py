@@ -139,12 +139,11 @@ class Snapshots:
     def write_temp(self, slot: int, membership: Membership, state: bytes) -> int:
         """Write the snapshot of `slot` under its temporary name and sync it; returns its size."""
         assert slot > 0
-        self.discard_temp(slot)
         path = self._temp(slot)
         head = encode_head(self._cell, slot, membership, len(state))
         digest = blake2b(head, digest_size=_DIGEST_BYTES)
         digest.update(state)
-        file = self._disk.open(path, create=True)
+        file = self._disk.create(path)
         try:
             file.write(head, 0)
             view = memoryview(state)
@@ -178,10 +177,11 @@ class Snapshots:
         return size
 
     def discard_temp(self, slot: int) -> None:
-        """Remove what a failed writer left of the snapshot of `slot`."""
+        """Remove what a failed writer left of the snapshot of `slot`; lacking room for that, the next writer does."""
         name = self._temp(slot).rpartition("/")[2]
         if name in self._disk.list_directory(self._directory):
-            self._disk.unlink(self._temp(slot))
+            with contextlib.suppress(DiskFullError):
+                self._disk.unlink(self._temp(slot))
 
     def read_chunk(self, slot: int, offset: int, limit: int) -> bytes | None:
         """Bytes of the snapshot of `slot`; None when it is gone or `offset` is not inside."""
@@ -221,15 +221,16 @@ class Snapshots:
     def _begin(self, slot: int, size: int) -> _Incoming:
         self._drop_incoming()
         path = f"{self._directory}/incoming-{slot:020d}.{self._start}.tmp"
-        file = self._disk.open(path, create=True)
+        file = self._disk.create(path)
         self._incoming = _Incoming(slot, size, 0, path, file)
         return self._incoming
 
     def _drop_incoming(self) -> None:
-        if self._incoming is not None:
-            self._incoming.file.close()
-            self._disk.unlink(self._incoming.path)
-            self._incoming = None
+        incoming, self._incoming = self._incoming, None
+        if incoming is not None:
+            incoming.file.close()
+            with contextlib.suppress(DiskFullError):  # the next one to arrive, or the next start, removes it
+                self._disk.unlink(incoming.path)
 
     def _install(self, incoming: _Incoming) -> StoredSnapshot:
         try:

@@ -33,7 +33,7 @@ class Spare:
         self._temporary = path + ".tmp"
         self._done = 0
         self._synced = 0
-        self._file = disk.open(self._temporary, create=True)
+        self._file = disk.create(self._temporary)
         try:
             self._file.allocate(size)
         except DiskFullError:

@@ -68,7 +68,7 @@ class Wal:
         nonce = disk.disk.nonce()
         header = Header(cell, replica, 1, segment_bytes, nonce, Ballot(0, 0), 0, 0, 0, 0)
         path = f"{directory}/{segment_name(1)}"
-        file = disk.open(path + ".tmp", create=True)
+        file = disk.create(path + ".tmp")
         try:
             file.allocate(segment_bytes)
             write_zeros(file, 0, segment_bytes)

@@ -6,8 +6,8 @@
   a rename as a whole.
 - *A failed sync* leaves all pages readable and called clean, some of them not durable: a later sync does not write
   them.
-- *Faults*: `fail_at(n)`, `fail_next_sync`, `cut_at(n)` (power cut in the middle of the n-th call from now), `capacity`
-  (a full disk), `flip` (rot). A call that fails may have done a part of its work, as on a real disk.
+- *Faults*: `fail_at(n)` (the n-th call from now, or several from it on), `fail_next_sync`, `cut_at(n)` (power cut in
+  the middle of the n-th call from now), `capacity` (a full disk), `flip` (rot). A call that fails may have done a part of its work, as on a real disk.
 
 Nothing is random but what the generator passed to `crash` decides; `nonce` counts.
 """
@@ -93,16 +93,16 @@ class MemoryDisk:
         self._locks: dict[int, str] = {}
         self._next_handle = 3
         self._nonces = 0
-        self._fail_at: int | None = None
+        self._fail_at = range(0)
         self._fail_with = errno.EIO
         self._cut_at: int | None = None
         self._fail_sync = False
 
     # ---- faults ----
 
-    def fail_at(self, call: int | None, error: int = errno.EIO) -> None:
-        """The `call`-th call from now (1: the next) raises; None: no call does."""
-        self._fail_at = None if call is None else self.calls + call
+    def fail_at(self, call: int | None, error: int = errno.EIO, times: int = 1) -> None:
+        """The `call`-th call from now (1: the next) raises, and so do the `times` - 1 behind it; None: no call does."""
+        self._fail_at = range(0) if call is None else range(self.calls + call, self.calls + call + times)
         self._fail_with = error
 
     def cut_at(self, call: int | None) -> None:
@@ -133,7 +133,8 @@ class MemoryDisk:
         """The process died (kill -9): open files and locks are gone, the page cache stays."""
         self._handles.clear()
         self._locks.clear()
-        self._fail_at = self._cut_at = None
+        self._fail_at = range(0)
+        self._cut_at = None
         self._fail_sync = False
 
     def flip(self, path: str, offset: int, mask: int) -> None:
@@ -174,7 +175,7 @@ class MemoryDisk:
         """Count a call; True when the power goes in the middle of it."""
         self.calls += 1
         self.last_call = f"{what} {path}"
-        if self.calls == self._fail_at:
+        if self.calls in self._fail_at:
             raise OSError(self._fail_with, os.strerror(self._fail_with), path)
         return self.calls == self._cut_at
 

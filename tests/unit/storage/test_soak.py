@@ -125,6 +125,7 @@ class Life:
     def rot(self) -> None:
         """One bit anywhere in the log: refused, or it was in what nobody needs."""
         self.sync()
+        self.disk.capacity = None
         self.disk.kill()
         self.start()
         self.disk.kill()
