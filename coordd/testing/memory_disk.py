@@ -7,7 +7,8 @@
 - *A failed sync* leaves all pages readable and called clean, some of them not durable: a later sync does not write
   them.
 - *Faults*: `fail_at(n)` (the n-th call from now, or several from it on), `fail_next_sync`, `cut_at(n)` (power cut in
-  the middle of the n-th call from now), `capacity` (a full disk), `flip` (rot). A call that fails may have done a part of its work, as on a real disk.
+  the middle of the n-th call from now), `capacity` (a full disk), `flip` (rot). A call that fails may have done a part
+  of its work, as on a real disk.
 
 Nothing is random but what the generator passed to `crash` decides; `nonce` counts.
 """
