@@ -49,7 +49,7 @@ class Election:
         self._sent_ms = 0
         self._patience_ms = 0
         self._heard: set[int] = set()  # voters of whose Promise a part came in since the last Prepare
-        self._ask_number = 0
+        self._ask_number = state.start << 32  # so that no answer to an earlier start is one to this one
         self._willing: set[int] | None = None  # None: not asking
 
     # ---- the question ----

@@ -11,7 +11,6 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 
 from coordd.engine.settings import EngineSettings
-from coordd.paxos.membership import Membership
 from tests.simulation import faults, work
 from tests.simulation.checkers import everything
 from tests.simulation.checkers.agreement import ChosenValues, MasterLease
@@ -41,6 +40,7 @@ class Cell:
     """One run of one seed."""
 
     kit_class = CellKit
+    processes: dict[int, Process]
 
     def __init__(self, seed: int, trace: Trace | None = None, swarm: Swarm | None = None) -> None:
         self.world = World(seed, trace)
@@ -65,9 +65,8 @@ class Cell:
 
     def _make_replicas(self) -> None:
         replicas = list(range(1, self.swarm.replicas + 1))
-        membership = Membership(1, tuple(replicas), lease_ms=self.swarm.lease_ms)
         settings = {replica: engine_settings(self.swarm, replica) for replica in replicas}
-        self.kit = self.kit_class(CELL, membership, settings, self.witness.machine_class)
+        self.kit = self.kit_class(CELL, self.swarm.membership(), settings, self.witness.machine_class)
         self.processes = {
             replica: Process(self.world, self.swarm, self.network, self.kit, replica, self.panel)
             for replica in replicas

@@ -8,7 +8,7 @@ from coordd.engine.inputs import Call
 from coordd.paxos.membership import Membership
 from tests.simulation.cell import Cell, engine_settings
 from tests.simulation.checkers.everything import kept
-from tests.simulation.checkers.membership import LeaseIsBacked, OneChangeAtATime
+from tests.simulation.checkers.membership import OneChangeAtATime
 from tests.simulation.checkers.panel import Checker
 from tests.simulation.consensus import Consensus, PlainDoor, settings_of
 from tests.simulation.doors import Doors
@@ -20,10 +20,6 @@ from tests.simulation.world import Trace
 PENDING_US = 5_000_000  # what was asked for last has begun by then, or was refused
 
 
-def _first(swarm: Swarm) -> Membership:
-    return Membership(1, tuple(range(1, swarm.replicas + 1)), lease_ms=swarm.lease_ms)
-
-
 class ChangingConsensus(Consensus):
     """`Consensus` with a surgeon."""
 
@@ -32,8 +28,8 @@ class ChangingConsensus(Consensus):
         self.surgeon = Surgeon(self, (150, 500, 1_500))
 
     def more_checkers(self) -> list[Checker]:
-        self.changes = OneChangeAtATime(self.world, _first(self.swarm))
-        return kept(self.swarm, [self.changes, LeaseIsBacked(self.world, lambda: self.processes)])
+        self.changes = OneChangeAtATime(self.world, self.swarm.membership())
+        return kept(self.swarm, [self.changes])
 
     def begin_faults(self) -> None:
         super().begin_faults()
@@ -84,8 +80,8 @@ class ChangingCell(Cell):
             seat.replicas = lambda: self.changes.newest.voters
 
     def more_checkers(self) -> list[Checker]:
-        self.changes = OneChangeAtATime(self.world, _first(self.swarm))
-        return kept(self.swarm, [self.changes, LeaseIsBacked(self.world, lambda: self.processes)])
+        self.changes = OneChangeAtATime(self.world, self.swarm.membership())
+        return kept(self.swarm, [self.changes])
 
     def begin_faults(self) -> None:
         super().begin_faults()

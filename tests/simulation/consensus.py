@@ -12,7 +12,6 @@ from typing import Any
 from coordclient.protocol.errors import Refusal
 from coordd.engine.effects import Reply
 from coordd.engine.inputs import Call
-from coordd.paxos.membership import Membership
 from coordd.paxos.state import PaxosSettings
 from tests.simulation import faults
 from tests.simulation.checkers import everything
@@ -121,6 +120,8 @@ class PlainDoor:
 class Consensus:
     """One run: a safety phase with faults, then service while a minority is faulty, then convergence of all."""
 
+    processes: dict[int, Process]
+
     def __init__(self, seed: int, trace: Trace | None = None, swarm: Swarm | None = None) -> None:
         self.world = World(seed, trace)
         self.swarm = swarm or draw(self.world.chance("swarm"), plain=True)
@@ -130,9 +131,8 @@ class Consensus:
         self.history = PlainHistory(self.world, self.chosen, self.swarm.clocks_kept)
         self.mastership = MasterLease(self.world, self.swarm.clocks_kept)
         self.panel = Panel([*everything.of_agreement(self), *everything.of_plain(self), *self.more_checkers()])
-        membership = Membership(1, tuple(replicas), lease_ms=self.swarm.lease_ms)
         settings = {replica: settings_of(self.swarm, replica) for replica in replicas}
-        self.kit = PlainKit(membership, settings, self.swarm.snapshot_bytes)
+        self.kit = PlainKit(self.swarm.membership(), settings, self.swarm.snapshot_bytes)
         self.processes = {
             replica: Process(self.world, self.swarm, self.network, self.kit, replica, self.panel)
             for replica in replicas

@@ -10,7 +10,7 @@ from coordd.engine.engine import Engine
 from coordd.engine.settings import EngineSettings
 from coordd.machine.machine import Machine
 from coordd.paxos.membership import Membership
-from coordd.storage.errors import DamagedError, DiskFailedError, DiskFullError
+from coordd.storage.errors import DamagedError, DiskFailedError, DiskFullError, SnapshotRefusedError
 from coordd.storage.store import Store
 from coordd.testing.memory_disk import MemoryDisk, PowerCutError
 
@@ -49,6 +49,7 @@ class CellKit:
     disk_full: type[Exception] = DiskFullError
     disk_failed: type[Exception] = DiskFailedError
     refused: type[Exception] = DamagedError
+    snapshot_refused: type[Exception] = SnapshotRefusedError
     power_cut: type[Exception] = PowerCutError
     engine_class: type[Engine] = Engine
     store_class: type[Store] = Store

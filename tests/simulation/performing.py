@@ -16,6 +16,7 @@ from coordd.engine.inputs import (
     DiskHasRoom,
     Input,
     Persisted,
+    SnapshotDropped,
     SnapshotFailed,
     SnapshotReceived,
     SnapshotTaken,
@@ -74,6 +75,9 @@ class Performing:
         raise NotImplementedError
 
     def _send(self, messages: Sequence[tuple[int, Any]]) -> None:
+        raise NotImplementedError
+
+    def _synced(self, number: int) -> None:
         raise NotImplementedError
 
     def _perform(self, effects: Effects) -> None:
@@ -150,7 +154,7 @@ class Performing:
         self._syncing_group, self._unsynced = self._unsynced, []
         early = self.swarm.sync_helper and self._random() < self.swarm.sync_early
         if early:
-            self.store.sync()
+            self._sync(self._syncing_group)
         self._blocked = not self.swarm.sync_helper
         low_us, high_us = self.swarm.sync_us
         duration_us = low_us + int(self._random() * (high_us - low_us))
@@ -168,13 +172,18 @@ class Performing:
 
     def _after_sync(self, early: bool) -> None:
         if not early:
-            self.store.sync()
+            self._sync(self._unsynced or self._syncing_group)
         self._blocked = False
         group, self._syncing_group = self._syncing_group, []
         for _, messages in group:
             self._send(messages)
         self.inbox.append(Persisted(group[-1][0]))
         self._wake()
+
+    def _sync(self, written: list[tuple[int, list[tuple[int, Any]]]]) -> None:
+        """All that was written is on the disk, `written` the last of it."""
+        self.store.sync()
+        self._synced(written[-1][0])
 
     def _crash_later(self, life: int) -> None:
         if life == self.life:
@@ -207,7 +216,10 @@ class Performing:
         self.kit.begins_snapshot(self.name)
         try:
             stored = self.store.store_chunk(transfer.slot, transfer.size, transfer.offset, transfer.data)
-        except self.kit.disk_full:
+        except (self.kit.disk_full, self.kit.snapshot_refused):
+            self.put(SnapshotDropped(transfer.slot))
             return
         if stored is not None:
             self.put(SnapshotReceived(stored.slot, stored.size, stored.membership, stored.state))
+        elif transfer.offset + len(transfer.data) == transfer.size:
+            self.put(SnapshotDropped(transfer.slot))  # an earlier chunk was lost here

@@ -26,6 +26,7 @@ from coordd.engine.inputs import (
     Input,
     PeerMessage,
     Persisted,
+    SnapshotDropped,
     SnapshotReceived,
     SnapshotTaken,
 )
@@ -125,6 +126,8 @@ class PlainEngine:
                 out.cut = CutLog(item.slot)
             else:
                 replica.forget_snapshot()
+        elif isinstance(item, SnapshotDropped):
+            replica.forget_snapshot()
         elif isinstance(item, DiskFull):
             replica.disk_full(now_ms)
         elif isinstance(item, DiskHasRoom):
@@ -317,6 +320,7 @@ class PlainKit(NoFiles):
     disk_full: type[Exception] = PlainDiskFull
     disk_failed: type[Exception] = PlainSyncFailed
     refused: type[Exception] = PlainPowerCut
+    snapshot_refused: type[Exception] = PlainPowerCut
     power_cut: type[Exception] = PlainPowerCut
 
     def __init__(self, membership: Membership, settings: dict[int, PaxosSettings], snapshot_bytes: int) -> None:

@@ -241,6 +241,9 @@ class Process(Performing):
             self.retire("left")
             self.on_left(self)
 
+    def _synced(self, number: int) -> None:
+        self.watcher.synced(self, number)
+
     def _send(self, messages: Sequence[tuple[int, Any]]) -> None:
         if not messages:
             return

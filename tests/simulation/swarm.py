@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from coordd.paxos.membership import Membership
+
 
 @dataclass(frozen=True, slots=True)
 class Swarm:
@@ -41,6 +43,10 @@ class Swarm:
     long_holds: float = 0.0  # share of holds that last for seconds
     workers: tuple[str, ...] = ("registers", "locks")  # what each client process does, see `work`
     faults: Mapping[str, int] = field(default_factory=dict)
+
+    def membership(self) -> Membership:
+        """With which the cell begins."""
+        return Membership(1, tuple(range(1, self.replicas + 1)), lease_ms=self.lease_ms)
 
     @property
     def clocks_kept(self) -> bool:

@@ -11,13 +11,16 @@ from typing import Protocol, TypeVar
 
 from tests.simulation.checkers.agreement import ChosenValues, CoreInvariants, MasterLease, Promises
 from tests.simulation.checkers.beliefs import LockBeliefs, SessionBeliefs
+from tests.simulation.checkers.chosen import Choosing
 from tests.simulation.checkers.expiry import JustExpiry
 from tests.simulation.checkers.panel import Checker
 from tests.simulation.checkers.plain import PlainDigests
+from tests.simulation.checkers.reign import AskedFirst, LaterEpoch, LeaseIsBacked, SilentReign
 from tests.simulation.checkers.state import EachCallOnce, Ephemerals, LockDelays, Queue, Tokens
 from tests.simulation.checkers.witness import StateChecker
 from tests.simulation.client import ClientProcess
 from tests.simulation.doors import Doors
+from tests.simulation.process import Process
 from tests.simulation.swarm import Swarm
 from tests.simulation.world import World
 
@@ -31,6 +34,7 @@ class Agreement(Protocol):
     swarm: Swarm
     chosen: ChosenValues
     mastership: MasterLease
+    processes: dict[int, Process]
 
 
 class WholeCell(Agreement, Protocol):
@@ -48,7 +52,20 @@ class WholeCell(Agreement, Protocol):
 
 def of_agreement(run: Agreement) -> list[Checker]:
     """Of every replica, in every run."""
-    return [run.chosen, Promises(run.world), run.mastership]
+    world = run.world
+    return kept(
+        run.swarm,
+        [
+            run.chosen,
+            Choosing(world, run.swarm.membership()),
+            Promises(world),
+            run.mastership,
+            LeaseIsBacked(world, lambda: run.processes),
+            SilentReign(world, run.swarm.drift_ppm),
+            LaterEpoch(world, run.chosen),
+            AskedFirst(world),
+        ],
+    )
 
 
 def of_plain(run: Agreement) -> list[Checker]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from coordd.engine.effects import Effects
@@ -11,7 +11,6 @@ from coordd.paxos.ballot import Ballot
 from coordd.paxos.effects import ValueKind
 from coordd.paxos.membership import Membership
 from coordd.paxos.messages import Accept, Accepted, HeartbeatAnswer, Promise, Removed
-from coordd.paxos.replica import Role
 from tests.simulation.checkers.panel import Checker
 from tests.simulation.world import World
 
@@ -137,34 +136,3 @@ class OneChangeAtATime(Checker):
             raise self.broken(
                 f"replica {process.name} proposes a change in slot {slot}, but of the last one only {felt} can know"
             )
-
-
-class LeaseIsBacked(Checker):
-    """While a master's lease holds, the present voters that are free to promise to another are no majority.
-
-    Stronger than "no two masters": what could follow is looked at, not only what did.
-    """
-
-    name = "master lease"
-    needs_clocks = True
-
-    def __init__(self, world: World, processes: Callable[[], Mapping[int, Process]]) -> None:
-        super().__init__(world)
-        self._processes = processes
-
-    def stepped(self, process: Process, inputs: Sequence[Input], effects: Effects, now_ms: int) -> None:
-        core = process.engine.replica
-        if core.role is not Role.MASTER or not core.lease_valid(process.clock.now_ms()):
-            return
-        voters, processes = core.membership.voters, self._processes()
-        free = [voter for voter in voters if self._is_free(processes.get(voter), process)]
-        if core.membership.is_majority(free):
-            raise self.broken(f"replica {process.name} holds it, and {free} of {voters} may promise to another")
-
-    @staticmethod
-    def _is_free(voter: Process | None, master: Process) -> bool:
-        if voter is None or voter is master or not voter.up:
-            return False
-        grants, now_ms = voter.engine.replica.state.grants, voter.clock.now_ms()
-        holder = (master.name, master.engine.replica.state.start)
-        return now_ms >= grants.boot_until_ms and (now_ms >= grants.until_ms or grants.holder != holder)

@@ -32,6 +32,9 @@ class Checker:
     def stepped(self, process: Process, inputs: Sequence[Input], effects: Effects, now_ms: int) -> None:
         """One turn of the engine; nothing of `effects` is performed yet."""
 
+    def synced(self, process: Process, number: int) -> None:
+        """Everything up to the effects numbered `number` is on the disk."""
+
     def spoke(self, process: Process, messages: Sequence[tuple[int, Any]]) -> None:
         """These messages leave now."""
 
@@ -52,6 +55,7 @@ class Panel:
     def __init__(self, checkers: Sequence[Checker]) -> None:
         self._started = _who(checkers, "started")
         self._stepped = _who(checkers, "stepped")
+        self._synced = _who(checkers, "synced")
         self._spoke = _who(checkers, "spoke")
         self._ended = _who(checkers, "ended")
 
@@ -62,6 +66,10 @@ class Panel:
     def stepped(self, process: Process, inputs: Sequence[Input], effects: Effects, now_ms: int) -> None:
         for tell in self._stepped:
             tell(process, inputs, effects, now_ms)
+
+    def synced(self, process: Process, number: int) -> None:
+        for tell in self._synced:
+            tell(process, number)
 
     def spoke(self, process: Process, messages: Sequence[tuple[int, Any]]) -> None:
         for tell in self._spoke:

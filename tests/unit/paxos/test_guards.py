@@ -209,6 +209,27 @@ def test_old_answers_to_the_question_make_no_candidate() -> None:
     assert cell.role(1) is Role.FOLLOWER
 
 
+def test_a_yes_to_an_earlier_start_makes_no_candidate() -> None:
+    cell = Cell(3)
+    cell.tick()
+    cell.settle()
+    cell[1].state.ask_at_ms = 0
+    cell.tick(1)
+    cell.deliver(lambda *entry: isinstance(entry[2], m.Ask))
+    late = [entry for entry in cell.wire if isinstance(entry[2], m.Willing)]
+    assert any(message.yes for _, _, message in late if isinstance(message, m.Willing))
+    cell.crash(1)
+    cell.boot(1)
+    cell.tick(1)
+    cell.settle()
+    cell.now_ms += LEASE_MS
+    cell[1].state.ask_at_ms = 0
+    cell.tick(1)
+    cell.wire = late
+    cell.deliver()
+    assert cell.role(1) is Role.FOLLOWER, "nobody has said yes to this start"
+
+
 def test_a_hand_over_waits_a_little_for_what_is_in_flight_and_proposes_nothing_new() -> None:
     cell = Cell(3)
     cell.elect(1)
