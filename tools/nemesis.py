@@ -1,4 +1,4 @@
-"""real daemons under faults: --minutes M | --seconds S [--seed N] [--replicas 3] [--clients 4]"""
+"""real daemons under faults: --minutes M | --seconds S [--seed N] [--replicas 3] [--clients 8]"""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, help="the same in seconds")
     parser.add_argument("--seed", type=int, help="of the schedule; drawn and printed if not given")
     parser.add_argument("--replicas", type=int, default=3, choices=range(1, 8), help="of the cell")
-    parser.add_argument("--clients", type=int, default=4, help="client processes")
+    parser.add_argument("--clients", type=int, default=8, help="client processes at a time")
     parser.add_argument("--directory", type=Path, help="where logs and histories go (default run/nemesis-TIME)")
     options = parser.parse_args()
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(10**6)

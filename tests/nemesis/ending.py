@@ -57,6 +57,8 @@ async def everybody_is_served(world: World) -> None:
 
 
 def _changed_since(path: Path, since_ns: int) -> bool:
+    if not path.exists():
+        return False  # the process has only just been started
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - TAIL_BYTES))
         lines = file.read().splitlines()[1:]
@@ -98,7 +100,7 @@ async def replicas_agree(world: World) -> int:
 
 
 async def read_everything(world: World) -> None:
-    """Every register, counter and file, as it is now; and no ephemeral file is left when all sessions are over."""
+    """Every register, counter and file as it is now, and what is left of sessions that are over: it must be nothing."""
     keys = sorted({op.args["key"] for op in read(world.histories()).of("get", "put", "swap", "add", "delete")})
     async with aio.Client(world.endpoints, name="nemesis", request_timeout=30.0) as client:
         for key in keys:
@@ -109,10 +111,11 @@ async def read_everything(world: World) -> None:
         world.notes.note(WHO, "final files", paths=await _files(client, "/made"))
 
         async def gone() -> bool:
-            return not await _files(client, "/alive")
+            return not await _files(client, "/alive") and not await client.locks()
 
         await _comes_true(gone)
         world.notes.note(WHO, "final ephemerals", paths=await _files(client, "/alive"))
+        world.notes.note(WHO, "final locks", paths=[lock.path for lock in await client.locks()])
 
 
 async def _read_register(world: World, client: aio.Client, key: str) -> None:

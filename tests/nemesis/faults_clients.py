@@ -19,11 +19,12 @@ def hurtable(world: World) -> list[str]:
 
 
 def _victims(world: World, fault: Fault) -> list[str]:
-    """One of them, or all."""
+    """One of them, some, or all."""
     names = hurtable(world)
-    if not names:
-        return []
-    return names if fault.chance & 1 else [names[fault.chance // 8 % len(names)]]
+    if not names or fault.chance % 3 == 0:
+        return names
+    one = names[fault.chance // 8 % len(names)]
+    return [name for name in names if name == one or (fault.chance % 3 == 1 and world.chance.random() < 0.5)]
 
 
 def _links(world: World, names: Iterable[str]) -> list[Link]:

@@ -23,11 +23,22 @@ from pathlib import Path
 from typing import Any
 
 OK, UNKNOWN, NOT_DONE = "ok", "unknown", "not_done"
+THREADS = "~threads"  # the thread flavour's client of a process has a session of its own
 
 
 def now_ns() -> int:
     """The clock of all histories."""
     return time.monotonic_ns()
+
+
+def process_of(who: str) -> str:
+    """The process of a thread of control: "c2+1" of "c2+1.3-hold" and of "c2+1~threads.0-count"."""
+    return who.partition(".")[0].removesuffix(THREADS)
+
+
+def client_of(who: str) -> str:
+    """Its place, whichever process has it: "c2" of "c2+1.3-hold"."""
+    return process_of(who).partition("+")[0]
 
 
 class Writer:

@@ -41,7 +41,7 @@ class Options:
     seconds: float
     seed: int
     replicas: int = 3
-    workers: int = 4
+    workers: int = 8
     say: Callable[[str], None] = print
 
 
@@ -147,32 +147,35 @@ async def _watch_own_lag(world: World) -> None:
 
 
 def _judge(options: Options, world: World, done: _Done, history: History) -> Report:
-    _, impossible = possible(options.replicas, world.allowed)
+    kinds, impossible = possible(options.replicas, world.allowed)
     missing = {kind.name: world.impossible[kind.needs] for kind in impossible}
     broken = {"every process ends only when told": world.findings} if world.findings else {}
     for promise, check in CHECKS.items():
         found = check(history)
         if found:
             broken[promise] = found
-    counts = tell(history)
     return Report(
-        options.directory,
-        options.seed,
-        options.seconds,
-        done.faults,
-        done.not_done,
-        missing,
-        broken,
-        counts,
-        world.proxies.traffic(),
+        directory=options.directory,
+        seed=options.seed,
+        seconds=options.seconds,
+        replicas=options.replicas,
+        clients=options.workers,
+        kinds=len(kinds) + len(impossible),
+        faults=done.faults,
+        not_done=done.not_done,
+        missing=missing,
+        broken=broken,
+        work=tell(history),
+        traffic=world.proxies.traffic(),
     )
 
 
 def main(options: Options) -> int:
     """Run, print the report, and the exit status."""
     report = run(options)
-    options.say("")
-    for line in report.lines():
+    lines = report.lines()
+    (options.directory / "report.txt").write_text("\n".join([*lines, ""]))
+    for line in ["", *lines]:
         options.say(line)
     sys.stdout.flush()
     return report.exit_status

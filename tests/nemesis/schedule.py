@@ -14,14 +14,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of fault. `needs`: what the machine must allow; `members`: how large a cell it takes."""
+    """One kind of fault, of an `area`. `needs`: what the machine must allow; `members`: how large a cell it takes."""
 
     name: str
-    track: str
+    area: str
     low_s: float = 0.0
     high_s: float = 0.0
     needs: str = ""
     members: int = 1
+
+    @property
+    def track(self) -> str:
+        """Faults of clients go on beside those of the cell."""
+        return CLIENT if self.area == CLIENTS else CELL
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,51 +41,48 @@ class Fault:
 
 SHIM, SMALL_DISK = "preloaded shim", "small file system"
 CELL, CLIENT = "cell", "client"
+NETWORK, PROCESSES, MEMBERS = "network between replicas", "replicas' processes", "members"
+DISKS, WALL_CLOCKS, CLIENTS = "disks", "wall clocks", "clients"
+AREAS = (NETWORK, PROCESSES, MEMBERS, DISKS, WALL_CLOCKS, CLIENTS)
 
 KINDS = (
-    # the network between the replicas
-    Kind("late bytes", CELL, 1.5, 4, members=2),
-    Kind("stalled link", CELL, 1, 4, members=2),
-    Kind("one-way cut", CELL, 1.5, 5, members=2),
-    Kind("master cut off", CELL, 1.5, 5, members=2),
-    Kind("follower cut off", CELL, 1, 6, members=3),
-    Kind("split in two", CELL, 3, 6, members=3),
-    Kind("partial partition", CELL, 2, 5, members=3),
-    Kind("flapping link", CELL, 1.5, 4, members=2),
-    Kind("resets", CELL, 0.5, 2, members=2),
-    Kind("slow bytes", CELL, 1.5, 4, members=2),
-    # the replicas' processes
-    Kind("kill master", CELL, 0.2, 3),
-    Kind("kill follower", CELL, 0.5, 4, members=2),
-    Kind("kill all", CELL, 0.1, 1.5),
-    Kind("kill while it recovers", CELL, 0.5, 1.5),
-    Kind("pause of the master, short", CELL, 0.2, 1.0),
-    Kind("pause of the master, beyond its lease", CELL, 2, 5),
-    Kind("pause of the master, cut off", CELL, 2, 5, members=2),
-    Kind("pause of a follower", CELL, 0.5, 6, members=2),
-    Kind("rolling restart", CELL),
-    Kind("left behind the log", CELL, 0, 0.5, members=3),
-    # who they are
-    Kind("member replaced", CELL, members=3),
-    Kind("mastership handed over", CELL, members=2),
-    # their disks
-    Kind("slow sync of the master", CELL, 1.5, 4, SHIM),
-    Kind("slow sync of a follower", CELL, 1.5, 4, SHIM, members=2),
-    Kind("failing sync", CELL, 0.5, 2, SHIM),
-    Kind("full disk", CELL, 1.5, 4, SMALL_DISK),
-    # their wall clocks
-    Kind("wall clock step", CELL, 0, 0, SHIM),
-    # the clients
-    Kind("client: late bytes", CLIENT, 1, 4),
-    Kind("client: stalled link", CLIENT, 0.5, 6),
-    Kind("client: cut off", CLIENT, 1, 8),
-    Kind("client: one-way cut", CLIENT, 1, 6),
-    Kind("client: master hidden", CLIENT, 1, 5, members=2),
-    Kind("client: resets", CLIENT, 0.3, 1.5),
-    Kind("client: slow bytes", CLIENT, 1, 4),
-    Kind("client: pause, short", CLIENT, 0.2, 1.5),
-    Kind("client: pause beyond its lease", CLIENT, 4, 8),
-    Kind("client: kill", CLIENT, 0.1, 1.5),
+    Kind("late bytes", NETWORK, 1.5, 4, members=2),
+    Kind("stalled link", NETWORK, 1, 4, members=2),
+    Kind("one-way cut", NETWORK, 1.5, 5, members=2),
+    Kind("master cut off", NETWORK, 1.5, 5, members=2),
+    Kind("follower cut off", NETWORK, 1, 6, members=3),
+    Kind("split in two", NETWORK, 3, 6, members=3),
+    Kind("partial partition", NETWORK, 2, 5, members=3),
+    Kind("flapping link", NETWORK, 1.5, 4, members=2),
+    Kind("resets", NETWORK, 0.5, 2, members=2),
+    Kind("slow bytes", NETWORK, 1.5, 4, members=2),
+    Kind("kill master", PROCESSES, 0.2, 3),
+    Kind("kill follower", PROCESSES, 0.5, 4, members=2),
+    Kind("kill all", PROCESSES, 0.1, 1.5),
+    Kind("kill while it recovers", PROCESSES, 0.5, 1.5),
+    Kind("pause of the master, short", PROCESSES, 0.2, 1.0),
+    Kind("pause of the master, beyond its lease", PROCESSES, 2, 5),
+    Kind("pause of the master, cut off", PROCESSES, 2, 5, members=2),
+    Kind("pause of a follower", PROCESSES, 0.5, 6, members=2),
+    Kind("rolling restart", PROCESSES),
+    Kind("left behind the log", PROCESSES, 0, 0.5, members=3),
+    Kind("member replaced", MEMBERS, members=3),
+    Kind("mastership handed over", MEMBERS, members=2),
+    Kind("slow sync of the master", DISKS, 1.5, 4, SHIM),
+    Kind("slow sync of a follower", DISKS, 1.5, 4, SHIM, members=2),
+    Kind("failing sync", DISKS, 0.5, 2, SHIM),
+    Kind("full disk", DISKS, 1.5, 4, SMALL_DISK),
+    Kind("wall clock step", WALL_CLOCKS, 0, 0, SHIM),
+    Kind("client: late bytes", CLIENTS, 1, 4),
+    Kind("client: stalled link", CLIENTS, 0.5, 6),
+    Kind("client: cut off", CLIENTS, 1, 8),
+    Kind("client: one-way cut", CLIENTS, 1, 6),
+    Kind("client: master hidden", CLIENTS, 1, 5, members=2),
+    Kind("client: resets", CLIENTS, 0.3, 1.5),
+    Kind("client: slow bytes", CLIENTS, 1, 4),
+    Kind("client: pause, short", CLIENTS, 0.2, 1.5),
+    Kind("client: pause beyond its lease", CLIENTS, 4, 8),
+    Kind("client: kill", CLIENTS, 0.1, 1.5),
 )
 BY_NAME = {kind.name: kind for kind in KINDS}
 CALM_S = (0.2, 1.0)

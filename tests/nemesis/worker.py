@@ -1,4 +1,5 @@
-"""One client process: several kinds of work over one session of the real library, its history written to a file.
+"""One client process: several kinds of work over one session of the asyncio flavour of the real library and one of the
+thread flavour, its history written to a file.
 
 `python -m tests.nemesis.worker ORDERS` runs until its standard input ends; ORDERS is a JSON object (`Orders`). It ends
 with 0, or with 1 when the library raised something that is no CoordError: then the traceback is in its log.
@@ -11,12 +12,16 @@ import json
 import os
 import random
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
 from coordclient import aio
 from tests.nemesis.history import Writer, now_ns
-from tests.nemesis.work import Bench, count, hold, keep, make, use_registers
+from tests.nemesis.work import Bench, count, keep, make, use_registers
+from tests.nemesis.work_locks import hold, hold_by_hand
+from tests.nemesis.work_names import arrange, ask
+from tests.nemesis.work_threads import use_threads
 
 LAG_EVERY_S = 0.05
 LAG_NOTED_MS = 60
@@ -24,7 +29,7 @@ LAG_NOTED_MS = 60
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """What a worker is told. Times in seconds."""
+    """What a worker is told. Times in seconds; `pace`: how much longer than usual it pauses."""
 
     name: str
     endpoints: list[str]
@@ -33,6 +38,7 @@ class Orders:
     seed: int
     session_lease: float
     request_timeout: float
+    pace: float
 
 
 async def run(orders: Orders, ended: asyncio.Event) -> None:
@@ -45,16 +51,19 @@ async def run(orders: Orders, ended: asyncio.Event) -> None:
         name=orders.name,
         on_state=lambda state: writer.note(orders.name, "state", state=state, session=client.session_id),
     )
-    bench = Bench(orders.name, client, writer, random.Random(orders.seed), Path(orders.record))
+    bench = Bench(orders.name, client, writer, random.Random(orders.seed), Path(orders.record), orders.pace)
     watcher = asyncio.create_task(_watch_own_lag(orders.name, writer))
+    threads_stopped = threading.Event()
+    threads = asyncio.create_task(_use_threads(orders, writer, threads_stopped))
     async with client:
-        jobs = (use_registers, use_registers, count, hold, hold, make, keep)
+        jobs = (use_registers, use_registers, count, hold, hold_by_hand, make, keep, arrange, ask)
         tasks = [asyncio.create_task(job(bench, f"{orders.name}.{n}-{job.__name__}")) for n, job in enumerate(jobs)]
         stopped = asyncio.create_task(ended.wait())
-        await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([stopped, threads, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        threads_stopped.set()
         for task in tasks:
             task.cancel()
-        results = await asyncio.gather(*tasks, return_exceptions=True)
+        results = await asyncio.gather(threads, *tasks, return_exceptions=True)
         writer.note(orders.name, "closing")
     watcher.cancel()
     stopped.cancel()
@@ -62,6 +71,20 @@ async def run(orders: Orders, ended: asyncio.Event) -> None:
     for result in results:
         if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
             raise result
+
+
+async def _use_threads(orders: Orders, writer: Writer, stopped: threading.Event) -> None:
+    await asyncio.to_thread(
+        use_threads,
+        orders.endpoints,
+        orders.name,
+        writer,
+        orders.seed,
+        orders.session_lease,
+        orders.request_timeout,
+        orders.pace,
+        stopped,
+    )
 
 
 async def _watch_own_lag(name: str, writer: Writer) -> None:

@@ -42,6 +42,7 @@ EXTRA: Extra = {
 }
 LEASES_S = (6.0, 3.0, 4.0, 2.0)  # of the sessions; the first worker is sheltered: nothing is done to it
 SHELTERED = "c1"
+USUAL_CLIENTS = 4  # more of them work more slowly, so that the machine bears them
 ASK_S = 2.0
 START_SECONDS_MAX = 60.0
 
@@ -245,6 +246,7 @@ class World:
             seed=self.seed * 1_000 + number * 100 + life,
             session_lease=LEASES_S[number % len(LEASES_S)],
             request_timeout=4.0,
+            pace=max(1.0, len(self.worker_names) / USUAL_CLIENTS),
         )
         with self._log_of(name).open("ab") as log:
             process = subprocess.Popen(

@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping
 from tests.nemesis.checks.beliefs import beliefs_overlap, fence_refusals, late_bodies, tokens_out_of_order
 from tests.nemesis.checks.files import broken_ephemerals, broken_files
 from tests.nemesis.checks.numbers import lost_increments, revisions_out_of_order
+from tests.nemesis.checks.questions import left_behind, wrong_answers
 from tests.nemesis.checks.registers import broken_registers
+from tests.nemesis.checks.service import left_out_too_long
 from tests.nemesis.checks.sessions import unjust_expiries
 from tests.nemesis.checks.surprises import surprises
 from tests.nemesis.history import History
@@ -28,5 +30,8 @@ CHECKS: Mapping[str, Check] = {
     "what was acknowledged is there, and once": broken_files,
     "ephemeral files live as long as their session": broken_ephemerals,
     "no session of a connected client expired": unjust_expiries,
+    "nobody who reaches the cell is left out": left_out_too_long,
+    "the cell says rightly who holds what": wrong_answers,
+    "nothing is left of a session that is over": left_behind,
     "nobody was told what cannot be": surprises,
 }

@@ -11,8 +11,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tests.nemesis.history import History
-from tests.nemesis.work import STOP_MARGIN_S
+from tests.nemesis.history import History, process_of
+from tests.nemesis.work_locks import STOP_MARGIN_S
 
 NS = 10**9
 
@@ -107,7 +107,7 @@ def late_bodies(history: History) -> list[str]:
             for later in held[place + 1 :]:
                 if later.from_ns >= belief.left_ns:
                     break
-                process = belief.who.partition(".")[0]
+                process = process_of(belief.who)
                 # What happens just after waking up is the stall's work too.
                 stalled = any(
                     who == process and begin <= belief.left_ns and end >= belief.until_ns for who, begin, end in lags

@@ -1,15 +1,16 @@
 """Sessions: none may expire whose client ran and reached the cell.
 
-Excused is an expiry before which, for as long as it matters, its client was hurt (its links or its process), or its
-process or the nemesis's (the proxies) did not run for a third of the lease in all, or the whole cell was out for longer
-than the grace period. Replicas may be hurt in any way: that is what fail-over is for.
+Excused is an expiry before which, for as long as it matters and since the session was last seen to be renewed, its
+client was hurt (its links or its process), or its process or the nemesis's (the proxies) did not run for a third of the
+lease in all, or the whole cell was out for longer than the grace period. Replicas may be hurt in any way: that is what
+fail-over is for.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.nemesis.history import History
+from tests.nemesis.history import History, client_of, process_of
 from tests.nemesis.spans import Span, acknowledged_ns, longest_gap, overlapping
 
 GRACE_NS = 45 * 10**9
@@ -23,6 +24,7 @@ class _Life:
 
     lease_ns: int
     jeopardy_ns: int | None = None
+    active_ns: int = 0  # when it was last told that the session lives on
     closing: bool = False
 
 
@@ -48,14 +50,15 @@ def unjust_expiries(history: History) -> list[str]:
         elif note.more["state"] == "jeopardy":
             life.jeopardy_ns = life.jeopardy_ns or note.at_ns
         elif note.more["state"] == "active":
-            life.jeopardy_ns = None
+            life.jeopardy_ns, life.active_ns = None, note.at_ns
         elif not life.closing:
-            window = Span((life.jeopardy_ns or note.at_ns) - life.lease_ns - BEFORE_NS, note.at_ns)
+            last_ns = (life.jeopardy_ns or note.at_ns) - life.lease_ns - BEFORE_NS
+            window = Span(max(last_ns, life.active_ns), note.at_ns)
             life.jeopardy_ns = None
-            base = note.who.partition("+")[0]
-            stalled_ns = sum(overlapping(span, window) for who, span in lags if who in (note.who, "nemesis"))
+            concerned = (process_of(note.who), "nemesis")
+            stalled_ns = sum(overlapping(span, window) for who, span in lags if who in concerned)
             excused = (
-                any(name == base and overlapping(span, window) for name, span in hurt)
+                any(name == client_of(note.who) and overlapping(span, window) for name, span in hurt)
                 or stalled_ns > life.lease_ns // 3
                 or longest_gap(acknowledged, window).length_ns > GRACE_NS
             )

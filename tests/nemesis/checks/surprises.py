@@ -11,7 +11,12 @@ EXPECTED = {
     "add": {"exists"},
     "delete": {"not_found"},
     "increment": set[str](),
-    "hold": {"not_acquired", "not_held"},
+    "hold": {"not_acquired"},
+    "name": {"exists"},
+    "unname": {"not_found"},
+    "list": set[str](),
+    "has": set[str](),
+    "ask": set[str](),
 }
 
 

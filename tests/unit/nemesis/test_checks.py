@@ -17,6 +17,9 @@ REVISIONS = "revisions rise in the order of changes"
 FILES = "what was acknowledged is there, and once"
 EPHEMERALS = "ephemeral files live as long as their session"
 SESSIONS = "no session of a connected client expired"
+SERVICE = "nobody who reaches the cell is left out"
+QUESTIONS = "the cell says rightly who holds what"
+NOTHING_LEFT = "nothing is left of a session that is over"
 SURPRISES = "nobody was told what cannot be"
 
 
@@ -46,6 +49,22 @@ def session(lease_s: float = 1.0) -> Story:
 
 def expired(story: Story, at: int = 60_000) -> Story:
     return story.note("c2", "state", at - 500, state="jeopardy").note("c2", "state", at, state="expired")
+
+
+def served(*moments: int) -> Story:
+    """A client whose lease is 1 s is answered at these moments; somebody else all the time, for 100 s."""
+    story = session()
+    for at in moments:
+        get(story, "c2.1", at, at + 1, None)
+    return story
+
+
+def cut_off(story: Story, begin: int, end: int) -> Story:
+    return story.note("nemesis", "fault", end, kind="client: cut off", on=["c2"], from_ns=begin * MS)
+
+
+def asked(what: str, held: bool, safe: bool) -> Story:
+    return Story().note("c1.3", "asked", 5, what=what, held=held, safe=safe, token=7, said="")
 
 
 def made(outcome: str, *there: str) -> Story:
@@ -96,6 +115,16 @@ GOOD = {
         SESSIONS,
         session().note("c2", "closing", 59_000).note("c2", "state", 60_000, state="expired"),
     ),
+    "one that is answered now and then": (SERVICE, served(*range(0, 100_000, 3_000))),
+    "one that was cut off meanwhile": (SERVICE, cut_off(served(*range(0, 50_000, 3_000), 99_000), 50_000, 96_000)),
+    "one in a cell that serves nobody": (
+        SERVICE,
+        Story().note("c2", "begin", 0, lease_s=1).note("c2", "closing", 9**9),
+    ),
+    "a holder is told so": (QUESTIONS, asked("sequencer", held=True, safe=True)),
+    "a holder that does not believe in it any more": (QUESTIONS, asked("verify", held=False, safe=False)),
+    "no holder after the release": (QUESTIONS, asked("released", held=False, safe=False)),
+    "all locks free": (NOTHING_LEFT, Story().note("nemesis.final", "final locks", 9, paths=[])),
     "usual refusals": (
         SURPRISES,
         Story()
@@ -168,6 +197,23 @@ BAD = {
         SESSIONS,
         expired(session()).note("nemesis", "fault", 50_000, kind="client: cut off", on=["c2"], from_ns=48_000 * MS),
     ),
+    "an expiry after a renewal that came after the last fault": (
+        SESSIONS,
+        expired(
+            cut_off(session(), 57_000, 58_000)
+            .note("c2", "state", 58_100, state="jeopardy")
+            .note("c2", "state", 58_500, state="active")
+        ),
+    ),
+    "one that is not answered while another is": (SERVICE, served(1_000, 99_000)),
+    "one that is not answered long after its cut": (SERVICE, cut_off(served(1_000, 99_000), 1_000, 80_000)),
+    "a holder that is told it holds nothing": (QUESTIONS, asked("info", held=False, safe=True)),
+    "a sequencer that is valid after the release": (QUESTIONS, asked("released", held=True, safe=False)),
+    "a session that is not among all sessions": (
+        QUESTIONS,
+        Story().op("c1.8", "ask", 1, 2, "ok", {"missing": True}, what="sessions"),
+    ),
+    "a lock that is left behind": (NOTHING_LEFT, Story().note("nemesis.final", "final locks", 9, paths=["/lock/1"])),
     "a deadlock of one who holds nothing": (
         SURPRISES,
         Story().op("a", "increment", 1, 2, "not_done", {"said": "Deadlock"}, counter=0),
