@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from coordclient.protocol.errors import Refusal
-from coordd.machine import calls, locks, namespace, sequencer, sessions, snapshot
-from coordd.machine.commands import Command, decode_batch_fields
+from coordd.machine import calls, history, locks, namespace, sequencer, sessions, snapshot
+from coordd.machine.commands import decode_batch_fields
 from coordd.machine.limits import CALL_WINDOW, LIMITS, Limits
 from coordd.machine.state import Applied, Arguments, Reply, Session, State, Woken
 
@@ -69,23 +69,20 @@ class Machine:
         wall_ms, commands = decode_batch_fields(payload)
         self._advance(slot)
         self.state.wall_ms = wall_ms
-        return [self._apply(*fields) for fields in commands]
-
-    def apply_command(self, wall_ms: int, command: Command) -> Applied:
-        """Applies one command; `apply_batch` does this for each."""
-        self.state.wall_ms = wall_ms
-        return self._apply(
-            command.operation, command.session, command.call, command.acked, command.principal, command.arguments
-        )
+        applied = [self._apply(*fields) for fields in commands]
+        history.extend(self.state, payload, applied)
+        return applied
 
     def begin_epoch(self, slot: int, epoch: int) -> None:
         """A master's first entry was chosen. One of an older candidate may be adopted late: it does nothing."""
         self._advance(slot)
         self.state.epoch = max(self.state.epoch, epoch)
+        history.extend(self.state, b"")
 
-    def skip(self, slot: int) -> None:
-        """A no-op was chosen for `slot`."""
+    def skip(self, slot: int, payload: bytes = b"") -> None:
+        """What was chosen for `slot` is nothing to this machine: a no-op, or a change of the members."""
         self._advance(slot)
+        history.extend(self.state, payload)
 
     def _advance(self, slot: int) -> None:
         assert slot == self.state.applied_upto + 1, f"slot {slot} applied after {self.state.applied_upto}"
@@ -179,6 +176,11 @@ class Machine:
     def applied_upto(self) -> int:
         """The last slot applied."""
         return self.state.applied_upto
+
+    @property
+    def history(self) -> bytes:
+        """16 bytes that are equal where everything up to `applied_upto` was applied alike; see `machine.history`."""
+        return self.state.history
 
     # ---- reading ----
 

@@ -1,12 +1,14 @@
 """The whole state as bytes, canonical: equal states give equal bytes, whichever way they came about (docs/state.md).
 
 `snapshot = body + digest`; digest = BLAKE2b of body, 16 bytes; body = msgpack
-`[SNAPSHOT_VERSION, MACHINE_VERSION, cell, applied_upto, epoch, revision, key, key_before, sessions, nodes, locks]`:
+`[SNAPSHOT_VERSION, MACHINE_VERSION, cell, applied_upto, epoch, revision, history, credit, inspected, key, key_before,
+sessions, nodes, locks]`:
 
-- sessions by id: `[id, secret, incarnation, lease_ms, principal, opened_ms, client, acked, replies]`,
-  replies by call: `[call, refused, map]` (a refusal is `Refusal.to_wire()`);
-- nodes by path: `[path, directory, contents, instance, content_generation, lock_generation, acl_generation, revision,
-  created_ms, modified_ms, owner, [read, write, change], temporary, openers: nil | [session by id]]`;
+- sessions, in the order in which they will be inspected (`coordd.machine.history`): `[id, secret, incarnation,
+  lease_ms, principal, opened_ms, client, acked, replies]`, replies by call: `[call, refused, map]` (a refusal is
+  `Refusal.to_wire()`);
+- nodes, in that order too: `[path, directory, contents, instance, content_generation, lock_generation, acl_generation,
+  revision, created_ms, modified_ms, owner, [read, write, change], temporary, openers: nil | [session by id]]`;
 - locks by path: `[path, mode, token, holders, waiters]`, holders in the order of their grants:
   `[session, call, actor, lock_delay_ms, since_ms, client: nil | map]` (a map: delayed), waiters in the order of the
   queue: `[session, call, mode, actor, lock_delay_ms, since_ms]`.
@@ -27,9 +29,11 @@ from coordd.machine.limits import Limits
 from coordd.machine.sequencer import set_key
 from coordd.machine.state import Hold, Lock, Node, Reply, Session, State, Waiter, checksum_of, node_bytes
 
-SNAPSHOT_VERSION = 1
+SNAPSHOT_VERSION = 2
 MACHINE_VERSION = 1  # of the behaviour: rises when the same log would be applied differently
 DIGEST_BYTES = 16
+_FIELDS = 14
+_HEAD = bytes((0x90 | _FIELDS, SNAPSHOT_VERSION, MACHINE_VERSION))  # an array that begins with two small numbers
 
 
 class BadSnapshot(ValueError):
@@ -47,12 +51,11 @@ def digest_of(state: State) -> bytes:
     return _digest(_body(state))
 
 
-def _digest(body: bytes) -> bytes:
+def _digest(body: bytes | memoryview) -> bytes:
     return blake2b(body, digest_size=DIGEST_BYTES).digest()
 
 
 def _body(state: State) -> bytes:
-    sessions, nodes, locks = state.sessions, state.nodes, state.locks
     return encode(
         [
             SNAPSHOT_VERSION,
@@ -61,17 +64,25 @@ def _body(state: State) -> bytes:
             state.applied_upto,
             state.epoch,
             state.revision,
+            state.history,
+            state.credit,
+            state.inspected,
             state.key,
             state.key_before,
-            [_session(sessions[number]) for number in sorted(sessions)],
-            [_node(nodes[path]) for path in sorted(nodes)],
-            [_lock(locks[path]) for path in sorted(locks)],
+            [_session(session) for session in state.sessions.values()],
+            [describe_node(node) for node in state.nodes.values()],
+            [describe_lock(state.locks[path]) for path in sorted(state.locks)],
         ]
     )
 
 
 def _session(session: Session) -> list[object]:
     replies = [_reply(call, session.replies[call][0]) for call in sorted(session.replies)]
+    return [*describe_session(session), replies]
+
+
+def describe_session(session: Session) -> list[object]:
+    """A session's fields, without the replies that it remembers."""
     return [
         session.id,
         session.secret,
@@ -81,7 +92,6 @@ def _session(session: Session) -> list[object]:
         session.opened_ms,
         session.client,
         session.acked,
-        replies,
     ]
 
 
@@ -89,7 +99,8 @@ def _reply(call: int, reply: Reply) -> list[object]:
     return [call, True, reply.to_wire()] if isinstance(reply, Refusal) else [call, False, reply]
 
 
-def _node(node: Node) -> list[object]:
+def describe_node(node: Node) -> list[object]:
+    """A node's fields."""
     return [
         node.path,
         node.children is not None,
@@ -108,7 +119,8 @@ def _node(node: Node) -> list[object]:
     ]
 
 
-def _lock(lock: Lock) -> list[object]:
+def describe_lock(lock: Lock) -> list[object]:
+    """A lock's fields, its holders and its queue."""
     holders = [
         [hold.session, hold.call, hold.actor, hold.lock_delay_ms, hold.since_ms, hold.client if hold.delayed else None]
         for hold in lock.holders.values()
@@ -123,29 +135,36 @@ def _lock(lock: Lock) -> list[object]:
 # ---- reading ----
 
 
+def refusal_of(data: bytes) -> str | None:
+    """Why these bytes are not a snapshot of this format and machine version, or not whole; None where they are."""
+    body = memoryview(data)[:-DIGEST_BYTES]
+    if len(data) <= DIGEST_BYTES or _digest(body) != data[-DIGEST_BYTES:]:
+        return f"the digest at the end does not fit the {len(data)} bytes"
+    if not data.startswith(_HEAD):
+        shown, known = list(data[1:3]), [SNAPSHOT_VERSION, MACHINE_VERSION]
+        return f"snapshot format and machine version are {shown}; this build knows {known}"
+    return None
+
+
 def decode_state(data: bytes, limits: Limits) -> State:
     """The state that `data` holds; raises `BadSnapshot`."""
-    body = data[:-DIGEST_BYTES]
-    if len(data) <= DIGEST_BYTES or _digest(body) != data[-DIGEST_BYTES:]:
-        raise BadSnapshot(f"the digest at the end does not fit the {len(data)} bytes")
+    reason = refusal_of(data)
+    if reason is not None:
+        raise BadSnapshot(reason)
     try:
-        fields = decode(body)
+        return _build(decode(data[:-DIGEST_BYTES]), limits)
     except Malformed as error:
         raise BadSnapshot(str(error)) from None
-    if not isinstance(fields, list) or len(fields) < 2 or fields[:2] != [SNAPSHOT_VERSION, MACHINE_VERSION]:
-        shown = fields[:2] if isinstance(fields, list) else type(fields).__name__
-        known = [SNAPSHOT_VERSION, MACHINE_VERSION]
-        raise BadSnapshot(f"snapshot format and machine version are {shown!r}; this build knows {known}")
-    try:
-        return _build(fields, limits)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError, AssertionError) as error:
         raise BadSnapshot(f"a field is not what the format says: {type(error).__name__}: {error}") from error
 
 
 def _build(fields: list[Any], limits: Limits) -> State:
-    _, _, cell, applied_upto, epoch, revision, key, key_before, sessions, nodes, locks = fields
+    _, _, cell, applied_upto, epoch, revision, history, credit, inspected, key, key_before = fields[:11]
+    sessions, nodes, locks = fields[11:]
     state = State(cell, limits)
     state.applied_upto, state.epoch, state.revision = applied_upto, epoch, revision
+    state.history, state.credit, state.inspected = bytes(history), credit, inspected
     set_key(state, key, key_before)
     state.nodes.clear()
     state.bytes = 0
@@ -153,6 +172,8 @@ def _build(fields: list[Any], limits: Limits) -> State:
         _read_session(state, session_fields)
     for node_fields in nodes:
         _read_node(state, node_fields)
+    for node in state.nodes.values():
+        _link_node(state, node)
     for lock_fields in locks:
         _read_lock(state, lock_fields)
     return state
@@ -171,9 +192,8 @@ def _read_session(state: State, fields: list[Any]) -> None:
 def _read_node(state: State, fields: list[Any]) -> None:
     path, directory, contents, instance, content, lock, acl_generation, revision = fields[:8]
     created_ms, modified_ms, owner, acl, temporary, openers = fields[8:]
-    parent = None if path == "/" else state.nodes[parent_of(path)]
     read, write, change = acl
-    node = Node(path, parent, directory, revision, created_ms, owner, (read, write, change))
+    node = Node(path, None, directory, revision, created_ms, owner, (read, write, change))
     node.contents, node.checksum = contents, checksum_of(contents)
     node.instance, node.content_generation, node.lock_generation = instance, content, lock
     node.acl_generation, node.modified_ms, node.temporary = acl_generation, modified_ms, temporary
@@ -181,11 +201,16 @@ def _read_node(state: State, fields: list[Any]) -> None:
         node.openers = dict.fromkeys(openers)
         for opener in openers:
             state.sessions[opener].ephemerals[path] = node
-    if parent is not None:
-        assert parent.children is not None
-        parent.children[name_of(path)] = node
     state.nodes[path] = node
     state.bytes += node_bytes(node)
+
+
+def _link_node(state: State, node: Node) -> None:
+    """A node's parent may come after it."""
+    if node.path != "/":
+        node.parent = parent = state.nodes[parent_of(node.path)]
+        assert parent.children is not None
+        parent.children[name_of(node.path)] = node
 
 
 def _read_lock(state: State, fields: list[Any]) -> None:

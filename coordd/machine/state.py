@@ -1,13 +1,15 @@
 """The replicated state as plain objects: nodes, locks with their holds and waiters, sessions; and what apply answers.
 
 Only data and the two helpers that every module needs. Objects are changed in place, for speed; nothing outside
-`coordd.machine` changes them. Order matters nowhere but in `Lock.waiters` (the queue) and `Lock.holders` (order of
-grants): wherever else a dict is walked to change state, it is walked sorted, so that a replica that came from a
-snapshot and one that lived through the log do the same.
+`coordd.machine` changes them. Order matters nowhere but in `Lock.waiters` (the queue), `Lock.holders` (order of
+grants), and `State.nodes` and `State.sessions` (the turn in which the history inspects them): wherever else a dict is
+walked to change state, it is walked sorted, so that a replica that came from a snapshot and one that lived through the
+log do the same.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b, blake2s
@@ -182,8 +184,11 @@ class State:
         "applied_upto",
         "bytes",
         "cell",
+        "credit",
         "delayed",
         "epoch",
+        "history",
+        "inspected",
         "key",
         "key_before",
         "keyed",
@@ -201,15 +206,18 @@ class State:
         self.applied_upto = 0
         self.epoch = 0
         self.revision = 0
+        self.history = bytes(16)  # see `coordd.machine.history`
+        self.credit = 0  # bytes that the history may still inspect
+        self.inspected = 0  # items that it has inspected
         self.key = b""  # of the sequencers; b"" until the first master has made one
         self.key_before = b""
         self.keyed: blake2s | None = None  # derived from `key`: a hash to copy for every grant
         root = Node("/", None, True, 0, 0, ROOT_OWNER, ROOT_ACL)
-        self.nodes: dict[str, Node] = {"/": root}
+        self.nodes: OrderedDict[str, Node] = OrderedDict({"/": root})
         self.bytes = node_bytes(root)
         self.locks: dict[str, Lock] = {}
         self.delayed: dict[tuple[str, int, int], Hold] = {}
-        self.sessions: dict[int, Session] = {}
+        self.sessions: OrderedDict[int, Session] = OrderedDict()
         self.wall_ms = 0
 
 

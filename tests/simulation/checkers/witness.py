@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from coordclient.protocol.errors import Refusal
 from coordd.machine import invariants
@@ -19,6 +19,9 @@ from coordd.paxos.effects import Chosen, ValueKind
 from tests.simulation.checkers.agreement import ChosenValues
 from tests.simulation.checkers.panel import Checker
 from tests.simulation.world import World
+
+if TYPE_CHECKING:
+    from tests.simulation.process import Process
 
 DIGEST_EVERY = 4
 INVARIANTS_EVERY = 9
@@ -59,6 +62,7 @@ class Witness(Checker):
         self._digests: dict[int, bytes] = {}
         self._summary: invariants.Summary | None = None
         self.commands = 0
+        self.crooked: int | None = None  # whose state is made wrong on purpose: production has to find it
 
     def machine_class(self, replica: int) -> type[Machine]:
         """The class of the machine of one replica."""
@@ -78,8 +82,8 @@ class Witness(Checker):
                 super().begin_epoch(slot, epoch)
                 witness.applied(replica, Chosen(slot, ValueKind.EPOCH, epoch.to_bytes(8, "big")), self)
 
-            def skip(self, slot: int) -> None:
-                super().skip(slot)
+            def skip(self, slot: int, payload: bytes = b"") -> None:
+                super().skip(slot, payload)
                 witness.applied(replica, Chosen(slot, ValueKind.NO_OP, b""), self)
 
             def _apply(
@@ -116,11 +120,17 @@ class Witness(Checker):
             self.upto = slot
             if slot % INVARIANTS_EVERY == 0:
                 self._check_invariants(machine)
-        if slot % DIGEST_EVERY == 0:
-            self.compare(replica, slot, machine.digest())
+        self.compare(replica, slot, machine.digest() if slot % DIGEST_EVERY == 0 else machine.history)
+
+    def ended(self, process: Process, how: str) -> None:
+        """A replica stops for its state, and rightly so only where this run has made it wrong."""
+        if how == "diverged" and process.name != self.crooked:
+            raise self.broken(f"replica {process.name} stops as if its state were not that of the others")
 
     def compare(self, replica: int, slot: int, digest: bytes) -> None:
         """Equal digests at equal slots."""
+        if replica == self.crooked:
+            return
         known = self._digests.setdefault(slot, digest)
         if known != digest:
             raise self.broken(f"replica {replica} differs from the others at slot {slot}")

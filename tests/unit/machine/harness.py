@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from coordclient.protocol.codec import decode
 from coordclient.protocol.errors import Refusal
 from coordclient.protocol.operations import OPERATIONS, check_arguments
 from coordd.machine.commands import Command, encode_batch, encode_command
@@ -26,6 +27,12 @@ def plain(reply: object) -> object:
     if isinstance(reply, Woken):
         return (reply.session, reply.call, plain(reply.reply))
     return reply
+
+
+def state_of(machine: Machine) -> list[object]:
+    """All that commands change: neither the slot nor the history, and nodes and sessions in whatever turn."""
+    fields = decode(machine.snapshot()[:-16])
+    return [*fields[4:6], *fields[9:11], sorted(fields[11]), sorted(fields[12]), fields[13]]
 
 
 class Cell:

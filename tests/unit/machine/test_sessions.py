@@ -8,7 +8,7 @@ import pytest
 
 from coordclient.protocol.errors import Refusal
 from coordd.machine.commands import Command
-from tests.unit.machine.harness import Cell
+from tests.unit.machine.harness import Cell, state_of
 
 
 @pytest.fixture
@@ -83,10 +83,10 @@ def test_expiry_is_one_command_for_waiters_holds_and_ephemerals(cell: Cell) -> N
 def test_a_stale_expiry_does_nothing(cell: Cell, incarnation: int, epoch: int) -> None:
     session = cell.open()
     cell.acquire(session, "/a")
-    before = cell.machine.snapshot()[:-16]
+    before = state_of(cell.machine)
     reply = cell.master("expire_session", session=session, incarnation=incarnation, epoch=epoch)
     assert reply == {"expired": False} and cell.holders("/a") == [(session, 1)]
-    assert len(cell.machine.snapshot()[:-16]) == len(before)
+    assert state_of(cell.machine) == before
 
 
 def test_an_expiry_decided_before_a_fail_over_does_nothing_after_it(cell: Cell) -> None:
