@@ -15,6 +15,7 @@ Whatever breaks a promise ends the process at once, by an exit status of its own
 | 70 | a bug: a broken assertion or an unexpected exception | yes |
 | 72 | the replica was removed from the cell | no |
 | 74 | the disk: a sync or another call failed | no |
+| 76 | the state is not that of the other replicas | no |
 """
 
 from __future__ import annotations
@@ -41,10 +42,11 @@ from coordd.engine.engine import Engine
 from coordd.engine.inputs import HandOverRequest
 from coordd.engine.settings import EngineSettings
 from coordd.exits import Exit
+from coordd.machine import snapshot
 from coordd.machine.machine import Machine
 from coordd.node import clock
 from coordd.node.directory import Directory
-from coordd.node.driver import Driver, Outlets, RemovedFromCell, StopRequired
+from coordd.node.driver import Diverged, Driver, Outlets, RemovedFromCell, StopRequired
 from coordd.node.hub import Hub
 from coordd.node.node import Node
 from coordd.node.snapshotter import ForkingSnapshotter
@@ -103,6 +105,8 @@ def run(settings: Settings, stop_on_eof: bool = False) -> int:
         return _end(Exit.DATA, error)
     except RemovedFromCell as error:
         return _end(Exit.REMOVED, error)
+    except Diverged as error:
+        return _end(Exit.DIVERGED, error)
     except AlreadyRunningError as error:
         return _end(Exit.IN_USE, error)
     except (DiskFailedError, DiskFullError) as error:
@@ -176,6 +180,7 @@ def _open_store(settings: Settings) -> Store:
         settings.replica.id,
         bootstrap,
         segment_bytes=settings.log.segment_bytes,
+        check_state=snapshot.refusal_of,
     )
 
 

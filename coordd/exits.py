@@ -18,6 +18,7 @@ class Exit(IntEnum):
     BUG = 70  # a failed assertion or an unexpected exception
     REMOVED = 72  # the replica is no member of the cell any more; its id is never given again
     DISK = 74  # the disk did not take what was written: what the page cache says from now on is not to be believed
+    DIVERGED = 76  # the state is not that of the other replicas: a bug, or bad memory
 
 
-NEEDS_A_PERSON = frozenset({Exit.CONFIG, Exit.DATA, Exit.REMOVED, Exit.DISK})
+NEEDS_A_PERSON = frozenset({Exit.CONFIG, Exit.DATA, Exit.REMOVED, Exit.DISK, Exit.DIVERGED})

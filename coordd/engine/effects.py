@@ -1,7 +1,8 @@
 """What one step of the engine wants done, in the order of `coordd.paxos.effects`, and for the clients.
 
 The driver: write `persist`; send `send_now`; perform `transfers`; hand out `replies`; begin `snapshot`; sync; only
-then send `send_after_persist`, and step again with `Persisted(persist_number)`.
+then send `send_after_persist`, and step again with `Persisted(persist_number)`. After `stop`
+nothing of this is done, after `diverged` only `send_now`, and the process ends.
 """
 
 from __future__ import annotations
@@ -61,4 +62,6 @@ class Effects:
     role: RoleChange | None = None
     membership: Membership | None = None  # the one that counts now, where it is another than before; first at start
     stop: str | None = None
+    diverged: str | None = None  # the state here is not that of the others, who may be told once more
+    differs: str | None = None  # somebody's state is not that of this replica: for people to know
     left: bool = False  # this replica was removed: it ends when all of this is performed

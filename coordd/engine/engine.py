@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import assert_never
 
+from coordd.engine.digests import Digests
 from coordd.engine.effects import CutLog, Effects, Reply, RoleChange, TakeSnapshot
 from coordd.engine.inputs import (
     Call,
@@ -43,6 +44,7 @@ class Engine:
         self.machine = machine
         self.replica = Replica(settings.paxos, durable, now_ms)
         self._mastership = Mastership(settings, self.replica, machine, now_ms)
+        self._digests = Digests(self.replica, settings.paxos.replica, machine.applied_upto, machine.history, now_ms)
         self._effects = Effects()
         self._now_ms = now_ms
         self._log_bytes = 0  # applied since the last snapshot
@@ -61,6 +63,7 @@ class Engine:
         for item in inputs:
             self._feed(item, clients)
         self.replica.tick(now_ms, int.from_bytes(entropy[:8], "big"))
+        self._effects.diverged = self._digests.look(now_ms)
         self._settle()
         mastership.let_through()
         for client in clients:
@@ -95,6 +98,7 @@ class Engine:
             "snapshot_slot": replica.snapshot_slot,
             "membership_version": replica.membership.version,
             "standing": self._standing(),
+            "differs_from": list(self._digests.differing),
             "sessions": len(self.machine.sessions),
             "unanswered": len(mastership.calls.open),
             "queued": len(mastership.calls.queue),
@@ -165,6 +169,8 @@ class Engine:
         effects.send_now += taken.send_now
         effects.send_after_persist += taken.send_after_persist
         effects.transfers += taken.snapshot_transfers
+        for digest in taken.digests:
+            self._digests.heard(digest)
         effects.stop = effects.stop or taken.stop
         effects.left |= taken.left
 
@@ -180,9 +186,10 @@ class Engine:
                 machine.begin_epoch(slot, int.from_bytes(payload, "big"))
             case ValueKind.NO_OP | ValueKind.MEMBERSHIP:
                 assert slot not in self._mastership.calls.proposed
-                machine.skip(slot)
+                machine.skip(slot, payload)
             case _:
                 assert_never(chosen.kind)
+        self._digests.applied(slot, machine.history)
 
     def _change(self) -> bool:
         """Propose the change of the membership that is next, if there is one and nothing is in flight."""
@@ -238,6 +245,7 @@ class Engine:
             return
         self.machine = self._mastership.machine = type(self.machine).restore(received.state)
         assert self.machine.applied_upto == received.slot
+        self._digests.restored(received.slot, self.machine.history)
         self.replica.install(received.slot, received.size, received.membership, self._now_ms)
         self._log_bytes = 0
         self._cut(received.slot)
@@ -259,6 +267,7 @@ class Engine:
         if membership.version != self._membership_version:
             self._membership_version = membership.version
             effects.membership = membership
+        effects.differs, self._digests.doubt = self._digests.doubt, None
         mastership = self._mastership
         effects.replies += mastership.replies
         mastership.replies = []

@@ -63,6 +63,10 @@ class StopRequired(Exception):
     """The core refuses to go on (its data went back in time, it was removed, ...); starting again would not help."""
 
 
+class Diverged(Exception):
+    """The state here is not that of the other replicas: it must not serve, nor be started again unseen."""
+
+
 class RemovedFromCell(Exception):
     """This replica is no member of the cell any more, and is not needed: it ends in order."""
 
@@ -185,6 +189,11 @@ class Driver:
         effects = self._engine.step(inputs, now_ms, clock.wall_ms(), os.urandom(32))
         if effects.stop is not None:
             raise StopRequired(effects.stop)
+        if effects.differs is not None:
+            _log.error("the replicas differ", reason=effects.differs)
+        if effects.diverged is not None:
+            await self._say_last(effects.send_now)
+            raise Diverged(effects.diverged)
         written = self._write(effects.persist, now_ms)
         self._outlets.send(effects.send_now)
         self._hand_out(effects)
@@ -208,6 +217,12 @@ class Driver:
         if effects.left:
             raise RemovedFromCell(REMOVED)
         return True
+
+    async def _say_last(self, messages: Sequence[tuple[int, Message]]) -> None:
+        """The others judge by what they hear: this is to be on its way before the end."""
+        self._outlets.send(messages)
+        for _ in range(2):  # see `_turn`
+            await asyncio.sleep(0)
 
     def _take_inputs(self) -> list[Input]:
         inputs, self._carried = self._carried, []

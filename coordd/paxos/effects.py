@@ -6,7 +6,7 @@ Duties of whoever performs one `Effects`, in this order:
 3. sync, in one go with whatever else is written;
 4. only now send `send_after_persist`, and report `persist_number` to `Replica.persisted`. If the process dies before
    the sync is over, these messages must never leave.
-`chosen` is for the engine: apply in order, at once.
+`chosen` is for the engine: apply in order, at once. So are `digests`: compare.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from enum import Enum
 
 from coordd.paxos.ballot import ZERO, Ballot
 from coordd.paxos.membership import Membership
-from coordd.paxos.messages import Message, SnapshotChunk
+from coordd.paxos.messages import Digest, Message, SnapshotChunk
 
 # ---- records: what the log holds, in the order of writing ----
 
@@ -121,5 +121,6 @@ class Effects:
     send_after_persist: list[tuple[int, Message]] = field(default_factory=list)
     chosen: list[Chosen] = field(default_factory=list)
     snapshot_transfers: list[SendSnapshotChunk | StoreSnapshotChunk] = field(default_factory=list)
+    digests: list[Digest] = field(default_factory=list)  # what members say came of the chosen slots there
     stop: str | None = None
     left: bool = False  # this replica is no member any more and is not needed: it ends when this batch is performed

@@ -18,6 +18,7 @@ ballot; the cell is named once by the hello of the channel that carries it.
 | HandOver | master -> all | its ballot | no |
 | Settled | master -> all | promised | no |
 | Removed | member -> one that is none | promised | no |
+| Digest | any -> all | promised | no |
 """
 
 from __future__ import annotations
@@ -205,6 +206,14 @@ class Removed(Header):
     version: int
 
 
+@dataclass(frozen=True, slots=True)
+class Digest(Header):
+    """What the sender's engine made of everything up to `slot`, in a few bytes: equal everywhere, or one is wrong."""
+
+    slot: int
+    digest: bytes
+
+
 Message = (
     Hello
     | Regressed
@@ -226,4 +235,5 @@ Message = (
     | HandOver
     | Settled
     | Removed
+    | Digest
 )

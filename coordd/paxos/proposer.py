@@ -203,14 +203,12 @@ class Proposer:
         self._advance()
         self._say_settled()
 
-    def on_accepted(self, message: Accepted) -> None:
-        """Phase 2b from a peer; its number answers the heartbeat that the Accept was."""
-        self._vote(message.sender, message.ballot, message.slots)
+    def receive(self, message: Accepted | HeartbeatAnswer) -> None:
+        """A heartbeat is answered; an Accepted, whose Accept was one too, is phase 2b besides."""
+        if isinstance(message, Accepted):
+            self._vote(message.sender, message.ballot, message.slots)
         self._answer(message)
         self._advance()
-
-    def on_heartbeat_answer(self, message: HeartbeatAnswer) -> None:
-        self._answer(message)
 
     def _answer(self, message: Accepted | HeartbeatAnswer) -> None:
         mine = message.ballot.replica == self._state.replica and self.epoch <= message.ballot.number

@@ -130,12 +130,9 @@ class Replica:
             case m.Heartbeat():
                 self.acceptor.on_heartbeat(message)
                 self._believe(message.ballot, message.chosen_upto, message.sender)
-            case m.Accepted():
+            case m.Accepted() | m.HeartbeatAnswer():
                 if self.proposer is not None:
-                    self.proposer.on_accepted(message)
-            case m.HeartbeatAnswer():
-                if self.proposer is not None:
-                    self.proposer.on_heartbeat_answer(message)
+                    self.proposer.receive(message)
             case m.Ask() | m.Prepare() if not self.state.is_voter:
                 self.learner.asked_as_voter(message.sender)
             case m.Ask():
@@ -156,6 +153,8 @@ class Replica:
                 self.acceptor.on_hand_over(message)
             case m.Hello() | m.Regressed() | m.Settled() | m.Removed():
                 self.hellos.receive(message)
+            case m.Digest():
+                self.state.effects.digests.append(message)
             case m.LearnRequest() | m.Learned() | m.SnapshotOffer() | m.SnapshotRequest() | m.SnapshotChunk():
                 self.learner.receive(message)
                 self._after_learning()
@@ -259,6 +258,12 @@ class Replica:
         """The incoming snapshot was overtaken or turned out damaged."""
         self.learner.forget_snapshot()
 
+    def tell(self, slot: int, digest: bytes) -> None:
+        """Say to all others what came of everything up to `slot` here. Opaque to this package."""
+        message = m.Digest(*self.state.header(), slot=slot, digest=digest)
+        for peer in self.state.others():
+            self.state.send(peer, message)
+
     def take_effects(self) -> Effects:
         """What is to be done now; see `coordd.paxos.effects`."""
         if self.proposer is not None:
@@ -292,18 +297,13 @@ class Replica:
 
     def _may_ask(self, now_ms: int) -> bool:
         state = self.state
-        return (
-            state.is_voter
-            and not state.mute
-            and now_ms >= max(state.ask_at_ms, self._out_until_ms)
-            and state.grants.may_promise(state.replica, state.start, now_ms)
-        )
+        free = state.is_voter and not state.mute and now_ms >= max(state.ask_at_ms, self._out_until_ms)
+        return free and state.grants.may_promise(state.replica, state.start, now_ms)
 
     def _stand_if_wanted(self) -> None:
         state = self.state
-        if self.role is not Role.FOLLOWER or not self.election.is_wanted:
-            return
-        if not state.grants.may_promise(state.replica, state.start, state.now_ms):
+        free = state.grants.may_promise(state.replica, state.start, state.now_ms)
+        if self.role is not Role.FOLLOWER or not self.election.is_wanted or not free:
             return
         if state.mute or state.now_ms - self._asked_ms > state.settings.retransmit_ms * 2:
             self.election.stop_asking()

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -37,6 +38,8 @@ _HEAD = struct.Struct("<8sI8sQIQ")
 _DIGEST_BYTES = 16
 _PIECE_BYTES = 1024 * 1024
 assert _HEAD.size == 40
+
+CheckState = Callable[[bytes], str | None]  # why the machine could not read that state; None where it can
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +114,16 @@ class _Incoming:
 class Snapshots:
     """The snapshot of one replica: at most one durable one (`slot` 0, `size` 0: none yet), and one arriving."""
 
-    def __init__(self, disk: CheckedDisk, directory: str, cell: bytes, start: int) -> None:
+    def __init__(
+        self, disk: CheckedDisk, directory: str, cell: bytes, start: int, check_state: CheckState = lambda state: None
+    ) -> None:
         self.slot = 0
         self.size = 0
         self._disk = disk
         self._directory = directory
         self._cell = cell
         self._start = start
+        self._check_state = check_state
         self._incoming: _Incoming | None = None
         self._reading: File | None = None
 
@@ -131,6 +137,9 @@ class Snapshots:
             return None
         path = self._path(max(slots))
         latest = decode_snapshot(self._disk.read_whole(path), self._cell, max(slots), path)
+        reason = self._check_state(latest.state)
+        if reason is not None:
+            raise UnknownFormatError(path, latest.size - _DIGEST_BYTES - len(latest.state), f"the state: {reason}")
         self._adopt(latest.slot, latest.size)
         return latest
 
@@ -235,9 +244,12 @@ class Snapshots:
     def _install(self, incoming: _Incoming) -> StoredSnapshot:
         try:
             stored = decode_snapshot(incoming.file.read(incoming.size, 0), self._cell, incoming.slot, incoming.path)
+            reason = self._check_state(stored.state)
         except (DamagedError, UnknownFormatError) as error:
+            reason = str(error)
+        if reason is not None:  # the one that is here, if any, stays: a state that nobody here can read is worth less
             self._drop_incoming()
-            raise SnapshotRefusedError(f"the snapshot of slot {incoming.slot} from a peer: {error}") from None
+            raise SnapshotRefusedError(f"the snapshot of slot {incoming.slot} from a peer: {reason}")
         incoming.file.sync()
         incoming.file.close()
         self._incoming = None

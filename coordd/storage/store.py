@@ -22,7 +22,7 @@ from coordd.storage.identity import IDENTITY_NAME, Identity, read_identity, writ
 from coordd.storage.record import RECORD_HEAD_BYTES, StartRecord
 from coordd.storage.recovery import LogReader, LogState, RecoveredLog
 from coordd.storage.segment import HEADER_BLOCK_BYTES, decode_header, segment_name
-from coordd.storage.snapshots import Snapshots, StoredSnapshot
+from coordd.storage.snapshots import CheckState, Snapshots, StoredSnapshot
 from coordd.storage.wal import SEGMENT_BYTES_DEFAULT, Wal
 
 LOCK_NAME = "lock"
@@ -56,8 +56,12 @@ class Store:
         bootstrap: Membership | None,
         *,
         segment_bytes: int = SEGMENT_BYTES_DEFAULT,
+        check_state: CheckState = lambda state: None,
     ) -> Store:
-        """Recover the directory, or make it where it is empty and `bootstrap` says with which membership."""
+        """Recover the directory, or make it where it is empty and `bootstrap` says with which membership.
+
+        No snapshot is believed, the own or a peer's, whose state `check_state` refuses.
+        """
         assert 1 <= replica <= 255
         checked = CheckedDisk(disk)
         checked.make_directory(directory)
@@ -73,21 +77,29 @@ class Store:
                 identity = read_identity(checked, directory, cell, replica)
             else:
                 identity = _begin_directory(checked, directory, cell, replica, bootstrap, segment_bytes)
-            return cls._recover(checked, lock, directory, identity, segment_bytes)
+            return cls._recover(checked, lock, directory, identity, segment_bytes, check_state)
         except BaseException:
             checked.close_all()
             disk.unlock(lock)
             raise
 
     @classmethod
-    def _recover(cls, disk: CheckedDisk, lock: int, directory: str, identity: Identity, segment_bytes: int) -> Store:
+    def _recover(
+        cls,
+        disk: CheckedDisk,
+        lock: int,
+        directory: str,
+        identity: Identity,
+        segment_bytes: int,
+        check_state: CheckState,
+    ) -> Store:
         for name in disk.list_directory(directory):
             if name.endswith(".tmp"):  # what was not finished was not relied upon
                 disk.unlink(f"{directory}/{name}")
         cell = cell_id(identity.cell)
         log = LogReader(disk, directory, cell, identity.replica).read()
         start = log.state.start + 1
-        snapshots = Snapshots(disk, directory, cell, start)
+        snapshots = Snapshots(disk, directory, cell, start, check_state)
         stored = snapshots.load()
         _check_together(directory, log, snapshots.slot)
         wal = Wal.resume(disk, directory, log, segment_bytes)

@@ -93,14 +93,17 @@ class RunningCell:
 
     # ---- processes ----
 
-    def start(self, replica: int, python_options: Sequence[str] = ()) -> None:
-        """Start a replica that is not running; returns at once (see `wait_ready`). `python_options` come before -m."""
+    def start(self, replica: int, python_options: Sequence[str] = (), program: str = "coordd") -> None:
+        """Start a replica that is not running; returns at once (see `wait_ready`).
+
+        `python_options` come before -m; `program` stands behind it: a module that runs the daemon its own way.
+        """
         assert not self.running(replica), f"replica {replica} is running"
-        python, *rest = command(self.configs[replica])
+        python, _, _, *rest = command(self.configs[replica])
         clean = {name: value for name, value in os.environ.items() if not name.startswith("COORDD_")}
         with self.log_file(replica).open("ab") as log:
             self._processes[replica] = subprocess.Popen(
-                [python, *python_options, *rest],
+                [python, *python_options, "-m", program, *rest],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,

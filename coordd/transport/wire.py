@@ -110,6 +110,7 @@ _LAYOUTS: tuple[tuple[int, type[Message], tuple[tuple[str, _Check], ...]], ...] 
     (18, messages.HandOver, (("number", _whole), ("to", _replica))),
     (19, messages.Removed, (("version", _whole),)),
     (20, messages.Settled, (("version", _whole),)),
+    (21, messages.Digest, (("slot", _whole), ("digest", _bytes))),
 )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from coordd.engine.engine import Engine
 from coordd.engine.settings import EngineSettings
+from coordd.machine import snapshot
 from coordd.machine.machine import Machine
 from coordd.paxos.membership import Membership
 from coordd.storage.errors import DamagedError, DiskFailedError, DiskFullError, SnapshotRefusedError
@@ -81,7 +82,15 @@ class CellKit:
         if disk.next_start is not None:
             disk.strike(*disk.next_start)
             disk.next_start = None
-        store = self.store_class.open(disk, DIRECTORY, self._cell, replica, first, segment_bytes=SEGMENT_BYTES)
+        store = self.store_class.open(
+            disk,
+            DIRECTORY,
+            self._cell,
+            replica,
+            first,
+            segment_bytes=SEGMENT_BYTES,
+            check_state=snapshot.refusal_of,
+        )
         machine_class = self._machine_class(replica)
         state, store.snapshot_state = store.snapshot_state, None
         machine = machine_class(self._cell) if state is None else machine_class.restore(state)

@@ -233,6 +233,10 @@ class Process(Performing):
         self.watcher.stepped(self, inputs, effects, now_ms)
         if effects.stop is not None:
             raise self.world.violation("stop", f"replica {self.name} stops: {effects.stop}")
+        if effects.diverged is not None:
+            self._send(effects.send_now)
+            self.retire("diverged")
+            return
         if any(type(item) is Persisted for item in inputs):
             self._syncing = False
             self._begin_sync()

@@ -11,6 +11,7 @@ from typing import Protocol
 from tests.simulation.cell import Cell
 from tests.simulation.changes import ChangingCell, ChangingConsensus
 from tests.simulation.consensus import Consensus
+from tests.simulation.diverging import DivergingCell
 from tests.simulation.report import Report
 from tests.simulation.world import Trace, Violation
 
@@ -26,6 +27,7 @@ KINDS: Mapping[str, Callable[[int, Trace | None], Harness]] = {
     "changes": ChangingConsensus,
     "cell": Cell,
     "changing cell": ChangingCell,
+    "diverging cell": DivergingCell,
 }
 
 

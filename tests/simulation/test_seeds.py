@@ -6,7 +6,7 @@ import pytest
 
 from tests.simulation.runs import replay_command, run_seed
 
-SEEDS = {"agreement": 60, "changes": 60, "cell": 200, "changing cell": 40}
+SEEDS = {"agreement": 60, "changes": 60, "cell": 200, "changing cell": 40, "diverging cell": 20}
 CHUNK = 10
 
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 
-from tests.simulation.planted import Bug, Found, calls, consensus, lease, locks, membership, sessions, storage
+from tests.simulation.planted import Bug, Found, calls, consensus, digests, lease, locks, membership, sessions, storage
 from tests.simulation.runs import run_seed
 
-BUGS: Mapping[str, Bug] = {
-    bug.name: bug
-    for bug in (*consensus.BUGS, *lease.BUGS, *storage.BUGS, *sessions.BUGS, *calls.BUGS, *locks.BUGS, *membership.BUGS)
-}
+AREAS = (consensus, lease, storage, sessions, calls, locks, membership, digests)
+BUGS: Mapping[str, Bug] = {bug.name: bug for area in AREAS for bug in area.BUGS}
 
 
 def hunt(name: str, seeds_max: int, start: int = 0) -> Found:

@@ -84,6 +84,8 @@ class Node:
         self.unsynced: list[Effects] = []
         self.incoming = b""
         self.stopped: str | None = None
+        self.diverged: str | None = None
+        self.doubts: list[str] = []
         self.left = False
         self.memberships: list[Membership] = []
         self.last = Effects()
@@ -102,6 +104,12 @@ class Node:
         self._check()
         for to, message in effects.send_now:
             self.cell.send(self.replica, to, message)
+        if effects.differs is not None:
+            self.doubts.append(effects.differs)
+        if effects.diverged is not None:
+            self.diverged = effects.diverged
+            self.crash()
+            return effects
         for transfer in effects.transfers:
             self._transfer(transfer)
         for reply in effects.replies:

@@ -24,7 +24,15 @@ from coordd.engine.inputs import (
     SnapshotTaken,
 )
 from coordd.node import clock, driver
-from coordd.node.driver import INPUTS_PER_STEP, PEER_INBOX_BYTES_MAX, Driver, Outlets, RemovedFromCell, StopRequired
+from coordd.node.driver import (
+    INPUTS_PER_STEP,
+    PEER_INBOX_BYTES_MAX,
+    Diverged,
+    Driver,
+    Outlets,
+    RemovedFromCell,
+    StopRequired,
+)
 from coordd.paxos import messages as m
 from coordd.paxos.ballot import Ballot
 from coordd.paxos.effects import ChosenRecord, Record, SendSnapshotChunk, StoreSnapshotChunk
@@ -259,6 +267,23 @@ async def test_a_stop_that_the_core_requires_comes_before_anything_else_of_that_
     with pytest.raises(StopRequired, match="went back in time"):
         await world.driver.run()
     assert world.happened == ["step"]
+
+
+async def test_a_replica_whose_state_is_not_that_of_the_others_says_so_once_more_and_does_nothing_else() -> None:
+    world = World(
+        Effects(
+            persist=[RECORD],
+            persist_number=1,
+            send_now=[(2, MESSAGE)],
+            send_after_persist=[(2, AFTER)],
+            replies=[Reply(1, {})],
+            diverged="not that of replicas 2, 3",
+            differs="one of them is wrong",
+        )
+    )
+    with pytest.raises(Diverged, match="not that of replicas 2, 3"):
+        await world.driver.run()
+    assert world.happened == ["step", ("send", [(2, MESSAGE)])]
 
 
 async def test_a_full_disk_is_told_and_the_records_wait_in_order(monkeypatch: pytest.MonkeyPatch) -> None:

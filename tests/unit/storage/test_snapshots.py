@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from coordclient.protocol.paths import cell_id
 from coordd.paxos.ballot import Ballot
 from coordd.paxos.effects import PromiseRecord
-from coordd.storage.errors import DamagedError, DiskFullError, SnapshotRefusedError, StorageError
+from coordd.storage.errors import DamagedError, DiskFullError, SnapshotRefusedError, StorageError, UnknownFormatError
 from coordd.storage.snapshots import SNAPSHOT_BYTES_MAX, decode_snapshot, snapshot_name, snapshot_slot
 from coordd.testing.memory_disk import MemoryDisk
 from tests.unit.storage.world import DIRECTORY, LATER_MEMBERS, MEMBERS, accepted, open_store, snapshot_bytes
@@ -247,6 +247,24 @@ def test_a_snapshot_of_another_format_or_of_no_possible_cell_is_refused(at, othe
         decode_snapshot(data, cell_id("demo"), 7, "file")
     with pytest.raises(SnapshotRefusedError, match=what):
         open_store(MemoryDisk()).store_chunk(7, len(data), 0, data)
+
+
+def test_a_state_that_the_machine_cannot_read_is_refused_and_leaves_the_snapshot_that_is_there():
+    def only_old(state: bytes) -> str | None:
+        return None if state == b"old" else "machine version 7"
+
+    disk = MemoryDisk()
+    store = open_store(disk, check_state=only_old)
+    store.write_snapshot(5, MEMBERS, b"old")
+    data = snapshot_bytes(7, STATE)
+    with pytest.raises(SnapshotRefusedError, match="from a peer: machine version 7"):
+        store.store_chunk(7, len(data), 0, data)
+    assert names(disk) == [snapshot_name(5)] and store.snapshot_slot == 5
+    store.write_snapshot(9, MEMBERS, STATE)
+    store.close()
+    with pytest.raises(UnknownFormatError, match=r"snapshot-0*9, byte \d+: the state: machine version 7. Way out: run"):
+        open_store(disk, check_state=only_old)
+    assert open_store(disk).snapshot_state == STATE, "it was left as it was"
 
 
 def test_a_chunk_of_a_snapshot_that_is_gone_or_outside_of_it_is_none():

@@ -14,7 +14,7 @@ from coordd.paxos.effects import AcceptedRecord, ChosenRecord, PromiseRecord, Re
 from coordd.paxos.membership import Membership
 from coordd.storage.disk import Disk
 from coordd.storage.errors import DamagedError, StorageError, UnknownFormatError
-from coordd.storage.snapshots import encode_head
+from coordd.storage.snapshots import CheckState, encode_head
 from coordd.storage.store import Store
 from coordd.testing.memory_disk import MemoryDisk
 
@@ -25,8 +25,13 @@ LOG = f"{DIRECTORY}/log-00000001"
 SMALL = 4096
 
 
-def open_store(disk: Disk, bootstrap: Membership | None = MEMBERS, directory: str = DIRECTORY) -> Store:
-    return Store.open(disk, directory, CELL, REPLICA, bootstrap, segment_bytes=SMALL)
+def open_store(
+    disk: Disk,
+    bootstrap: Membership | None = MEMBERS,
+    directory: str = DIRECTORY,
+    check_state: CheckState = lambda state: None,
+) -> Store:
+    return Store.open(disk, directory, CELL, REPLICA, bootstrap, segment_bytes=SMALL, check_state=check_state)
 
 
 def accepted(slot: int, ballot: Ballot = Ballot(1, 1), size: int = 40) -> AcceptedRecord:

@@ -39,6 +39,7 @@ SAMPLES: tuple[m.Message, ...] = (
     m.HandOver(*_HEAD, number=12, to=3),
     m.Removed(*_HEAD, version=13),
     m.Settled(*_HEAD, version=13),
+    m.Digest(*_HEAD, slot=41, digest=bytes(range(16))),
 )
 
 

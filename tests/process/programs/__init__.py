@@ -1,0 +1,1 @@
+"""Programs that the process tests start."""
