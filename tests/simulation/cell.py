@@ -40,11 +40,12 @@ class Cell:
     """One run of one seed."""
 
     kit_class = CellKit
+    safety_events = 11_000
     processes: dict[int, Process]
 
     def __init__(self, seed: int, trace: Trace | None = None, swarm: Swarm | None = None) -> None:
         self.world = World(seed, trace)
-        self.swarm = swarm or draw(self.world.chance("swarm"))
+        self.swarm = swarm or draw(self.world.chance("swarm"), safety_events=self.safety_events)
         self.network = Network(self.world, self.swarm)
         self.work = Work(self.world, self.swarm, work.ALL)
         self.doors: dict[int, Doors] = {}
@@ -130,7 +131,8 @@ class Cell:
     def _phases(self) -> None:
         self._run_until(400_000)
         self.begin_faults()
-        self._run_until(self.swarm.safety_ms * 1000)
+        while not self.swarm.faults_over(self.world.now_us, self.world.events):
+            self._run_until(self.world.now_us + SLICE_US)
         if self.world.tracing:
             self.world.tell("--", "the faults end")
         self.end_faults()

@@ -23,6 +23,8 @@ PENDING_US = 5_000_000  # what was asked for last has begun by then, or was refu
 class ChangingConsensus(Consensus):
     """`Consensus` with a surgeon."""
 
+    safety_events = 11_000
+
     def __init__(self, seed: int, trace: Trace | None = None, swarm: Swarm | None = None) -> None:
         super().__init__(seed, trace, swarm)
         self.surgeon = Surgeon(self, (150, 500, 1_500))
@@ -72,6 +74,8 @@ class ChangingCell(Cell):
 
     A client whose file names only replicas that are gone can find nobody: at the end it is given another one.
     """
+
+    safety_events = 8_000
 
     def __init__(self, seed: int, trace: Trace | None = None, swarm: Swarm | None = None) -> None:
         super().__init__(seed, trace, swarm)

@@ -31,6 +31,7 @@ from tests.simulation.world import Trace, World
 
 ANSWER_MS_MAX = 1_500
 CONVERGE_MS_MAX = 40_000
+SLICE_US = 50_000
 
 
 @dataclass(slots=True)
@@ -120,11 +121,12 @@ class PlainDoor:
 class Consensus:
     """One run: a safety phase with faults, then service while a minority is faulty, then convergence of all."""
 
+    safety_events = 14_000
     processes: dict[int, Process]
 
     def __init__(self, seed: int, trace: Trace | None = None, swarm: Swarm | None = None) -> None:
         self.world = World(seed, trace)
-        self.swarm = swarm or draw(self.world.chance("swarm"), plain=True)
+        self.swarm = swarm or draw(self.world.chance("swarm"), safety_events=self.safety_events, plain=True)
         self.network = Network(self.world, self.swarm)
         self.replicas = replicas = list(range(1, self.swarm.replicas + 1))
         self.chosen = ChosenValues(self.world)
@@ -144,6 +146,7 @@ class Consensus:
             for index in range(1, self.swarm.clients + 1)
         ]
         self.nemesis = Nemesis(self.world, self.swarm, faults.ALL, self.network, self.processes, self.kit, [])
+        self.nemesis.forget = self.replicas.remove
 
     def more_checkers(self) -> list[Checker]:
         """Of replicas, in this kind of run."""
@@ -169,7 +172,8 @@ class Consensus:
             self.world.after(50_000, client.think)
         self.world.run(400_000)
         self.begin_faults()
-        self.world.run(self.swarm.safety_ms * 1000)
+        while not self.swarm.faults_over(self.world.now_us, self.world.events):
+            self.world.run(self.world.now_us + SLICE_US)
         self.end_faults()
         if (standing := stand(self.nemesis, self.voters())) is not None:
             self._wait_until(self.is_serving, f"while this stands: {standing.words()}")

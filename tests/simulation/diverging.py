@@ -37,6 +37,7 @@ class DivergingCell(Cell):
         self.crooked, self._from_slot = chance.randint(1, replicas), chance.randrange(1, 60)
         self._make_crooked = chance.choice((_dates_wrongly, _loses_a_bit))
         super().__init__(seed, trace, replace(swarm, replicas=replicas, snapshot_bytes=NO_SNAPSHOTS_BYTES))
+        self.nemesis.lost.add(self.crooked)  # as good as lost: one less may be
 
     def _make_replicas(self) -> None:
         machine_class = self.witness.machine_class

@@ -9,7 +9,7 @@ from tests.simulation.swarm import Swarm
 from tests.simulation.work import ALL as WORKERS
 
 
-def draw(chance: Random, *, plain: bool = False) -> Swarm:
+def draw(chance: Random, *, safety_events: int = 11_000, plain: bool = False) -> Swarm:
     """The mix of one seed. `plain`: for agreement alone, without clients of the library and without files."""
     drift_ppm = chance.choice((10_000, 100_000)) if plain else 10_000  # the library has a bound of its own
     quick = chance.random() < 0.5
@@ -27,10 +27,11 @@ def draw(chance: Random, *, plain: bool = False) -> Swarm:
     return Swarm(
         replicas=chance.choices((1, 2, 3, 4, 5, 6, 7), (8, 3, 57, 4, 23, 1, 4))[0],
         clients=chance.randint(2, 6),
-        safety_ms=20_000,
+        safety_ms=40_000,
+        safety_events=safety_events,
         lease_ms=lease_ms,
         drift_ppm=drift_ppm,
-        clock_ppm=drift_ppm // 2,
+        clock_ppm=drift_ppm // 2 if chance.random() < 0.94 else chance.choice((drift_ppm, 100_000, 400_000)),
         tick_ms=chance.choice((20, 50, 100)),
         latency_us=(low_us, high_us),
         tail_rate=0.0 if quick else chance.choice((0.001, 0.01, 0.05)),

@@ -14,6 +14,7 @@ from coordd.paxos.membership import Membership
 from coordd.storage.errors import DamagedError, DiskFailedError, DiskFullError, SnapshotRefusedError
 from coordd.storage.store import Store
 from coordd.testing.memory_disk import MemoryDisk, PowerCutError
+from tests.simulation.rot import Flip, Place, open_rotten, rot
 
 DIRECTORY = "/data"
 SEGMENT_BYTES = 8 * 1024
@@ -67,6 +68,7 @@ class CellKit:
         self._settings = settings
         self._machine_class = machine_class
         self.disks = {replica: SimDisk() for replica in settings}
+        self._rotten: dict[int, list[Flip]] = {}  # since its last start
         self._joining: dict[int, Membership] = {}  # what the files of later replicas say
 
     def add(self, replica: int, membership: Membership, settings: EngineSettings) -> None:
@@ -82,19 +84,29 @@ class CellKit:
         if disk.next_start is not None:
             disk.strike(*disk.next_start)
             disk.next_start = None
-        store = self.store_class.open(
-            disk,
-            DIRECTORY,
-            self._cell,
-            replica,
-            first,
-            segment_bytes=SEGMENT_BYTES,
-            check_state=snapshot.refusal_of,
-        )
+        store = self._open_store(disk, replica, first)
         machine_class = self._machine_class(replica)
         state, store.snapshot_state = store.snapshot_state, None
         machine = machine_class(self._cell) if state is None else machine_class.restore(state)
         return self.engine_class(self._settings[replica], store.durable, machine, now_ms), store
+
+    def _open_store(self, disk: SimDisk, replica: int, first: Membership) -> Store:
+        def open_store(disk: MemoryDisk) -> Store:
+            return self.store_class.open(
+                disk,
+                DIRECTORY,
+                self._cell,
+                replica,
+                first,
+                segment_bytes=SEGMENT_BYTES,
+                check_state=snapshot.refusal_of,
+            )
+
+        flips = self._rotten.pop(replica, None)
+        if not flips:
+            return open_store(disk)
+        disk.mend()  # one fault at a time: what this start finds is compared
+        return open_rotten(disk, flips, Place(DIRECTORY, self._cell, replica, open_store))
 
     def crash(self, replica: int, chance: Random, *, power: bool) -> None:
         """The process is gone; with `power`, so are unsynced bytes."""
@@ -141,6 +153,13 @@ class CellKit:
     def strike_snapshot(self, replica: int, how: str, call: int) -> None:
         """That disk call from the next snapshot on is struck."""
         self.disks[replica].next_snapshot = (how, call)
+
+    def rot(self, replica: int, chance: Random, *, settled: bool) -> bool:
+        """Durable bytes change; `settled`: only where nobody writes any more. False: there are none, or they did."""
+        if replica in self._rotten:
+            return False
+        self._rotten[replica] = rot(self.disks[replica], DIRECTORY, chance, settled=settled)
+        return bool(self._rotten[replica])
 
     def mend(self, replica: int) -> None:
         """No more faults."""

@@ -216,7 +216,7 @@ class PlainSyncFailed(Exception):
     """The disk said no to a sync."""
 
 
-class PlainPowerCut(Exception):
+class PlainNever(Exception):
     """Never raised; see `ports.NoFiles`."""
 
 
@@ -319,9 +319,9 @@ class PlainKit(NoFiles):
 
     disk_full: type[Exception] = PlainDiskFull
     disk_failed: type[Exception] = PlainSyncFailed
-    refused: type[Exception] = PlainPowerCut
-    snapshot_refused: type[Exception] = PlainPowerCut
-    power_cut: type[Exception] = PlainPowerCut
+    refused: type[Exception] = PlainNever
+    snapshot_refused: type[Exception] = PlainNever
+    power_cut: type[Exception] = PlainNever
 
     def __init__(self, membership: Membership, settings: dict[int, PaxosSettings], snapshot_bytes: int) -> None:
         self._settings = settings

@@ -13,6 +13,14 @@ if TYPE_CHECKING:
     from tests.simulation.process import Process
 
 
+class LostDisk(Exception):
+    """A start from a rotten disk was refused, or is not to be trusted: the replica is gone for good."""
+
+
+class RotAccepted(Exception):
+    """A start from a rotten disk goes on with less than was durable, or blames the wrong file."""
+
+
 class Kit(Protocol):
     """Makes the parts of a replica and knows the errors of its store."""
 
@@ -23,7 +31,7 @@ class Kit(Protocol):
     power_cut: type[Exception]  # the power went, or a kill came, in the middle of a disk call
 
     def open(self, replica: int, now_ms: int) -> tuple[Any, Any]:
-        """A started engine over a recovered store."""
+        """A started engine over a recovered store; `LostDisk`, `RotAccepted` where the disk has rotted."""
         ...
 
     def lost_power(self, replica: int) -> bool:
@@ -50,6 +58,9 @@ class NoFiles:
     def fail_call(self, replica: int, call: int) -> None: ...
     def strike_start(self, replica: int, how: str, call: int) -> None: ...
     def strike_snapshot(self, replica: int, how: str, call: int) -> None: ...
+
+    def rot(self, replica: int, chance: Random, *, settled: bool) -> bool:
+        return False
 
 
 class Watcher(Protocol):

@@ -13,7 +13,7 @@ from coordd.engine.effects import Effects, Reply
 from coordd.engine.inputs import Input, PeerMessage, Persisted
 from tests.simulation.network import Network
 from tests.simulation.performing import Performing
-from tests.simulation.ports import Kit, Watcher, brief
+from tests.simulation.ports import Kit, LostDisk, RotAccepted, Watcher, brief
 from tests.simulation.swarm import Swarm
 from tests.simulation.world import Clock, Violation, World
 
@@ -38,6 +38,7 @@ class Process(Performing):
         self.on_end: Callable[[], None] = lambda: None  # the doors' side of the process dies with it
         self.on_down: Callable[[Process], None] = lambda process: None  # somebody may start it again
         self.on_left: Callable[[Process], None] = lambda process: None  # it was removed and has ended, for good
+        self.on_lost: Callable[[Process], None] = lambda process: None  # its disk is lost, and it has ended for good
         self.up = self.paused = self._blocked = self._turn_due = self._syncing = False
         self.life = 0
         self.gap_rate = swarm.gap_rate
@@ -81,6 +82,13 @@ class Process(Performing):
             self.engine, self.store = self.kit.open(self.name, self.clock.now_ms())
         except self.kit.disk_full:
             return self._end("no room to start")
+        except LostDisk as error:
+            if self.world.tracing:
+                self.world.tell(self.name, f"does not start: {error}")
+            self.retire("lost disk")
+            return self.on_lost(self)
+        except RotAccepted as error:
+            raise self.world.violation("rot", f"replica {self.name}: {error}") from error
         except (self.kit.refused, AssertionError) as error:
             raise self.world.violation("start refused", f"replica {self.name}: {error!r}") from error
         self.watcher.started(self)

@@ -66,8 +66,9 @@ class Surgeon:
 
     def begin(self) -> None:
         """From now on."""
+        self._patient.nemesis.may_lose = lambda replica: False  # who can be spared depends on what is under way
         for process in self._patient.processes.values():
-            process.on_left = self._left
+            process.on_left, process.on_lost = self._left, self._is_lost
         self._after(self._pause_us(), self._operate)
         if self._chance.random() < 0.4:
             self._after(self._chance.randrange(1_000_000, 7_000_000), self._rest)
@@ -144,7 +145,7 @@ class Surgeon:
         first = Membership(0, voters, (replica,), lease_ms=self._swarm.lease_ms)
         process = self._patient.add_machine(replica, first)
         process.on_down = self._patient.nemesis.restart_later
-        process.on_left = self._left
+        process.on_left, process.on_lost = self._left, self._is_lost
         self._patient.processes[replica] = process
         self._world.after(self._chance.randrange(2_000_000), self._start, process, process.life)
 
@@ -208,12 +209,23 @@ class Surgeon:
         )
 
     def _lose(self, replica: int) -> None:
+        process = self._patient.processes[replica]
+        rots = self._chance.random() < 0.5
+        if rots:
+            process.crash(power=self._chance.random() < 0.5)
+            rots = self._patient.nemesis.disks.rot(replica, self._chance, settled=False)
         if self._world.tracing:
-            self._world.tell("--", f"the disk of {replica} is lost")
-        self._patient.nemesis.counts["lost_disk"] += 1
-        self._lost = replica
-        self._patient.processes[replica].retire("lost disk")
-        self._patient.forget(replica)
+            self._world.tell("--", f"the disk of {replica} {'rots' if rots else 'is lost'}")
+        self._patient.nemesis.counts["rot" if rots else "lost_disk"] += 1
+        if rots:
+            process.start()
+        else:
+            process.retire("lost disk")
+            self._is_lost(process)
+
+    def _is_lost(self, process: Process) -> None:
+        self._lost = process.name
+        self._patient.forget(process.name)
 
     # ---- the end ----
 

@@ -18,7 +18,8 @@ class Swarm:
 
     replicas: int = 3
     clients: int = 2
-    safety_ms: int = 20_000
+    safety_ms: int = 20_000  # the faults last so long at most
+    safety_events: int = 1_000_000  # and end after so many events, but not before a quarter of that time
     lease_ms: int = 1_000
     drift_ppm: int = 10_000  # the bound that replicas are configured with
     clock_ppm: int = 0  # how far a clock's rate may be from true; two of them together keep the bound, or not
@@ -47,6 +48,11 @@ class Swarm:
     def membership(self) -> Membership:
         """With which the cell begins."""
         return Membership(1, tuple(range(1, self.replicas + 1)), lease_ms=self.lease_ms)
+
+    def faults_over(self, now_us: int, events: int) -> bool:
+        """Whether the safety phase has been long enough."""
+        now_ms = now_us // 1000
+        return now_ms >= self.safety_ms or (events >= self.safety_events and 4 * now_ms >= self.safety_ms)
 
     @property
     def clocks_kept(self) -> bool:

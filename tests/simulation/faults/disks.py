@@ -52,6 +52,36 @@ def _full(nemesis: Nemesis, chance: Random) -> None:
     nemesis.later(long_us(chance, 10_000, 4_000_000), lambda: nemesis.has_room(process, chance))
 
 
+def _rot(nemesis: Nemesis, chance: Random) -> bool:
+    """Bytes change: of a replica that is down and starts at once, or of files that a running one has done with."""
+    process = nemesis.victim(chance)
+    if not nemesis.may_lose(process.name):
+        return False
+    settled = process.up and chance.random() < 0.4
+    if not settled:
+        process.crash(power=chance.random() < 0.5)
+    rotten = nemesis.disks.rot(process.name, chance, settled=settled)
+    if rotten:
+        nemesis.rotten.add(process.name)
+    if rotten and nemesis.world.tracing:
+        nemesis.world.tell(process.name, "its disk rots")
+    if not settled and not process.up:
+        process.start()
+    return rotten
+
+
+def _lost_disk(nemesis: Nemesis, chance: Random) -> bool:
+    """A machine is gone for good, its disk with it."""
+    process = nemesis.victim(chance)
+    if not nemesis.may_lose(process.name):
+        return False
+    if nemesis.world.tracing:
+        nemesis.world.tell(process.name, "is lost with its disk")
+    process.retire("lost disk")
+    nemesis.lose(process)
+    return True
+
+
 FAULTS = (
     Fault("slow_sync", 0.3, 2_000, 10_000, _slow_sync),
     Fault("failed_sync", 0.15, 5_000, 20_000, _failed_sync),
@@ -61,4 +91,6 @@ FAULTS = (
     Fault("cut_start", 0.2, 2_500, 12_000, _cut_start, on_disks=True),
     Fault("cut_snapshot", 0.2, 2_000, 10_000, _cut_snapshot, on_disks=True),
     Fault("full", 0.15, 5_000, 20_000, _full),
+    Fault("rot", 0.3, 500, 8_000, _rot, on_disks=True),
+    Fault("lost_disk", 0.15, 2_000, 15_000, _lost_disk),
 )

@@ -29,6 +29,7 @@ class Disks(Protocol):
     def fail_call(self, replica: int, call: int) -> None: ...
     def strike_start(self, replica: int, how: str, call: int) -> None: ...
     def strike_snapshot(self, replica: int, how: str, call: int) -> None: ...
+    def rot(self, replica: int, chance: Random, *, settled: bool) -> bool: ...
     def mend(self, replica: int) -> None: ...
 
 
@@ -68,11 +69,15 @@ class Nemesis:
         self._over = False
         self.stays_down: set[int] = set()
         self.counts: Counter[str] = Counter()
+        self.rotten: set[int] = set()  # whose disk has rotted; many a one is lost thereby
+        self.lost: set[int] = set()
+        self.may_lose: Callable[[int], bool] = self._leaves_a_majority
+        self.forget: Callable[[int], None] = lambda replica: None  # the run's own part of it
 
     def begin(self) -> None:
         """Faults may come from now on."""
         for process in self.processes.values():
-            process.on_down = self.restart_later
+            process.on_down, process.on_lost = self.restart_later, self.lose
         for name in self.swarm.faults:
             fault = self._kinds[name]
             if self.clients or not fault.of_clients:
@@ -91,6 +96,8 @@ class Nemesis:
             process.slow_sync_until_us = 0
             process.crash_point = None
             process.resume()
+            if process.up and process.name in self.rotten:
+                process.crash(power=False)  # whether it is lost is seen now
             if not process.up:
                 process.start()
 
@@ -135,6 +142,16 @@ class Nemesis:
     def _unless_over(self, action: Callable[[], None]) -> None:
         if not self._over:
             action()
+
+    def _leaves_a_majority(self, replica: int) -> bool:
+        """Whatever was lost, and may be: a minority of the members that the run began with."""
+        return 2 * len(self.lost | self.rotten | {replica}) < self.swarm.replicas
+
+    def lose(self, process: Process) -> None:
+        """It has ended, and nobody has its disk any more."""
+        self.lost.add(process.name)
+        del self.processes[process.name]
+        self.forget(process.name)
 
     def restart_later(self, process: Process) -> None:
         """A process has ended; it comes back after a while."""
