@@ -59,11 +59,6 @@ class Changes:
     def __bool__(self) -> bool:
         return bool(self._waiting)
 
-    @property
-    def busy(self) -> bool:
-        """A change is proposed and not yet known to be applied."""
-        return self._proposed is not None
-
     def full(self) -> str | None:
         """Which limit forbids one more change, if any."""
         limit = self._settings.changes_max

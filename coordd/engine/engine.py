@@ -233,9 +233,9 @@ class Engine:
 
     def _stands_at(self, slot: int, size: int) -> None:
         """A snapshot of `slot`, which is applied here, is the durable one now."""
-        if slot > self.replica.snapshot_slot:
-            self.replica.compact(slot, size)
-            self._cut(slot)
+        assert slot > self.replica.snapshot_slot, "the store takes no older snapshot, neither an own nor a peer's"
+        self.replica.compact(slot, size)
+        self._cut(slot)
 
     def _snapshot_received(self, received: SnapshotReceived) -> None:
         self._settle()  # what was chosen before it comes first

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from hashlib import sha256
+from typing import assert_never
 
 from coordclient.protocol.errors import Refusal
 from coordclient.protocol.operations import OPERATIONS, Way
@@ -367,7 +368,7 @@ class Mastership:
 
     def _answer(self, entries: list[Entry], results: list[Applied]) -> None:
         for entry, result in zip(entries, results, strict=True):
-            if type(entry) is not Pending:
+            if not isinstance(entry, Pending):
                 self._decided(entry)
             elif result.reply is not None:
                 self.calls.finish(entry, result.reply, self.replies)
@@ -380,7 +381,7 @@ class Mastership:
             assert isinstance(session, int) and isinstance(lease_ms, int)
             self.lessor.begin(session, lease_ms)
 
-    def _decided(self, entry: Entry) -> None:
+    def _decided(self, entry: Expiry | DelayEnd | KeySet) -> None:
         match entry:
             case Expiry(session):
                 info = self.machine.sessions.get(session)
@@ -395,3 +396,5 @@ class Mastership:
                 self._delays_changed = True
             case KeySet():
                 self._key_proposed = False
+            case _:
+                assert_never(entry)

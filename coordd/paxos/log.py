@@ -37,8 +37,7 @@ class SlotLog:
         assert not self.is_chosen(slot), "a chosen slot is never accepted again"
         entry = self.entries.get(slot)
         assert entry is None or entry[0] <= ballot, "an acceptor never goes back to a lower ballot [PMS 2.2]"
-        if entry is not None and entry[0] == ballot:
-            assert entry[1] == value, "one ballot proposes one value per slot [PMS 2.2, P2]"
+        assert entry is None or entry[0] != ballot or entry[1] == value, "one ballot, one value per slot [PMS 2.2, P2]"
         self.entries[slot] = (ballot, value)
         self.upto = max(self.upto, slot)
 

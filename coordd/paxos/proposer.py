@@ -311,8 +311,9 @@ class Proposer:
             self._round_ms = state.now_ms
             if state.is_voter:
                 holder = (state.replica, state.start)
-                if state.grants.grant(holder, self.ballot, self._round, state.membership.lease_ms, state.now_ms):
-                    self.lease.answer(state.replica, self._round, state.membership)
+                granted = state.grants.grant(holder, self.ballot, self._round, state.membership.lease_ms, state.now_ms)
+                assert granted, "a new ballot is above every one that was handed over"
+                self.lease.answer(state.replica, self._round, state.membership)
         return self._round
 
     def tick(self) -> None:

@@ -244,8 +244,7 @@ class Replica:
 
     def compact(self, upto: int, size: int) -> None:
         """The own snapshot of everything up to `upto` is durable, `size` bytes long."""
-        if upto > self.state.log.snapshot_slot:
-            self.state.log.compact(upto, size)
+        self.state.log.compact(upto, size)
 
     def install(self, slot: int, size: int, membership: Membership, now_ms: int) -> None:
         """A peer's snapshot is durable here and applied; only above the chosen prefix (else `forget_snapshot`)."""

@@ -110,11 +110,11 @@ class CheckedDisk:
 
     def close(self, handle: int) -> None:
         """Forget an open file. Never raises: what had to be durable was synced before."""
-        if self._open.pop(handle, None) is not None:
-            try:
-                self.disk.close(handle)
-            except OSError as error:
-                self.failure("close", str(handle), error)
+        del self._open[handle]
+        try:
+            self.disk.close(handle)
+        except OSError as error:
+            self.failure("close", str(handle), error)
 
     def close_all(self) -> None:
         """Forget all of them."""

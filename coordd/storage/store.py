@@ -144,11 +144,6 @@ class Store:
         """The slot of the durable snapshot, 0 for none."""
         return self._snapshots.slot
 
-    @property
-    def snapshot_size(self) -> int:
-        """The size of its file."""
-        return self._snapshots.size
-
     def write_snapshot(self, slot: int, membership: Membership, state: bytes) -> int | None:
         """`write_snapshot_temp` and `publish_snapshot` in one."""
         self.write_snapshot_temp(slot, membership, state)

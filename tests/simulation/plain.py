@@ -162,7 +162,7 @@ class PlainEngine:
 
     def _change(self, now_ms: int) -> None:
         self._changes.refuse_late(now_ms - 3_000)
-        if self._changes.busy or not (self._changes and self.replica.can_change()):
+        if self._changes._proposed is not None or not (self._changes and self.replica.can_change()):
             return
         found = self._changes.next(now_ms)
         if found is not None:

@@ -113,6 +113,28 @@ def test_a_retry_on_its_way_whose_waiter_is_granted_meanwhile_is_answered_once()
     assert cell.answers[again]["hold"] == client.number
 
 
+def test_a_waiter_whose_client_has_not_come_back_to_the_new_master_is_granted_all_the_same():
+    cell = Cell(3)
+    holder, away, other = cell.open(), cell.open(), cell.open()
+    held = holder.do("acquire", path="/l")
+    elsewhere = holder.do("acquire", path="/other")
+    away.call("acquire", path="/l")
+    number = away.number
+    cell.settle()
+    cell.master().crash()
+    cell.master()
+    holder.attach()
+    other.attach()
+    waiting = other.call("acquire", path="/other")
+    cell.settle()
+    holder.do("release", path="/l", hold=held["hold"])
+    assert waiting not in cell.answers
+    away.attach()
+    assert away.do("acquire", number=number, path="/l")["hold"] == number
+    holder.do("release", path="/other", hold=elsewhere["hold"])
+    assert cell.answers[waiting]["hold"] == other.number
+
+
 def test_a_call_below_what_was_acknowledged_is_unknown_and_never_run():
     cell = Cell()
     client = cell.open()

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from coordclient.protocol.errors import Refusal
+from coordd.engine.inputs import Gone
+from coordd.paxos.membership import LEARNERS_MAX, REPLICA_ID_MAX
 from tests.unit.engine.cell import Cell
 
 ADDRESSES = {replica: f"http://h{replica}:7420" for replica in range(1, 10)}
@@ -307,3 +309,54 @@ def test_a_snapshot_carries_the_membership_to_a_replica_that_joins_late() -> Non
     cell.run(3_000)
     assert cell.nodes[3].engine.replica.membership == cell.nodes[1].engine.replica.membership
     assert cell.nodes[3].engine.status(cell.now_ms)["standing"] == "learner"
+
+
+def test_a_change_for_whose_answer_nobody_waits_any_more_is_made_all_the_same() -> None:
+    cell = cell_of(3)
+    request = cell.call("add_member", address=ADDRESSES[4])
+    cell.master().inbox.append(Gone((request,)))
+    cell.run(1_000)
+    assert request not in cell.answers
+    assert cell.do("members")["version"] == 2
+
+
+def test_outside_the_lease_who_takes_part_is_told_after_a_round() -> None:
+    cell = cell_of(3)
+    master = cell.master()
+    cell.cut |= {(replica, master.replica) for replica in cell.nodes}
+    cell.until(lambda: not master.engine.replica.lease_valid(cell.now_ms))
+    request = cell.call("members", master)
+    master.step()
+    assert request not in cell.answers
+    cell.heal()
+    cell.run(350)
+    assert cell.answers[request]["version"] == 1
+
+
+def test_ids_and_learners_come_to_an_end_and_the_refusal_says_so() -> None:
+    cell = cell_of(1)
+    for number, replica in enumerate((*range(2, LEARNERS_MAX + 1), REPLICA_ID_MAX)):
+        assert change(cell, "add_member", replica=replica, address=f"http://l{number}:7420")["changed"]
+    used_up = change(cell, "add_member", address="http://more:7420")
+    assert (used_up.code, "begin a new cell" in used_up.message) == ("limit", True)
+    assert change(cell, "remove_member", replica=REPLICA_ID_MAX)["changed"]
+    cell = cell_of(1)
+    for replica in range(2, LEARNERS_MAX + 2):
+        assert change(cell, "add_member", replica=replica, address=f"http://l{replica}:7420")["changed"]
+    too_many = change(cell, "add_member", address="http://more:7420")
+    assert (too_many.code, "promote or remove one" in too_many.message) == ("limit", True)
+
+
+def test_status_says_what_a_replica_is_to_the_cell() -> None:
+    cell = cell_of(3)
+
+    def standing(replica: int) -> str:
+        return str(cell.do("status", cell.nodes[replica])["standing"])
+
+    assert change(cell, "add_member", replica=4, address=ADDRESSES[4])["changed"]
+    cell.join(4)
+    assert standing(4) == "joining"
+    cell.run(2_000)
+    assert standing(4) == "learner"
+    assert change(cell, "promote_member", replica=4)["changed"] and standing(4) == "voter"
+    assert change(cell, "remove_member", replica=4)["changed"] and standing(4) == "removed"

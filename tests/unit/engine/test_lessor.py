@@ -247,3 +247,16 @@ def test_it_finds_whom_a_look_at_everybody_would_find(acts: list[tuple[str, int]
         elif act == "regain" and not lessor.ruling:
             lessor.regain(sessions, [])
             ends = {session: time + info.lease_ms for session, info in sessions.items() if session not in decided}
+
+
+def test_a_session_opened_outside_the_lease_has_its_own_begin_when_the_lease_is_regained():
+    sessions = {1: Info()}
+    lessor = Lessor(300, 100, 0)
+    lessor.begin(1, 1_000)
+    assert lessor.left_ms(1) is None
+    now = pass_time(lessor, 0, 5_000)
+    lessor.regain(sessions, [])
+    lessor.begin(1, 60_000)
+    assert lessor.left_ms(1) == 1_000, "what is known already is not begun again"
+    pass_time(lessor, now, 1_000)
+    assert lessor.overdue(sessions, 10) == [(1, 1)]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from coordclient.protocol.errors import Refusal
 from coordd.engine.inputs import DiskFull, DiskHasRoom, Gone
 from coordd.machine.commands import BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, decode_batch
+from coordd.machine.limits import LIMITS
 from coordd.paxos.effects import AcceptedRecord
 from coordd.paxos.state import PaxosSettings
 from tests.unit.engine.cell import Cell, Node
@@ -135,3 +138,42 @@ def test_with_a_full_disk_a_master_hands_over():
     new = cell.master()
     assert new is not old
     assert cell.do("put", new, path="/b")["stat"] and cell.do("get", new, path="/a")["contents"] == b"x"
+
+
+def test_a_retry_a_held_keep_alive_and_a_change_of_the_cell_count_as_unanswered_too():
+    cell = Cell(requests_max=4)
+    client, dying = cell.open(), cell.open(lease_ms=1_000)
+    node = cell.master()
+    node.disk_held = True
+    cell.run(1_050)
+    assert node.engine._mastership.lessor.in_decision(dying.session)
+    flying = client.call("put", path="/a")
+    waiting = [flying, *(client.call("put", path=f"/{turn}") for turn in range(3))]
+    node.step()
+    retry = client.call("put", number=client.number - 3, path="/a")
+    held = dying.keep_alive()
+    change = cell.call("add_member", address="http://b:7420")
+    node.step()
+    assert codes(cell, [*waiting, retry, held, change]) == [None] * 4 + ["overloaded"] * 3
+    node.disk_held = False
+    cell.settle()
+    assert cell.answers[flying]["stat"] and cell.do("members")["version"] == 1
+
+
+def test_a_session_over_the_limit_of_sessions_is_refused_and_no_lease_begins():
+    cell = Cell()
+    node = cell.master()
+    node.engine.machine.state.limits = replace(LIMITS, sessions=1)
+    cell.open()
+    assert cell.refused("open_session") == "limit"
+    assert len(node.engine.machine.sessions) == 1
+    cell.run(30_000)
+    assert cell.open().session, "the first one ended, and nothing of the refused one is left"
+
+
+def test_changes_of_the_cell_that_wait_have_a_largest_number():
+    cell = Cell(addresses={1: "http://a:7420"}, changes_max=2)
+    node = stuck(cell)
+    requests = [cell.call("add_member", address=f"http://b{turn}:7420") for turn in range(3)]
+    node.step()
+    assert codes(cell, requests) == [None, None, "overloaded"]

@@ -267,6 +267,23 @@ def test_4_an_expiry_names_incarnation_and_epoch():
     assert expiry.arguments == {"session": client.session, "incarnation": 1, "epoch": master.engine.replica.epoch}
 
 
+def test_4_an_expiry_of_an_older_incarnation_ends_nobody_and_a_whole_lease_begins():
+    cell = Cell()
+    client = cell.open(lease_ms=1_000)
+    node = cell.master()
+    node.disk_held = True
+    cell.run(1_050)
+    assert node.engine._mastership.lessor.in_decision(client.session)
+    node.engine.machine.sessions[client.session].incarnation = 2
+    node.disk_held = False
+    cell.settle()
+    assert lives(cell, client)
+    assert node.engine._mastership.lessor.left_ms(client.session) == 1_000
+    assert client.do("put", path="/a")["stat"], "its attachment counts as before"
+    cell.run(1_100)
+    assert not lives(cell, client)
+
+
 def test_4_many_expiries_come_in_bounded_pieces():
     cell = Cell(decisions_per_step_max=16)
     clients = [cell.open(lease_ms=1_000) for _ in range(100)]

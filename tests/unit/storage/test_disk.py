@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 
 import pytest
@@ -60,3 +61,49 @@ def test_no_room_to_reserve_is_an_error(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         disk.allocate(file, 100)
     disk.close(file)
+
+
+def test_the_lock_of_another_process_is_named_and_a_failing_one_is_told_and_neither_is_kept(tmp_path, monkeypatch):
+    path = tmp_path / "lock"
+    path.write_text("4711\n")
+    disk, open_files = RealDisk(), len(os.listdir("/dev/fd"))
+
+    codes = iter((errno.EAGAIN, errno.EACCES, errno.EIO))
+
+    def refuse(_file: int, _how: int) -> None:
+        code = next(codes)
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    for _ in range(2):
+        with pytest.raises(BlockingIOError, match="process 4711 has it"):
+            disk.lock(str(path))
+    with pytest.raises(OSError, match="Input/output error"):
+        disk.lock(str(path))
+    assert len(os.listdir("/dev/fd")) == open_files
+    monkeypatch.undo()
+    disk.unlock(disk.lock(str(path)))
+
+
+def test_where_there_is_no_room_for_the_number_of_the_process_the_lock_is_held_all_the_same(tmp_path, monkeypatch):
+    disk, path = RealDisk(), str(tmp_path / "lock")
+    with monkeypatch.context() as full:
+
+        def refuse(_file: int, _data: bytes, _offset: int) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        full.setattr(os, "pwrite", refuse)
+        lock = disk.lock(path)
+    with pytest.raises(BlockingIOError):
+        disk.lock(path)
+    disk.unlock(lock)
+
+
+def test_two_directories_of_one_process_are_locked_and_unlocked_each_by_itself(tmp_path):
+    disk, one, other = RealDisk(), str(tmp_path / "one"), str(tmp_path / "other")
+    first, second = disk.lock(one), disk.lock(other)
+    disk.unlock(first)
+    with pytest.raises(BlockingIOError):
+        disk.lock(other)
+    disk.unlock(disk.lock(one))
+    disk.unlock(second)

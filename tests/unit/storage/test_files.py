@@ -198,7 +198,8 @@ def test_the_record_that_says_that_the_log_goes_on_may_be_torn_at_every_byte_and
         assert disk.contents(second) == data, "and is durable before the replica says a word"
 
 
-def test_a_segment_filled_to_its_last_byte_by_a_build_without_that_record_is_left_and_read():
+@pytest.mark.parametrize("left", [0, 1, GOES_ON_BYTES - 1])
+def test_a_segment_filled_by_a_build_that_left_no_room_for_that_record_is_left_and_read(left):
     disk = MemoryDisk()
     store = open_store(disk)
     store.append([accepted(1)])
@@ -210,14 +211,14 @@ def test_a_segment_filled_to_its_last_byte_by_a_build_without_that_record_is_lef
     found = decode(data, HEADER_BLOCK_BYTES, header.place)
     while found is not None:
         last, found = found, decode(data, found.end, header.place)
-    filling = AcceptedRecord(2, Ballot(1, 1), bytes(SMALL - last.end - RECORD_HEAD_BYTES - 20 - 2 * GOES_ON_BYTES))
+    filling = AcceptedRecord(2, Ballot(1, 1), bytes(SMALL - last.end - RECORD_HEAD_BYTES - 20 - left))
     more, _ = encode_batch([filling], header.place, last.end, last.end, last.crc)
     disk.replace(LOG, (data[: last.end] + more).ljust(SMALL, b"\0"))
-    store = open_store(disk)  # its two start records fill the rest
+    store = open_store(disk)
     store.append([accepted(3)])
     store.sync()
     store.close()
-    assert len(disk.contents(LOG)) == SMALL and disk.contents(LOG)[-8:] == (2).to_bytes(8, "little")
+    assert len(disk.contents(LOG)) == SMALL and disk.contents(LOG)[: last.end] == data[: last.end]
     assert list(open_store(disk).durable.entries) == [1, 2, 3]
 
 

@@ -10,7 +10,9 @@ import pytest
 from coordd.paxos.ballot import Ballot
 from coordd.paxos.effects import AcceptedRecord, PromiseRecord
 from coordd.storage.errors import DiskFailedError, DiskFullError, StorageError, SyncFailedError
+from coordd.storage.segment import segment_name
 from coordd.storage.snapshots import snapshot_name
+from coordd.storage.store import Store
 from coordd.testing.memory_disk import MemoryDisk
 from tests.unit.storage.test_power import calls_of_work, work
 from tests.unit.storage.world import DIRECTORY, MEMBERS, SMALL, Ledger, accepted, open_store, snapshot_bytes
@@ -70,6 +72,24 @@ def test_a_batch_too_large_for_the_disk_leaves_the_prepared_segment_for_smaller_
     with pytest.raises(DiskFullError):
         store.append([accepted(2, size=3 * SMALL)])
     ledger.append(store, accepted(2, size=2500))
+    ledger.sync(store)
+    disk.crash(random.Random(1), 0.0)
+    ledger.recover(disk)
+
+
+def test_a_segment_half_prepared_for_whose_rest_there_is_no_room_is_given_up_and_said_to_be_missing():
+    disk, ledger = MemoryDisk(), Ledger()
+    store = Store.open(disk, DIRECTORY, "demo", 2, MEMBERS, segment_bytes=1024 * 1024)
+    ledger.opened(store)
+    for slot in (1, 2):
+        ledger.append(store, accepted(slot, size=264_000))
+    assert f"{segment_name(2)}.tmp" in disk.list_directory(DIRECTORY) and not store.disk_full
+    disk.fail_at(1, errno.ENOSPC)
+    with pytest.raises(DiskFullError):
+        store.append([accepted(3, size=600_000)])
+    assert store.disk_full and f"{segment_name(2)}.tmp" not in disk.list_directory(DIRECTORY)
+    ledger.append(store, accepted(3, size=600_000))
+    assert not store.disk_full
     ledger.sync(store)
     disk.crash(random.Random(1), 0.0)
     ledger.recover(disk)

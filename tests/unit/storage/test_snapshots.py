@@ -92,12 +92,13 @@ def test_a_writer_that_died_half_way_is_written_over():
     assert open_store(disk).snapshot_state == b"five"
 
 
-def test_what_is_not_a_whole_snapshot_is_not_published():
+@pytest.mark.parametrize("size", [0, 39, 40, -1])
+def test_what_is_not_a_whole_snapshot_is_not_published(size):
     disk = MemoryDisk()
     store = open_store(disk)
     store.write_snapshot_temp(5, MEMBERS, b"five")
     (name,) = names(disk)
-    disk.replace(f"{DIRECTORY}/{name}", disk.contents(f"{DIRECTORY}/{name}")[:-1])
+    disk.replace(f"{DIRECTORY}/{name}", disk.contents(f"{DIRECTORY}/{name}")[:size])
     with pytest.raises(DamagedError, match="not whole"):
         store.publish_snapshot(5)
     assert store.snapshot_slot == 0
@@ -178,6 +179,7 @@ def test_a_transfer_goes_on_where_it_broke_off_and_repeated_or_early_chunks_chan
     store = open_store(MemoryDisk())
     assert store.store_chunk(7, size, 0, data[:100]) is None
     assert store.store_chunk(7, size, 500, data[500:600]) is None  # too early
+    assert store.store_chunk(7, size, 500, data[500:]) is None  # its last byte is not all of it
     assert store.store_chunk(7, size, 0, data[:100]) is None  # again
     assert store.store_chunk(7, size, 50, data[50:200]) is None  # partly again
     stored = store.store_chunk(7, size, 150, data[150:])
@@ -192,7 +194,9 @@ def test_another_snapshot_takes_the_place_of_one_half_way_but_only_from_its_begi
     old, new = snapshot_bytes(7, STATE), snapshot_bytes(9, b"new")
     store.store_chunk(7, len(old), 0, old[:100])
     assert store.store_chunk(9, len(new), 50, new[50:]) is None
-    assert len(names(disk)) == 1
+    assert names(disk) == [f"incoming-{7:020d}.1.tmp"], "and what has come of the first one is not lost"
+    assert store.store_chunk(7, len(old) + 1, 50, old[50:]) is None
+    assert names(disk) == [f"incoming-{7:020d}.1.tmp"]
     stored = store.store_chunk(9, len(new), 0, new)
     assert stored is not None and stored.slot == 9
     assert names(disk) == [snapshot_name(9)]
