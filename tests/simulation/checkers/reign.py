@@ -57,7 +57,8 @@ def _may_promise(voter: Process, replica: int, start: int) -> bool:
 class SilentReign(Checker):
     """A master without a lease for one lease speaks no more: a deaf one must not keep the others from electing.
 
-    Two leases here, because a lease is seen at the end of a turn; and the clocks' rates differ.
+    Two leases here, because the rates of clocks differ and silence begins with a turn. An answer that comes late, after
+    a pause, makes a lease that is over already: it counts up to its end.
     """
 
     name = "silent reign"
@@ -74,8 +75,12 @@ class SilentReign(Checker):
             self._backed.pop(process.name, None)
             return
         reign = (process.life, proposer.epoch)
-        if now_ms < proposer.lease.until_ms or self._backed.get(process.name, (None, 0))[0] != reign:
+        known, since_us = self._backed.get(process.name, (None, 0))
+        over_us = max(0, now_ms - proposer.lease.until_ms) * 1_000
+        if known != reign:
             self._backed[process.name] = reign, self.world.now_us
+        elif proposer.lease.until_ms:
+            self._backed[process.name] = reign, max(since_us, self.world.now_us - over_us)
 
     def spoke(self, process: Process, messages: Sequence[tuple[int, Any]]) -> None:
         _, since_us = self._backed.get(process.name, (None, self.world.now_us))
