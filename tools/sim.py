@@ -1,92 +1,128 @@
-"""deterministic simulation of whole cells: --seeds N [--jobs 2] [--minutes M] | --seed S --trace | --planted"""
+"""deterministic simulation of whole cells: --seeds N [--minutes M] [--jobs 2] | --seed S --trace | --planted"""
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import os
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]
 
-from tests.simulation.runs import KINDS, Outcome, replay_command, run_seed, run_seeds  # noqa: E402
+from tests.simulation import cases  # noqa: E402
+from tests.simulation.minimise import minimised  # noqa: E402
+from tests.simulation.runs import KINDS, Outcome, replay_command, run_all, run_seed  # noqa: E402
+from tests.simulation.summary import Summary  # noqa: E402
+from tests.simulation.swarm import Swarm  # noqa: E402
 from tests.simulation.world import Trace  # noqa: E402
+
+KEPT_MAX = 3  # failures that are made small in one campaign
+BAR = 30
 
 
 def main() -> None:
     """Run seeds, or replay one, or hunt the planted bugs."""
     parser = argparse.ArgumentParser(prog="./dev sim", description=__doc__)
     parser.add_argument("--kind", choices=KINDS, help="only this harness (default: each in turn)")
-    parser.add_argument("--seeds", type=int, help="how many seeds (default 200; --planted: 2000 at most)")
+    parser.add_argument("--seeds", type=int, help="how many of each kind (default 200; --planted: 2000 at most)")
     parser.add_argument("--start", type=int, default=0, help="the first seed")
-    parser.add_argument("--jobs", type=int, default=1, help="processes")
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="processes (default: the cores)")
     parser.add_argument("--minutes", type=float, help="go on for so long instead of counting seeds")
     parser.add_argument("--seed", type=int, help="run this one only")
-    parser.add_argument("--trace", action="store_true", help="with --seed: tell the whole story")
+    parser.add_argument("--case", type=Path, metavar="FILE", help="run a case that was kept, see tests/regressions")
+    parser.add_argument("--trace", action="store_true", help="with --seed or --case: tell the whole story")
     parser.add_argument("--planted", nargs="*", metavar="BUG", help="hunt all planted bugs, or these, in --seeds each")
     options = parser.parse_args()
+    kinds = [options.kind] if options.kind else list(KINDS)
     if options.planted is not None:
         sys.exit(hunt_planted(options.planted, options.seeds or 2_000, options.start, options.jobs))
-    options.seeds = options.seeds or 200
-    kinds = [options.kind] if options.kind else list(KINDS)
+    if options.case is not None:
+        case = cases.read(options.case)
+        sys.exit(replay(case.kind, case.seed, case.swarm, trace=options.trace))
     if options.seed is not None:
-        sys.exit(max(replay(kind, options.seed, trace=options.trace) for kind in kinds))
-    seeds_of = {kind: _seeds(options.start, options.seeds, options.minutes, len(kinds)) for kind in kinds}
-    sys.exit(max(campaign(kind, seeds_of[kind], options.jobs) for kind in kinds))
+        sys.exit(max(replay(kind, options.seed, None, trace=options.trace) for kind in kinds))
+    sys.exit(campaign(kinds, options.start, options.seeds or 200, options.minutes, options.jobs))
 
 
-def _seeds(start: int, count: int, minutes: float | None, shares: int) -> Iterator[int]:
-    if minutes is None:
-        yield from range(start, start + count)
-        return
-    until: float | None = None
-    for seed in itertools.count(start):
-        until = until or time.monotonic() + minutes * 60 / shares
-        if time.monotonic() > until:
-            return
-        yield seed
-
-
-def replay(kind: str, seed: int, *, trace: bool) -> int:
+def replay(kind: str, seed: int, swarm: Swarm | None, *, trace: bool) -> int:
     """One seed, as a story where that was asked for."""
     story = Trace(keep=trace)
-    outcome = run_seed(kind, seed, story)
+    outcome = run_seed(kind, seed, story, swarm)
     for line in story.lines or ():
         print(line)
     print(outcome.text or outcome.report)
     return int(outcome.report is None)
 
 
-def campaign(kind: str, seeds: Iterator[int], jobs: int) -> int:
-    """Many seeds, and what they did."""
-    begun, done, failed = time.monotonic(), 0, 0
-    faults: Counter[str] = Counter()
-    events = acknowledged = reigns = 0
-    for outcome in run_seeds(kind, seeds, jobs):
-        done += 1
+class Progress:
+    """The bar on a terminal: of the seeds, or of the time."""
+
+    def __init__(self, errands: int, minutes: float | None) -> None:
+        self._errands, self._seconds = errands, minutes and minutes * 60
+        self._begun = time.monotonic()
+        self._shown = sys.stderr.isatty()
+
+    @property
+    def seconds(self) -> float:
+        """Since the beginning."""
+        return time.monotonic() - self._begun
+
+    def over(self) -> bool:
+        """Whether the time is up."""
+        return self._seconds is not None and self.seconds >= self._seconds
+
+    def show(self, summary: Summary) -> None:
+        """One run more."""
+        if self._shown:
+            passed = self.seconds
+            share = min(1.0, passed / self._seconds if self._seconds else summary.runs / self._errands)
+            left = passed / share - passed if share else 0.0
+            bar = f"[{'#' * int(share * BAR):<{BAR}}]"
+            words = f"{summary.runs} runs, {summary.failed} failed, {left / 60:.0f} minutes to go"
+            print(f"\r{bar} {words} ", end="", file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        """Make room for a line of its own."""
+        if self._shown:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def campaign(kinds: list[str], start: int, count: int, minutes: float | None, jobs: int) -> int:
+    """Many seeds of each kind, and what they did. The first failures are made small and kept."""
+    summary, failures = Summary(), []
+    progress = Progress(count * len(kinds), minutes)
+    for outcome in run_all(_errands(kinds, start, None if minutes else count, progress), jobs):
+        summary.add(outcome)
         if outcome.report is None:
-            failed += 1
-            _tell_failure(outcome)
-            continue
-        faults += outcome.report.faults
-        events += outcome.report.events
-        acknowledged += outcome.report.acknowledged
-        reigns += outcome.report.reigns
-        if sys.stderr.isatty():
-            print(f"\r{kind}: {done} seeds, {failed} failed", end="", file=sys.stderr, flush=True)
-    if sys.stderr.isatty():
-        print(file=sys.stderr)
-    seconds = time.monotonic() - begun
-    print(
-        f"{kind}: {done} seeds ({done / max(seconds, 1e-9) * 60:.0f} a minute), {events:,} events, {reigns:,} reigns, "
-        f"{acknowledged:,} answers checked, {faults.total():,} faults: "
-        + ", ".join(f"{name} {count:,}" for name, count in sorted(faults.items()))
-    )
-    print(f"{kind}: {failed} of {done} seeds failed" if failed else f"{kind}: no promise was broken")
-    return int(failed > 0)
+            failures.append(outcome)
+            progress.clear()
+            print(f"{outcome.text.rstrip()}\n  {replay_command(outcome.kind, outcome.seed)}", flush=True)
+        progress.show(summary)
+    progress.clear()
+    for line in summary.lines(progress.seconds):
+        print(line, flush=True)
+    for outcome in _of_different_kinds(failures)[:KEPT_MAX]:
+        case = minimised(outcome)
+        path = case.keep()
+        print(f"kept in a small form: {os.path.relpath(path)}\n  {case.found}\n  ./dev sim --case {path} --trace")
+    return int(summary.failed > 0)
+
+
+def _errands(kinds: list[str], start: int, count: int | None, progress: Progress) -> Iterator[tuple[str, int]]:
+    """Each seed in every kind; `count` None: until the time is up."""
+    for seed in itertools.count(start):
+        for kind in kinds:
+            if progress.over() or seed - start == count:
+                return
+            yield kind, seed
+
+
+def _of_different_kinds(failures: list[Outcome]) -> list[Outcome]:
+    """The first of each checker."""
+    return list({outcome.checker: outcome for outcome in reversed(failures)}.values())[::-1]
 
 
 def hunt_planted(names: list[str], seeds_max: int, start: int, jobs: int) -> int:
@@ -105,10 +141,6 @@ def hunt_planted(names: list[str], seeds_max: int, start: int, jobs: int) -> int
         print(f"{BUGS[one.bug].area:<10} {one.bug:<48} {one.seeds:>5}  {one.checker or 'NOT FOUND'}", flush=True)
     print(f"found {found}/{len(names)}")
     return int(found < len(names))
-
-
-def _tell_failure(outcome: Outcome) -> None:
-    print(f"{outcome.text.rstrip()}\n  {replay_command(outcome.kind, outcome.seed)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
-"""Runs of seeds: by kind, alone or in several processes, with the command that replays one."""
+"""Runs of seeds: alone or in several processes, with the command that replays one."""
 
 from __future__ import annotations
 
+import multiprocessing
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,22 +15,26 @@ from tests.simulation.changes import ChangingCell, ChangingConsensus
 from tests.simulation.consensus import Consensus
 from tests.simulation.diverging import DivergingCell
 from tests.simulation.report import Report
+from tests.simulation.swarm import Swarm
 from tests.simulation.world import Trace, Violation
 
 
 class Harness(Protocol):
     """One run of one seed."""
 
+    swarm: Swarm
+
     def run(self) -> Report: ...
 
 
-KINDS: Mapping[str, Callable[[int, Trace | None], Harness]] = {
+KINDS: Mapping[str, Callable[[int, Trace | None, Swarm | None], Harness]] = {
     "agreement": Consensus,
     "changes": ChangingConsensus,
     "cell": Cell,
     "changing cell": ChangingCell,
     "diverging cell": DivergingCell,
 }
+AHEAD = 4  # errands per process that wait, so that none is ever without
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +46,24 @@ class Outcome:
     report: Report | None
     checker: str = ""
     text: str = ""
+    at_ms: int = 0
+    swarm: Swarm | None = None
 
 
 def replay_command(kind: str, seed: int) -> str:
     """What to type to see the story of a seed."""
-    return f"./dev sim --kind {kind} --seed {seed} --trace"
+    return f"./dev sim --kind '{kind}' --seed {seed} --trace"
 
 
-def run_seed(kind: str, seed: int, trace: Trace | None = None) -> Outcome:
-    """One seed; a violation becomes part of the outcome."""
+def run_seed(kind: str, seed: int, trace: Trace | None = None, swarm: Swarm | None = None) -> Outcome:
+    """One seed, of a cell drawn by it or of `swarm`; a violation becomes part of the outcome."""
     try:
-        return Outcome(kind, seed, KINDS[kind](seed, trace).run())
+        harness = KINDS[kind](seed, trace, swarm)
+        return Outcome(kind, seed, harness.run())
     except Violation as violation:
         cause = "".join(traceback.format_exception(violation.__cause__)) if violation.__cause__ else ""
-        return Outcome(kind, seed, None, violation.checker, f"{violation}\n{cause}")
+        text = f"{violation}\n{cause}"
+        return Outcome(kind, seed, None, violation.checker, text, violation.now_us // 1000, harness.swarm)
     except Exception as error:
         error.add_note(f"in the simulator itself: {replay_command(kind, seed)}")
         raise
@@ -63,17 +73,19 @@ def _run_pair(pair: tuple[str, int]) -> Outcome:
     return run_seed(*pair)
 
 
-def run_seeds(kind: str, seeds: Iterator[int], jobs: int) -> Iterator[Outcome]:
-    """The outcomes in the order of the seeds; with several jobs in as many processes."""
+def run_all(errands: Iterable[tuple[str, int]], jobs: int) -> Iterator[Outcome]:
+    """The outcomes in the order of the errands (kind, seed); with several jobs in as many processes."""
     if jobs <= 1:
-        for seed in seeds:
-            yield run_seed(kind, seed)
+        yield from map(_run_pair, errands)
         return
-    with ProcessPoolExecutor(jobs) as pool:
-        waiting = []
-        for seed in seeds:
-            waiting.append(pool.submit(_run_pair, (kind, seed)))
-            if len(waiting) >= 4 * jobs:
-                yield waiting.pop(0).result()
-        for future in waiting:
-            yield future.result()
+    waiting: deque[Future[Outcome]] = deque()
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+        try:
+            for errand in errands:
+                waiting.append(pool.submit(_run_pair, errand))
+                if len(waiting) >= AHEAD * jobs:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
