@@ -1,4 +1,7 @@
-"""What all tests share: hypothesis draws the same examples every time, a run without a test fails, the time is told."""
+"""What all tests share: hypothesis draws the same examples every time, a run without a test fails, the time is told.
+
+And the nemesis goes on beside the simulation, where both are run.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,9 @@ import time
 
 import pytest
 from hypothesis import settings
+
+from tests.nemesis import dialers
+from tests.nemesis.beside import SHORT_SET, ShortSet
 
 # The same examples every time: a failure is everybody's failure. COORD_FUZZ=1000 looks further, with fresh ones.
 settings.register_profile("test", derandomize=True, deadline=None, print_blob=True, database=None)
@@ -26,6 +32,8 @@ _TOTALS = pytest.StashKey[_Totals]()
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_TOTALS] = _Totals()
     config.pluginmanager.register(_Counter(config.stash[_TOTALS]), "coord-counter")
+    config.stash[SHORT_SET] = ShortSet()
+    config.pluginmanager.register(_Beside(config.stash[SHORT_SET]), "coord-nemesis")
 
 
 class _Counter:
@@ -35,6 +43,25 @@ class _Counter:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when == "call" and not report.skipped:
             self.totals.ran += 1
+
+
+class _Beside:
+    """Begins the short set of the nemesis with the simulation, and ends it with the tests."""
+
+    def __init__(self, short_set: ShortSet) -> None:
+        self._short_set = short_set
+        self._wanted = False
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        judged = any(item.path.name == "test_nemesis.py" for item in session.items)
+        self._wanted = judged and dialers.available() and not session.config.option.collectonly
+
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        if self._wanted and item.path.parent.name == "simulation":
+            self._short_set.start()
+
+    def pytest_sessionfinish(self) -> None:
+        self._short_set.stop()
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:

@@ -111,11 +111,20 @@ async def read_everything(world: World) -> None:
         world.notes.note(WHO, "final files", paths=await _files(client, "/made"))
 
         async def gone() -> bool:
-            return not await _files(client, "/alive") and not await client.locks()
+            return not any([await _files(client, "/alive"), await client.locks(), await _foreign_sessions(client)])
 
         await _comes_true(gone)
         world.notes.note(WHO, "final ephemerals", paths=await _files(client, "/alive"))
         world.notes.note(WHO, "final locks", paths=[lock.path for lock in await client.locks()])
+        world.notes.note(WHO, "final sessions", sessions=await _foreign_sessions(client))
+
+
+async def _foreign_sessions(client: aio.Client) -> list[str]:
+    return [
+        f"{info.session} of {info.client['name']}"
+        for info in await client.sessions()
+        if info.session != client.session_id
+    ]
 
 
 async def _read_register(world: World, client: aio.Client, key: str) -> None:

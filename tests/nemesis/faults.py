@@ -26,6 +26,7 @@ LEFT_BEHIND_SECONDS_MAX = 15.0
 BLOB_BYTES = 200 * 1024
 BLOBS_MAX = 80
 ROLLING_READY_SECONDS_MAX = 60.0
+UP_SECONDS_MAX = 4.0
 
 
 async def inflict(world: World, fault: Fault) -> Hit:
@@ -73,7 +74,18 @@ async def kill_while_it_recovers(world: World, fault: Fault) -> Hit:
 
 
 async def pause_of_master(world: World, fault: Fault) -> Hit:
-    return await _paused(world, fault, await world.master())
+    master = await world.master()
+
+    async def look_again() -> None:
+        nonlocal master
+        master = await world.master()
+
+    await until(lambda: _is_up(world, master), UP_SECONDS_MAX, look_again)
+    return await _paused(world, fault, master)
+
+
+def _is_up(world: World, replica: int) -> bool:
+    return replica not in world.down and world.cell.running(replica)
 
 
 async def pause_of_follower(world: World, fault: Fault) -> Hit:
@@ -81,7 +93,7 @@ async def pause_of_follower(world: World, fault: Fault) -> Hit:
 
 
 async def _paused(world: World, fault: Fault, replica: int) -> Hit:
-    if replica in world.down or not world.cell.running(replica):
+    if not _is_up(world, replica):
         return []
     await paused(world.cell.pid(replica), fault.length_s)
     return [f"r{replica}"]
@@ -146,7 +158,7 @@ async def _slow_sync(world: World, fault: Fault, replica: int) -> Hit:
 async def failing_sync(world: World, fault: Fault) -> Hit:
     """The daemon must end by that, with a status of its own; a person looks at the disk and starts it again."""
     replica = any_of(world.replicas, fault)
-    if replica in world.down or not world.cell.running(replica):
+    if not _is_up(world, replica):
         return []
     shim = world.shims[replica]
     before = shim.counts["syncs_failed"]

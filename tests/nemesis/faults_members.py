@@ -1,11 +1,13 @@
-"""Changes of the members under load: a replica is replaced by a new one, the mastership is handed over."""
+"""Changes of the members under load: a replica is replaced by a new one, the mastership is handed over.
+
+An operator asks for them, by the library and through the proxies like everybody.
+"""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
 
+from coordclient import CoordError
 from coordd.exits import Exit
 from tests.nemesis.schedule import Fault
 from tests.nemesis.support import until
@@ -13,7 +15,7 @@ from tests.nemesis.world import World
 
 Hit = Sequence[str]
 CHANGE_SECONDS_MAX = 60.0
-ASK_S = 5.0
+HAND_OVER_SECONDS_MAX = 6.0
 
 
 async def member_replaced(world: World, fault: Fault) -> Hit:
@@ -24,13 +26,13 @@ async def member_replaced(world: World, fault: Fault) -> Hit:
     hit = []
     if len(world.replicas) <= world.size:
         replica, address = await world.prepare_member()
-        if not await _change(world, "add_member", {"replica": replica, "address": address}):
+        if not await _change(lambda: world.operator.add_member(address, replica)):
             return []
         world.joined(replica)
         world.start_replica(replica)
         hit.append(f"r{replica} joined")
     newest = max(world.replicas)
-    if not await _change(world, "promote_member", {"replica": newest}):
+    if not await _change(lambda: world.operator.promote_member(newest)):
         return hit
     stays = {newest, world.small, *world.down}
     able = [replica for replica in world.replicas if replica not in stays and world.cell.running(replica)]
@@ -39,7 +41,7 @@ async def member_replaced(world: World, fault: Fault) -> Hit:
     master = await world.master()
     victim = master if master in able and fault.chance & 1 else able[fault.chance // 8 % len(able)]
     world.down.add(victim)
-    if not await _change(world, "remove_member", {"replica": victim}):
+    if not await _change(lambda: world.operator.remove_member(victim)):
         world.down.discard(victim)
         return hit
     world.left(victim)
@@ -51,29 +53,29 @@ async def member_replaced(world: World, fault: Fault) -> Hit:
 
 
 async def mastership_handed_over(world: World, fault: Fault) -> Hit:
-    to = await world.follower(fault.chance)
-    answer = await _ask(world, "transfer_master", {"to": to})
-    return [f"to r{to}"] if answer is not None and "code" not in answer else []
+    taken: list[int] = []
+
+    async def hand_over() -> object:
+        to = await world.follower(fault.chance)
+        await world.operator.transfer_master(to)
+        taken.append(to)
+        return to
+
+    await _change(hand_over, HAND_OVER_SECONDS_MAX)
+    return [f"to r{to}" for to in taken]
 
 
-async def _change(world: World, operation: str, arguments: Mapping[str, Any]) -> bool:
+async def _change(change: Callable[[], Awaitable[object]], seconds: float = CHANGE_SECONDS_MAX) -> bool:
     """Ask for it until it is done; a change that was done already is answered so."""
-    answers: list[Mapping[str, Any]] = []
+    done: list[object] = []
 
     async def attempt() -> None:
-        answer = await _ask(world, operation, arguments)
-        if answer is not None and "code" not in answer:
-            answers.append(answer)
+        try:
+            done.append(await change())
+        except CoordError:
+            return  # refused as things stand, or nobody answered
 
-    return await until(lambda: bool(answers), CHANGE_SECONDS_MAX, attempt)
-
-
-async def _ask(world: World, operation: str, arguments: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """One attempt, at whoever seems to be the master; None when no answer came."""
-    try:
-        return await asyncio.to_thread(world.cell.post, await world.master(), operation, dict(arguments), ASK_S)
-    except (OSError, ValueError):
-        return None
+    return await until(lambda: bool(done), seconds, attempt)
 
 
 MEMBER_FAULTS: dict[str, Callable[[World, Fault], Awaitable[Hit]]] = {

@@ -93,6 +93,7 @@ async def _come_to_rest(world: World) -> int:
     await ending.heal(world)
     await ending.everybody_is_served(world)
     await world.stop_workers(STOP_SECONDS_MAX)
+    await world.dismiss_operator()
     try:
         await ending.read_everything(world)
     finally:

@@ -39,11 +39,14 @@ async def hold(bench: Bench, who: str) -> None:
             await body()
         return True
 
-    await _hold_on(bench, who, held)
+    await _hold_on(bench, who, held, asks=True)
 
 
 async def hold_by_hand(bench: Bench, who: str) -> None:
-    """By acquire and release: once without waiting, for a while, or for ever until somebody interrupts it."""
+    """By acquire and release: once without waiting, for a while, or for ever until somebody interrupts it.
+
+    Nothing interrupts such a body when the lock is lost: so it does not ask the cell, which may be slow to answer.
+    """
 
     async def held(lock: aio.Lock, body: Callable[[], Awaitable[None]]) -> bool:
         if not await _acquire(lock, bench.chance):
@@ -55,7 +58,7 @@ async def hold_by_hand(bench: Bench, who: str) -> None:
         await _ask(bench, who, lock, "released", bench.client.check_sequencer(lock.sequencer))
         return True
 
-    await _hold_on(bench, who, held)
+    await _hold_on(bench, who, held, asks=False)
 
 
 async def _acquire(lock: aio.Lock, chance: random.Random) -> bool:
@@ -72,7 +75,7 @@ async def _acquire(lock: aio.Lock, chance: random.Random) -> bool:
 
 
 async def _hold_on(
-    bench: Bench, who: str, held: Callable[[aio.Lock, Callable[[], Awaitable[None]]], Awaitable[bool]]
+    bench: Bench, who: str, held: Callable[[aio.Lock, Callable[[], Awaitable[None]]], Awaitable[bool]], *, asks: bool
 ) -> None:
     record = RecordClient(bench.record, who)
     while True:
@@ -90,7 +93,7 @@ async def _hold_on(
         async def body(number: int = number, lock: aio.Lock = lock, name: str = f"{which}") -> None:
             nonlocal token
             token = lock.token
-            await _held(bench, who, number, lock, record, name)
+            await _held(bench, who, number, lock, record if asks else None, name)
 
         try:
             ended = OK if await held(lock, body) else "not_acquired"
@@ -105,7 +108,7 @@ async def _hold_on(
         await bench.pause()
 
 
-async def _held(bench: Bench, who: str, number: int, lock: aio.Lock, record: RecordClient, name: str) -> None:
+async def _held(bench: Bench, who: str, number: int, lock: aio.Lock, record: RecordClient | None, name: str) -> None:
     """The body. A look is dated before it, the first one after it: so nobody is said to believe longer than he does."""
     history, chance = bench.history, bench.chance
     until_ns = now_ns() + how_long_ns(chance)
@@ -118,10 +121,11 @@ async def _held(bench: Bench, who: str, number: int, lock: aio.Lock, record: Rec
             before_ns = now_ns()
             safe = _believes(lock)
             history.note(who, "look", n=number, before_ns=before_ns, safe=safe)
-            if safe and chance.random() < 0.3:
+            dice = chance.random() if safe and record is not None else 1.0
+            if dice < 0.3 and record is not None:
                 admitted = await record.append(name, lock.token)
                 history.note(who, "appended", n=number, took_ns=now_ns() - before_ns, admitted=admitted)
-            elif safe and chance.random() < 0.05:
+            elif dice < 0.34:
                 await _inquire(bench, who, lock)
             if not safe or now_ns() > until_ns:
                 return

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from coordclient import aio
 from coordd.dev import Extra, free_ports
 from coordd.exits import Exit
 from coordd.testing.cells import CellError, RunningCell
@@ -44,6 +45,7 @@ LEASES_S = (6.0, 3.0, 4.0, 2.0)  # of the sessions; the first worker is sheltere
 SHELTERED = "c1"
 USUAL_CLIENTS = 4  # more of them work more slowly, so that the machine bears them
 ASK_S = 2.0
+OPERATOR_S = 5.0
 START_SECONDS_MAX = 60.0
 
 
@@ -82,6 +84,20 @@ class World:
         self._library: Path | None = None
         self._sockets = tempfile.TemporaryDirectory(prefix="nemesis-")  # a Unix socket's path must be short
         self.record = Record(Path(self._sockets.name) / "record", self.notes)
+        self._operator: aio.Client | None = None
+
+    @property
+    def operator(self) -> aio.Client:
+        """Who changes the members: a client of the library like all others."""
+        if self._operator is None:
+            self._operator = aio.Client(self.endpoints, name="operator", request_timeout=OPERATOR_S)
+        return self._operator
+
+    async def dismiss_operator(self) -> None:
+        """Its session ends; the next change has another one."""
+        if self._operator is not None:
+            await self._operator.close()
+            self._operator = None
 
     # ---- setting up ----
 
@@ -314,6 +330,7 @@ class World:
         for worker in self.workers.values():
             worker.process.kill()
             worker.process.wait()
+        await self.dismiss_operator()
         await asyncio.to_thread(self.cell.stop)
         await self.proxies.close()
         self.record.close()

@@ -26,7 +26,9 @@ def wrong_answers(history: History) -> list[str]:
 
 
 def left_behind(history: History) -> list[str]:
-    """When every session is over, nobody holds a lock or waits for one."""
-    return [
-        f"{path} is still held or waited for" for note in history.noted("final locks") for path in note.more["paths"]
+    """When every session is over, there is none, and nobody holds a lock or waits for one."""
+    held = [path for note in history.noted("final locks") for path in note.more["paths"]]
+    open_ones = [session for note in history.noted("final sessions") for session in note.more["sessions"]]
+    return [f"{path} is still held or waited for" for path in held] + [
+        f"session {session} is still open" for session in open_ones
     ]

@@ -214,6 +214,10 @@ BAD = {
         Story().op("c1.8", "ask", 1, 2, "ok", {"missing": True}, what="sessions"),
     ),
     "a lock that is left behind": (NOTHING_LEFT, Story().note("nemesis.final", "final locks", 9, paths=["/lock/1"])),
+    "a session that outlives its client": (
+        NOTHING_LEFT,
+        Story().note("nemesis.final", "final sessions", 9, sessions=["7 of c2"]),
+    ),
     "a deadlock of one who holds nothing": (
         SURPRISES,
         Story().op("a", "increment", 1, 2, "not_done", {"said": "Deadlock"}, counter=0),
