@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from coordd.engine.settings import EngineSettings
 from tests.simulation import faults, work
 from tests.simulation.checkers import everything
-from tests.simulation.checkers.agreement import ChosenValues, MasterLease
+from tests.simulation.checkers.agreement import ChosenValues, MasterLease, Promises
 from tests.simulation.checkers.panel import Checker, Panel
 from tests.simulation.checkers.witness import Witness
 from tests.simulation.client import ClientProcess, Seat
@@ -41,6 +41,7 @@ class Cell:
 
     kit_class = CellKit
     safety_events = 11_000
+    kit: CellKit
     processes: dict[int, Process]
 
     def __init__(self, seed: int, trace: Trace | None = None, swarm: Swarm | None = None) -> None:
@@ -50,6 +51,7 @@ class Cell:
         self.work = Work(self.world, self.swarm, work.ALL)
         self.doors: dict[int, Doors] = {}
         self.chosen = ChosenValues(self.world)
+        self.promises = Promises(self.world)
         self.mastership = MasterLease(self.world, self.swarm.clocks_kept)
         of_state = everything.of_state(self)
         self.witness = Witness(self.world, self.chosen, of_state)

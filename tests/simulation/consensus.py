@@ -15,7 +15,7 @@ from coordd.engine.inputs import Call
 from coordd.paxos.state import PaxosSettings
 from tests.simulation import faults
 from tests.simulation.checkers import everything
-from tests.simulation.checkers.agreement import ChosenValues, MasterLease
+from tests.simulation.checkers.agreement import ChosenValues, MasterLease, Promises
 from tests.simulation.checkers.panel import Checker, Panel
 from tests.simulation.checkers.plain import PlainHistory
 from tests.simulation.draw import draw
@@ -131,6 +131,7 @@ class Consensus:
         self.replicas = replicas = list(range(1, self.swarm.replicas + 1))
         self.chosen = ChosenValues(self.world)
         self.history = PlainHistory(self.world, self.chosen, self.swarm.clocks_kept)
+        self.promises = Promises(self.world)
         self.mastership = MasterLease(self.world, self.swarm.clocks_kept)
         self.panel = Panel([*everything.of_agreement(self), *everything.of_plain(self), *self.more_checkers()])
         settings = {replica: settings_of(self.swarm, replica) for replica in replicas}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -79,34 +80,40 @@ class CellKit:
 
     def open(self, replica: int, now_ms: int) -> tuple[Any, Any]:
         """A started engine over a recovered store."""
-        first = self._joining.get(replica, self._membership)
         disk = self.disks[replica]
         if disk.next_start is not None:
             disk.strike(*disk.next_start)
             disk.next_start = None
-        store = self._open_store(disk, replica, first)
+        store = self._open_own(replica)
         machine_class = self._machine_class(replica)
         state, store.snapshot_state = store.snapshot_state, None
         machine = machine_class(self._cell) if state is None else machine_class.restore(state)
         return self.engine_class(self._settings[replica], store.durable, machine, now_ms), store
 
-    def _open_store(self, disk: SimDisk, replica: int, first: Membership) -> Store:
-        def open_store(disk: MemoryDisk) -> Store:
-            return self.store_class.open(
-                disk,
-                DIRECTORY,
-                self._cell,
-                replica,
-                first,
-                segment_bytes=SEGMENT_BYTES,
-                check_state=snapshot.refusal_of,
-            )
+    def open_store(self, replica: int, disk: MemoryDisk) -> Store:
+        """What a start of this replica finds on `disk`: its own, or a copy."""
+        first = self._joining.get(replica, self._membership)
+        return self.store_class.open(
+            disk,
+            DIRECTORY,
+            self._cell,
+            replica,
+            first,
+            segment_bytes=SEGMENT_BYTES,
+            check_state=snapshot.refusal_of,
+        )
 
+    def _open_own(self, replica: int) -> Store:
+        disk = self.disks[replica]
         flips = self._rotten.pop(replica, None)
         if not flips:
-            return open_store(disk)
+            return self.open_store(replica, disk)
         disk.mend()  # one fault at a time: what this start finds is compared
-        return open_rotten(disk, flips, Place(DIRECTORY, self._cell, replica, open_store))
+        return open_rotten(disk, flips, Place(DIRECTORY, self._cell, replica, partial(self.open_store, replica)))
+
+    def is_rotten(self, replica: int) -> bool:
+        """Bytes have changed since its last start."""
+        return replica in self._rotten
 
     def crash(self, replica: int, chance: Random, *, power: bool) -> None:
         """The process is gone; with `power`, so are unsynced bytes."""

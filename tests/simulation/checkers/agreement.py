@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from coordd.engine.effects import Effects
@@ -52,18 +52,22 @@ class Promises(Checker):
 
     def started(self, process: Process) -> None:
         name, core = process.name, process.engine.replica
+        self.compare(name, core.ballot, core.chosen_upto, core.state.log.entries)
+        self._in_memory[name] = core.ballot
+
+    def compare(self, name: int, promised: Ballot, upto: int, entries: Mapping[int, tuple[Ballot, bytes]]) -> None:
+        """A replica finds this on its disk; whatever it spoke of has to be among it."""
         spoken = self._promised.get(name, ZERO)
-        if core.ballot < spoken:
-            raise self.broken(f"replica {name} spoke of ballot {spoken} and has {core.ballot} after a restart")
+        if promised < spoken:
+            raise self.broken(f"replica {name} spoke of ballot {spoken} and has {promised} after a restart")
         for slot, ballot in self._accepted.get(name, {}).items():
-            if slot <= core.chosen_upto:
+            if slot <= upto:
                 continue
-            entry = core.state.log.entries.get(slot)
+            entry = entries.get(slot)
             if entry is None or entry[0] < ballot:
                 raise self.broken(
                     f"replica {name} said it accepted slot {slot} in {ballot}; its disk has {entry!r:.80}"
                 )
-        self._in_memory[name] = core.ballot
 
     def stepped(self, process: Process, inputs: Sequence[Input], effects: Effects, now_ms: int) -> None:
         promised = process.engine.replica.ballot

@@ -16,10 +16,12 @@ from tests.simulation.checkers.expiry import JustExpiry
 from tests.simulation.checkers.panel import Checker
 from tests.simulation.checkers.plain import PlainDigests
 from tests.simulation.checkers.reign import AskedFirst, LaterEpoch, LeaseIsBacked, SilentReign
+from tests.simulation.checkers.starts import AnyStart
 from tests.simulation.checkers.state import EachCallOnce, Ephemerals, LockDelays, Queue, Tokens
 from tests.simulation.checkers.witness import StateChecker
 from tests.simulation.client import ClientProcess
 from tests.simulation.doors import Doors
+from tests.simulation.kit import CellKit
 from tests.simulation.process import Process
 from tests.simulation.swarm import Swarm
 from tests.simulation.world import World
@@ -34,11 +36,14 @@ class Agreement(Protocol):
     swarm: Swarm
     chosen: ChosenValues
     mastership: MasterLease
+    promises: Promises
     processes: dict[int, Process]
 
 
 class WholeCell(Agreement, Protocol):
     """What they may see of a run with clients."""
+
+    kit: CellKit
 
     @property
     def doors(self) -> Mapping[int, Doors]:
@@ -58,7 +63,7 @@ def of_agreement(run: Agreement) -> list[Checker]:
         [
             run.chosen,
             Choosing(world, run.swarm.membership()),
-            Promises(world),
+            run.promises,
             run.mastership,
             LeaseIsBacked(world, lambda: run.processes),
             SilentReign(world, run.swarm.drift_ppm),
@@ -75,7 +80,11 @@ def of_plain(run: Agreement) -> list[Checker]:
 
 def of_cell(run: WholeCell) -> list[Checker]:
     """Of the replicas of a whole cell."""
-    return kept(run.swarm, [JustExpiry(run.world, run.doors), CoreInvariants(run.world, 11)])
+    world = run.world
+    return kept(
+        run.swarm,
+        [JustExpiry(world, run.doors), CoreInvariants(world, 11), AnyStart(world, run.promises, lambda: run.kit)],
+    )
 
 
 def of_state(run: WholeCell) -> list[StateChecker]:
