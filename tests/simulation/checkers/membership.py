@@ -17,7 +17,7 @@ from tests.simulation.world import World
 if TYPE_CHECKING:
     from tests.simulation.process import Process
 
-_MEMBERSHIP = ValueKind.MEMBERSHIP.value
+_MEMBERSHIP, _EPOCH = ValueKind.MEMBERSHIP.value, ValueKind.EPOCH.value
 
 
 class OneChangeAtATime(Checker):
@@ -98,7 +98,8 @@ class OneChangeAtATime(Checker):
 
     def _check_drained(self, process: Process, message: Accept) -> None:
         core = process.engine.replica
-        if core.proposer is not None and core.proposer.recovering:
+        begins = any(value[0] == _EPOCH for _, value in message.entries)
+        if core.proposer is not None and (core.proposer.recovering or begins):
             promised = {process.name, *self._promised.get(message.ballot, ())}
             if not core.membership.is_majority(promised):
                 voters = core.membership.voters

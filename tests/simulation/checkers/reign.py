@@ -55,11 +55,7 @@ def _may_promise(voter: Process, replica: int, start: int) -> bool:
 
 
 class SilentReign(Checker):
-    """A master without a lease for one lease speaks no more: a deaf one must not keep the others from electing.
-
-    Two leases here, because the rates of clocks differ and silence begins with a turn. An answer that comes late, after
-    a pause, makes a lease that is over already: it counts up to its end.
-    """
+    """A master without a lease for one lease speaks no more: a deaf one must not keep the others from electing."""
 
     name = "silent reign"
     needs_clocks = True
@@ -67,26 +63,26 @@ class SilentReign(Checker):
     def __init__(self, world: World, drift_ppm: int) -> None:
         super().__init__(world)
         self._drift_ppm = drift_ppm
-        self._backed: dict[int, tuple[tuple[int, int], int]] = {}  # replica -> reign, when its lease was seen last
+        self._backed: dict[
+            int, tuple[tuple[int, int], int]
+        ] = {}  # replica -> reign, until when it had a lease, in true time
 
     def stepped(self, process: Process, inputs: Sequence[Input], effects: Effects, now_ms: int) -> None:
         proposer = process.engine.replica.proposer
         if proposer is None:
             self._backed.pop(process.name, None)
             return
-        reign = (process.life, proposer.epoch)
-        known, since_us = self._backed.get(process.name, (None, 0))
-        over_us = max(0, now_ms - proposer.lease.until_ms) * 1_000
-        if known != reign:
-            self._backed[process.name] = reign, self.world.now_us
-        elif proposer.lease.until_ms:
-            self._backed[process.name] = reign, max(since_us, self.world.now_us - over_us)
+        reign, now_us = (process.life, proposer.epoch), self.world.now_us
+        before, until_us = self._backed.get(process.name, (reign, now_us))
+        if before != reign:
+            until_us = now_us
+        left_us = (proposer.lease.until_ms - process.clock.now_ms()) * 1_000
+        self._backed[process.name] = reign, max(until_us, now_us + left_us)
 
     def spoke(self, process: Process, messages: Sequence[tuple[int, Any]]) -> None:
-        _, since_us = self._backed.get(process.name, (None, self.world.now_us))
-        lease_us = process.engine.replica.membership.lease_ms * 1_000
-        silent_us = self.world.now_us - since_us
-        if silent_us * 1_000_000 <= 2 * lease_us * (1_000_000 + self._drift_ppm):
+        _, until_us = self._backed.get(process.name, (None, self.world.now_us))
+        silent_us = self.world.now_us - until_us
+        if silent_us <= process.engine.replica.membership.lease_ms * (1_000_000 + 2 * self._drift_ppm) // 1_000:
             return
         if any(type(message) in (Accept, Heartbeat) for _, message in messages):
             raise self.broken(f"replica {process.name} reigns, and has had no lease for {silent_us // 1000} ms")
