@@ -30,6 +30,9 @@ class Learner:
 
     It asks again when no answer came, but ever less often: an answer is large, and on a slow link the second one would
     stand before everything else. How long answers take is remembered from one question to the next.
+
+    Who was silent is asked for slots again, even in the middle of a snapshot: the source may be another one now, which
+    has that snapshot, or a later one, or an earlier one or none and the slots themselves. It says which.
     """
 
     def __init__(self, state: State) -> None:
@@ -42,6 +45,7 @@ class Learner:
         self._snapshot: tuple[int, int] | None = None  # (slot, size) of the snapshot that is coming in
         self._offset = 0
         self._stored_whole = False
+        self._unsure = False  # the source was silent, or is a new one: it may not have that snapshot
         self._sought_ms = state.now_ms
 
     def receive(self, message: LearnRequest | Learned | SnapshotOffer | SnapshotRequest | SnapshotChunk) -> None:
@@ -97,6 +101,7 @@ class Learner:
             self._patience_ms = min(2 * self._patience_ms, PATIENCE_MS_MAX)
             if state.master is not None and state.master not in (self._source, state.replica):
                 self._source = state.master
+            self._unsure = True
             self._ask_again()
 
     def _seek(self) -> None:
@@ -131,6 +136,7 @@ class Learner:
     def _answered(self) -> None:
         """What was asked for has come."""
         state = self._state
+        self._unsure = False
         took_ms = state.now_ms - self._began_ms
         self._patience_ms = min(max(2 * took_ms, state.settings.retransmit_ms), PATIENCE_MS_MAX)
 
@@ -138,7 +144,7 @@ class Learner:
         state = self._state
         assert self._source is not None
         self._asked_at_ms = state.now_ms
-        if self._snapshot is not None:
+        if self._snapshot is not None and not self._unsure:
             request = SnapshotRequest(*state.header(), slot=self._snapshot[0], offset=self._offset)
             state.send(self._source, request)
         else:
@@ -159,6 +165,8 @@ class Learner:
                 state.accept(slot, CHOSEN, value)
             state.advance()
         state.advance_learnt()
+        if message.sender == self._source and log.chosen_upto > before and not self._stored_whole:
+            self._snapshot, self._offset = None, 0  # its log goes on from here: no snapshot is needed of it
         if message.sender == self._source and self._snapshot is None:
             self._wanted_upto = max(self._wanted_upto, message.chosen_upto)
             if log.chosen_upto > before:
@@ -181,6 +189,7 @@ class Learner:
         if self._snapshot != (message.slot, message.size):
             self._snapshot = (message.slot, message.size)
             self._offset = 0
+        self._unsure = False
         self._ask()
 
     def _on_snapshot_chunk(self, message: SnapshotChunk) -> None:

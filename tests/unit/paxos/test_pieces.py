@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from coordd.paxos import messages as m
 from coordd.paxos.ballot import CHOSEN, Ballot
 from coordd.paxos.effects import ValueKind
@@ -169,6 +171,33 @@ def test_a_snapshot_goes_on_from_the_master_where_its_source_fell_silent() -> No
     cell[3].install(slot, 10, Membership(1, (1, 2, 3), lease_ms=LEASE_MS), cell.now_ms)
     assert cell[3].chosen_upto == slot
     assert cell[3].membership == cell.membership, "an older membership replaces nothing"
+
+
+@pytest.mark.parametrize("older", [False, True], ids=["no snapshot", "an older snapshot"])
+def test_where_the_source_of_a_snapshot_fell_silent_the_next_one_gives_the_slots_if_it_has_them(older: bool) -> None:
+    cell = Cell(3)
+    cell.elect(1)
+    cell.run(for_ms=600)
+    slot = cell[3].chosen_upto
+    assert slot == cell[1].chosen_upto
+    cell.snapshot = b"0123456789"
+    if older:
+        cell[1].compact(slot, 10)
+    for number in range(3):
+        cell.propose(1, b"%d" % number)
+        cell.settle(1, 2)
+    cell.run(1, 2, for_ms=300)
+    upto = cell[2].chosen_upto
+    cell[2].compact(upto, 10)
+    cell[2].state.log._drop_below(upto + 1)
+    cell[3].learner.want(upto, 2)
+    cell.perform(3)
+    while not cell.stored:
+        assert cell.deliver(lambda origin, to, _: {origin, to} == {2, 3})
+    cell.wire.clear()
+    cell.crash(2)
+    cell.run(1, 3, for_ms=3_000)
+    assert len(cell.stored) == 1 and cell.chosen[3] == cell.chosen[1]
 
 
 def test_a_newer_snapshot_at_the_source_is_begun_anew() -> None:
