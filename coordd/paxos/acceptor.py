@@ -131,8 +131,7 @@ class Acceptor:
             state.promise(message.ballot)
         if state.is_voter and not self._grant(holder, message.ballot, number):
             return False
-        state.master = message.sender
-        state.master_until_ms = state.now_ms + state.membership.lease_ms
+        state.follow(message.sender)
         return True
 
     def _grant(self, holder: tuple[int, int], ballot: Ballot, number: int) -> bool:

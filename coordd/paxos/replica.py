@@ -312,9 +312,8 @@ class Replica:
 
     def _count_promises(self) -> None:
         counts = self.proposer is not None and (self.proposer.boosting or self.proposer.resumes)
-        if self.state.left or (self._standing_since_ms is None and not counts):
-            return
-        promises = self.election.winners()
+        idle = self.state.left or (self._standing_since_ms is None and not counts)
+        promises = None if idle else self.election.winners()
         if promises is None:
             return
         upto, ahead = self.election.furthest()
@@ -396,4 +395,5 @@ class Replica:
             to = max(others, key=lambda peer: (answered(peer), -peer), default=state.replica)  # a change left nobody
         proposer.hand_over(to)
         self._step_down()
+        state.follow(to if to != state.replica else None)  # whoever asks here is sent on, and waits there
         state.put_off_asking(state.now_ms + state.membership.lease_ms)

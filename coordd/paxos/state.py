@@ -89,6 +89,10 @@ class State:
         self._chosen_recorded = log.chosen_upto
         self._record_due, self.membership_number = False, 0
 
+    def follow(self, master: int | None) -> None:
+        """Believe in `master` for one lease, or until there is other word."""
+        self.master, self.master_until_ms = master, self.now_ms + self.membership.lease_ms
+
     def is_no_first_start(self) -> None:
         """The cell has lived before, so an empty disk here may be one that was lost, with grants and all."""
         self.grants.boot_until_ms = max(self.grants.boot_until_ms, self._began_ms + self.membership.lease_ms)

@@ -276,6 +276,19 @@ def test_changes_are_asked_of_the_master() -> None:
 # ---- the mastership ----
 
 
+@pytest.mark.parametrize("operation", ["transfer_master", "remove_member"])
+def test_whoever_gave_the_mastership_up_sends_clients_to_whom_it_gave_it(operation: str) -> None:
+    cell = cell_of(3)
+    master = cell.master()
+    arguments: dict[str, Any] = {"replica": master.replica} if operation == "remove_member" else {}
+    request = cell.call(operation, **arguments)
+    cell.until(lambda: request in cell.answers, limit_ms=1_000)
+    answer = cell.do("get", master, path="/")
+    assert isinstance(answer, Refusal) and answer.code == "not_master"
+    assert answer.details["master"] in {1, 2, 3} - {master.replica}
+    assert cell.master().replica == answer.details["master"]
+
+
 def test_the_mastership_goes_to_whom_it_is_given() -> None:
     cell = cell_of(3)
     to = next(replica for replica in cell.nodes if replica != cell.master().replica)
