@@ -276,3 +276,18 @@ def test_memory_is_bounded_whatever_a_peer_says() -> None:
     for _ in range(5_000):
         books.applied(books._upto + 1, bytes(16))
     assert len(books._histories) == digests.RECENT_SLOTS
+
+
+def test_about_a_slot_that_lies_too_far_back_at_the_judgement_nobody_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    node = cell_of(3).nodes[1]
+    books, now_ms = node.engine._digests, node.cell.now_ms
+    monkeypatch.setattr(digests, "RECENT_SLOTS", 3)
+    slot = books._upto
+    books.look(now_ms + digests.PERIOD_MS)
+    for peer in (2, 3):
+        books.heard(Digest(peer, 1, node.engine.replica.ballot, slot=slot, digest=b"x" * 16))
+    books.look(now_ms + digests.PERIOD_MS)
+    assert set(books._voices[slot]) == {2, 3}
+    for later in range(slot + 1, slot + 5):
+        books.applied(later, b"h" * 16)
+    assert books.look(now_ms + 2 * digests.PERIOD_MS) is None and books.differing == ()

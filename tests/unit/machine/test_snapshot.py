@@ -111,3 +111,12 @@ def test_a_field_of_a_wrong_kind_is_a_bad_snapshot_or_harmless(path: list[int], 
 def test_an_unknown_version_is_refused_by_name(body: bytes) -> None:
     with pytest.raises(BadSnapshot, match=r"version|msgpack"):
         Machine.restore(body + blake2b(body, digest_size=16).digest())
+
+
+@pytest.mark.parametrize(
+    "rest", [b"", b"\xc1", b"\x91", encode("x" * 300)[:20], b"\xdf\xff\xff\xff\xff", b"\x91" * 200]
+)
+def test_what_is_no_msgpack_behind_the_versions_is_a_bad_snapshot(rest: bytes) -> None:
+    body = STORY[:3] + rest
+    with pytest.raises(BadSnapshot, match="msgpack"):
+        Machine.restore(body + blake2b(body, digest_size=16).digest())
