@@ -223,6 +223,8 @@ async def _compose(settings: Settings, store: Store, listener: socket.socket, su
     node = Node(cell, replica, directory, hub, driver, links.heard_ms_ago, settings.limits.inbox, _version(), may_grow)
     idle_seconds = settings.http.idle_timeout_ms / 1000
     doors = await open_doors(node, _api_limits(settings), links.accept, idle_seconds)
+    if identity.start == 1:  # where a mount is missing, this is how it shows
+        _log.warning("a new data directory was begun", data=str(settings.replica.data))
     _log.info("recovered", start=identity.start, chosen_upto=store.durable.chosen_upto, data=str(settings.replica.data))
     return _Replica(settings, driver, directory, node, links, doors, listener, not_master)
 
