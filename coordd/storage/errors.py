@@ -29,8 +29,6 @@ class DamagedError(StorageError):
         super().__init__(f"{file} is damaged at byte {offset}: {reason}. Way out: {way_out}")
         self.file = file
         self.offset = offset
-        self.reason = reason
-        self.way_out = way_out
 
 
 class UnknownFormatError(StorageError):

@@ -129,6 +129,22 @@ def test_a_start_on_a_full_disk_refuses_or_works_but_forgets_nothing():
     ledger.recover(disk)
 
 
+def test_a_start_needs_no_room_again_for_the_segment_that_was_prepared():
+    disk, ledger = MemoryDisk(), Ledger()
+    store = open_store(disk)
+    ledger.append(store, accepted(1, size=2000))
+    ledger.sync(store)
+    assert segment_name(2) in disk.list_directory(DIRECTORY)
+    store.close()
+    store = open_store(disk)
+    disk.capacity = disk.used
+    ledger.append(store, accepted(2, size=2000))
+    ledger.sync(store)
+    disk.crash(random.Random(1), 0.0)
+    disk.capacity = None
+    ledger.recover(disk)
+
+
 def test_no_room_at_any_call_is_named_and_the_work_goes_on_or_the_store_refuses_all():
     """Also where room was reserved: a file system that copies on write may lack it for the second write."""
     full = 0
