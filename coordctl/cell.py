@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("REPLICA", "ROLE", "ADDRESS", "EPOCH", "CHOSEN", "BEHIND", "REVISION", "VERSION", "UPTIME", "PROBLEM")
 
+BEHIND_SLOTS_MAX = 2_048  # whoever lacks so much has to learn before it can vote; all are asked at one moment, nearly
+
 Status = dict[str, Any]
 
 
@@ -39,6 +41,8 @@ def summary(answers: Sequence[Answer]) -> dict[str, Any]:
     members: list[Status] = latest["members"] if latest is not None else []
     voters = {member["replica"] for member in members if member.get("voter", True)}
     present = {status["replica"] for status in told} & voters
+    furthest = max((status["chosen_upto"] for status in told), default=0)
+    able = {status["replica"] for status in told if _can_vote(status, furthest)} & voters
     masters = [status for status in told if status["role"] == "master"]
     majority = len(voters) // 2 + 1
     return {
@@ -46,9 +50,14 @@ def summary(answers: Sequence[Answer]) -> dict[str, Any]:
         "master": max(masters, key=lambda status: int(status["epoch"]))["replica"] if masters else None,
         "members": len(voters),
         "answering": len(present),
+        "able": len(able),
         "majority": majority,
-        "can_lose": max(0, len(present) - majority),
+        "can_lose": max(0, len(able) - majority),
     }
+
+
+def _can_vote(status: Status, furthest: int) -> bool:
+    return not status.get("disk_full") and furthest - int(status["chosen_upto"]) <= BEHIND_SLOTS_MAX
 
 
 def describe(cell: dict[str, Any]) -> str:
@@ -56,7 +65,9 @@ def describe(cell: dict[str, Any]) -> str:
     count, lose = cell["members"], cell["can_lose"]
     master = f"replica {cell['master']} is the master" if cell["master"] is not None else "there is no master"
     text = f"cell {cell['cell']}: {master}; {cell['answering']} of {count} replicas answer, "
-    if cell["answering"] < cell["majority"]:
+    if cell["able"] < cell["answering"]:
+        text += f"{cell['able'] or 'none'} of them can vote, "
+    if cell["able"] < cell["majority"]:
         text += f"too few: {cell['majority']} are needed"
     else:
         text += f"can lose {lose} more" if lose else "can lose none"
@@ -147,10 +158,21 @@ def _rows(members: Mapping[int, Answer]) -> list[tuple[object, ...]]:
                 status["revision"],
                 status["version"],
                 duration(status["uptime_ms"]),
-                None,
+                _problem(status, furthest),
             )
         )
     return rows
+
+
+def _problem(status: Status, furthest: int) -> str | None:
+    """What the replica itself says is wrong."""
+    if status.get("differs_from"):
+        return f"another state than replica {', '.join(map(str, status['differs_from']))}"
+    if status.get("disk_full"):
+        return "disk full: does not vote"
+    if furthest - int(status["chosen_upto"]) > BEHIND_SLOTS_MAX:
+        return "far behind"
+    return None
 
 
 def _role(status: Status) -> str:

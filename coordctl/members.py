@@ -26,9 +26,10 @@ Members = dict[str, Any]
 
 def tolerance(members: Members) -> str:
     """How many more voters may fail, in words."""
-    voters, answering, majority = members["voters"], members["answering"], members["majority"]
-    text = f"{voters} voters, {answering} answer, "
-    if answering < majority:
+    voters, able, majority = members["voters"], members["answering"], members["majority"]
+    text = f"{voters} voter{'' if voters == 1 else 's'}, "
+    text += "all can vote, " if able == voters else f"{able or 'none'} of them can vote, "
+    if able < majority:
         return text + f"too few: {majority} are needed"
     text += f"can lose {members['can_lose']} more" if members["can_lose"] else "can lose none"
     if voters % 2 == 0:
@@ -68,7 +69,7 @@ def _change(settings: Settings, ask: Callable[[Client], Members], done: str, alr
 @common
 @click.pass_obj
 def members(settings: Settings) -> int:
-    """Who is a member, who votes, who was heard when, and how many more may fail."""
+    """Who is a member, and how many more may fail."""
     with settings.open_client() as client:
         return _show(settings, client.members(), "")
 
@@ -79,11 +80,12 @@ def members(settings: Settings) -> int:
 @common
 @click.pass_obj
 def add(settings: Settings, address: str, replica: int | None) -> int:
-    """Add a replica that learns and does not vote yet. Start it with `join = true`, then promote it."""
+    """Add a replica that does not vote yet. Start it with `join = true`, then promote it."""
     return _change(
         settings,
         lambda client: client.add_member(address, replica or 0),
-        "replica {replica} is added and learns; start it with join = true, then: coordctl cell promote {replica}",
+        "replica {replica} is added as a learner; start it with id = {replica} and join = true, then let it vote: "
+        "coordctl cell promote {replica}",
         "replica {replica} is a member at that address already",
     )
 
@@ -107,12 +109,12 @@ def promote(settings: Settings, replica: int) -> int:
 @common
 @click.pass_obj
 def remove(settings: Settings, replica: int) -> int:
-    """Remove a replica, for good: its id is never given again, and its process ends."""
+    """Remove a replica for good. Its id is never given again, and its process ends."""
     return _change(
         settings,
         lambda client: client.remove_member(replica),
         "replica {replica} is no member any more; its process ends",
-        "replica {replica} was no member",
+        "replica {replica} is no member, and was none before",
     )
 
 

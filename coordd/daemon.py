@@ -121,7 +121,7 @@ def run(settings: Settings, stop_on_eof: bool = False) -> int:
 
 
 def _end(status: int, error: Exception) -> int:
-    _log.critical("this replica cannot go on", status=status, reason=str(error), kind=type(error).__name__)
+    _log.critical("this replica cannot go on", status=int(status), reason=str(error), kind=type(error).__name__)
     return status
 
 

@@ -1,14 +1,15 @@
 """Changes of the cell itself: who is a member, and who is master. What the operations of `Way.CELL` do.
 
 One change at a time. A change is checked at the moment when it can be proposed, by what the master sees then; what
-waits longer than its patience is refused, and nothing was done. A voter counts as answering when it was heard within
-two leases. Asking for what is so already is answered, not refused: an operator may repeat what he is not sure of.
+waits longer than its patience is refused, and nothing was done. A voter is counted on when it was heard within two
+leases and lacks no more than `caught_up_slots`: one that lacks more cannot vote for what is new before it has it all.
+Asking for what is so already is answered, not refused: an operator may repeat what he is not sure of.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from coordclient.protocol.errors import Refusal
 from coordd.engine.inputs import Call
@@ -74,7 +75,7 @@ class Changes:
         """The answer to `members`."""
         self._now_ms = now_ms
         membership = self._core.membership
-        answering = self._answering(membership)
+        answering = self._counted_on(membership)
         rows = [self._row(member, membership) for member in sorted((*membership.voters, *membership.learners))]
         return {
             "version": membership.version,
@@ -112,9 +113,16 @@ class Changes:
         heard = self._look().get(member)
         return heard is not None and self._now_ms - heard[0] <= 2 * self._core.membership.lease_ms
 
-    def _answering(self, membership: Membership) -> list[int]:
-        """The voters that answer; this replica among them, if it is one."""
-        return [voter for voter in membership.voters if self._answers(voter)]
+    def _behind(self, member: int) -> int:
+        """How many slots it lacked when it was heard last."""
+        return 0 if member == self._own else self._core.chosen_upto - self._look()[member][1]
+
+    def _is_counted_on(self, voter: int) -> bool:
+        return self._answers(voter) and self._behind(voter) <= self._settings.caught_up_slots
+
+    def _counted_on(self, membership: Membership) -> list[int]:
+        """The voters that answer and keep up; this replica among them, if it is one."""
+        return [voter for voter in membership.voters if self._is_counted_on(voter)]
 
     # ---- from the queue to the log ----
 
@@ -175,7 +183,7 @@ class Changes:
                 return None
             raise Refusal("conflict", f"replica {replica} was removed; an id is given once: add a new one")
         if replica not in before:
-            raise Refusal("not_found", f"replica {replica} is no member; there are {_names(before)}")
+            raise Refusal("not_found", f"replica {replica} is no member (add it first); members are {_names(before)}")
         after = (
             self._promoted(replica, before) if call.operation == "promote_member" else self._removed(replica, before)
         )
@@ -209,8 +217,9 @@ class Changes:
         if len(before.voters) >= VOTERS_MAX:
             raise Refusal("limit", f"the cell has {VOTERS_MAX} voters, which is the most; remove one first")
         if not self._answers(replica):
-            raise Refusal("conflict", f"replica {replica} does not answer; a voter that is silent only costs")
-        behind = self._core.chosen_upto - self._look()[replica][1]
+            hint = "is it running, with the secret and the addresses of present members in its file?"
+            raise Refusal("conflict", f"replica {replica} does not answer: {hint}")
+        behind = self._behind(replica)
         if behind > self._settings.caught_up_slots:
             raise Refusal("conflict", f"replica {replica} is {behind} slots behind; try again later", behind=behind)
         return before.with_voter(replica)
@@ -227,14 +236,16 @@ class Changes:
 
     def _check_majority(self, before: Membership, after: Membership, operation: str, replica: int) -> None:
         """Refuse what would leave no majority that answers."""
-        answering = self._answering(after)
-        if len(answering) >= after.majority:
+        counted_on = self._counted_on(after)
+        if len(counted_on) >= after.majority:
             return
-        silent = [voter for voter in before.voters if not self._answers(voter)]
+        silent = [voter for voter in after.voters if not self._answers(voter)]
+        behind = [voter for voter in after.voters if voter not in (*counted_on, *silent)]
+        why = "; ".join(f"{how}: {_list(who)}" for how, who in (("silent", silent), ("far behind", behind)) if who)
         raise Refusal(
             "conflict",
-            f"{operation} {replica} would leave {len(after.voters)} voters, of which only {len(answering)} answer and "
-            f"{after.majority} are needed (silent: {', '.join(map(str, silent)) or 'none'}); nothing was done",
+            f"{operation} {replica} would leave {_count(len(after.voters), 'voter')}, of which {len(counted_on)} can "
+            f"vote and {after.majority} must ({why}); nothing was done",
         )
 
     # ---- the mastership ----
@@ -260,19 +271,24 @@ class Changes:
         membership = self._core.membership
         others = [voter for voter in membership.voters if voter != self._own]
         if to and to not in membership.voters:
-            raise Refusal("not_found", f"replica {to} is no voter; there are {_names(membership)}")
-        able = [
-            voter for voter in others if self._answers(voter) and self._lag(voter) <= self._settings.caught_up_slots
-        ]
+            raise Refusal("not_found", f"replica {to} is no voter; members are {_names(membership)}")
+        if not others:
+            raise Refusal("conflict", "there is no other voter; the mastership stays here")
+        able = [voter for voter in others if self._is_counted_on(voter)]
         if (to and to not in able) or not able:
             who = f"replica {to}" if to else "no other voter"
             answers = "does not answer or is far behind" if to else "answers and has caught up"
             raise Refusal("conflict", f"{who} {answers}; the mastership stays here")
 
-    def _lag(self, voter: int) -> int:
-        return self._core.chosen_upto - self._look()[voter][1]
-
 
 def _names(membership: Membership) -> str:
-    learners = f" and the learners {', '.join(map(str, membership.learners))}" if membership.learners else ""
-    return f"the voters {', '.join(map(str, membership.voters))}{learners}"
+    learners = f", and {_list(membership.learners)} that only learn" if membership.learners else ""
+    return f"{_list(membership.voters)}{learners}"
+
+
+def _list(replicas: Sequence[int]) -> str:
+    return ", ".join(map(str, replicas))
+
+
+def _count(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

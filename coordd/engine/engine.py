@@ -99,6 +99,7 @@ class Engine:
             "membership_version": replica.membership.version,
             "standing": self._standing(),
             "differs_from": list(self._digests.differing),
+            "disk_full": replica.state.mute,
             "sessions": len(self.machine.sessions),
             "unanswered": len(mastership.calls.open),
             "queued": len(mastership.calls.queue),

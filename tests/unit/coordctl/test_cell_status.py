@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from coordctl.cell import Answer, describe, summary
+from coordctl.cell import Answer, _problem, describe, summary
 from coordctl.members import tolerance
 
 
@@ -16,6 +16,7 @@ def status(replica: int, members: int, role: str = "follower", epoch: int = 1) -
         "replica": replica,
         "role": role,
         "epoch": epoch,
+        "chosen_upto": 9_000,
         "members": [{"replica": number, "address": f"http://h:{number}"} for number in range(1, members + 1)],
     }
 
@@ -74,3 +75,26 @@ def test_every_change_says_how_many_more_failures_the_cell_tolerates(voters: int
     lose = max(0, answering - majority)
     text = tolerance({"voters": voters, "answering": answering, "majority": majority, "can_lose": lose})
     assert text.endswith(words)
+
+
+def test_who_cannot_vote_is_not_counted_on_and_said_to_be() -> None:
+    found = answers(3, 3)
+    third, second = found[2].status, found[1].status
+    assert third is not None and second is not None
+    third["disk_full"] = True
+    whole = summary(found)
+    assert (whole["answering"], whole["able"], whole["can_lose"]) == (3, 2, 0)
+    assert "3 of 3 replicas answer, 2 of them can vote, can lose none" in describe(whole)
+    second["chosen_upto"] = 6_900
+    assert describe(summary(found)).endswith("1 of them can vote, too few: 2 are needed")
+    assert [_problem(status, 9_000) for status in (third, second)] == [
+        "disk full: does not vote",
+        "far behind",
+    ]
+    assert _problem({"chosen_upto": 9, "differs_from": [2]}, 9) == "another state than replica 2"
+
+
+def test_one_voter_is_one_voter() -> None:
+    assert (
+        tolerance({"voters": 1, "answering": 1, "majority": 1, "can_lose": 0}) == "1 voter, all can vote, can lose none"
+    )

@@ -9,32 +9,7 @@ import pytest
 from coordclient.protocol.errors import Refusal
 from coordd.engine.inputs import Gone
 from coordd.paxos.membership import LEARNERS_MAX, REPLICA_ID_MAX
-from tests.unit.engine.cell import Cell
-
-ADDRESSES = {replica: f"http://h{replica}:7420" for replica in range(1, 10)}
-
-
-def cell_of(replicas: int, **numbers: Any) -> Cell:
-    first = {replica: ADDRESSES[replica] for replica in range(1, replicas + 1)}
-    cell = Cell(replicas, addresses=first, **numbers)
-    cell.master()
-    cell.run(1_000)
-    return cell
-
-
-def change(cell: Cell, operation: str, **arguments: Any) -> Any:
-    """Ask for a change and let a second pass; the answer."""
-    request = cell.call(operation, **arguments)
-    cell.run(1_000)
-    return cell.answers[request]
-
-
-def add(cell: Cell, replica: int, *, promote: bool = False) -> None:
-    assert change(cell, "add_member", replica=replica, address=ADDRESSES[replica])["changed"]
-    cell.join(replica)
-    cell.run(2_000)
-    if promote:
-        assert change(cell, "promote_member", replica=replica)["changed"]
+from tests.unit.engine.changing import ADDRESSES, add, cell_of, change
 
 
 def test_members_says_who_takes_part_and_how_many_more_may_fail() -> None:
@@ -47,14 +22,6 @@ def test_members_says_who_takes_part_and_how_many_more_may_fail() -> None:
     ]
     assert all(row["heard_ms_ago"] < 1_000 and row["chosen_upto"] <= cell.master().engine.replica.chosen_upto
                for row in said["members"])  # fmt: skip
-
-
-def test_a_voter_that_does_not_answer_is_not_counted_on() -> None:
-    cell = cell_of(3)
-    next(node for node in cell.nodes.values() if node is not cell.master()).crash()
-    cell.run(4_000)
-    said = cell.do("members")
-    assert (said["answering"], said["can_lose"]) == (2, 0)
 
 
 def test_a_cell_grows_from_one_to_three() -> None:
@@ -271,44 +238,6 @@ def test_changes_are_asked_of_the_master() -> None:
         }
         arguments = given.get(operation, {})
         assert cell.refused(operation, other, **arguments) == "not_master"
-
-
-# ---- the mastership ----
-
-
-@pytest.mark.parametrize("operation", ["transfer_master", "remove_member"])
-def test_whoever_gave_the_mastership_up_sends_clients_to_whom_it_gave_it(operation: str) -> None:
-    cell = cell_of(3)
-    master = cell.master()
-    arguments: dict[str, Any] = {"replica": master.replica} if operation == "remove_member" else {}
-    request = cell.call(operation, **arguments)
-    cell.until(lambda: request in cell.answers, limit_ms=1_000)
-    answer = cell.do("get", master, path="/")
-    assert isinstance(answer, Refusal) and answer.code == "not_master"
-    assert answer.details["master"] in {1, 2, 3} - {master.replica}
-    assert cell.master().replica == answer.details["master"]
-
-
-def test_the_mastership_goes_to_whom_it_is_given() -> None:
-    cell = cell_of(3)
-    to = next(replica for replica in cell.nodes if replica != cell.master().replica)
-    was = cell.master().replica
-    request = cell.call("transfer_master", to=to)
-    cell.until(lambda: cell.nodes[to].engine.replica.lease_valid(cell.now_ms), limit_ms=1_000)
-    assert cell.answers[request] == {"master": was, "to": to, "changed": True}
-
-
-def test_the_mastership_is_not_given_to_who_does_not_answer() -> None:
-    cell = cell_of(3)
-    to = next(replica for replica in cell.nodes if replica != cell.master().replica)
-    cell.nodes[to].crash()
-    cell.run(4_000)
-    assert change(cell, "transfer_master", to=to).code == "conflict"
-    assert change(cell, "transfer_master")["changed"]
-
-
-def test_one_replica_alone_keeps_the_mastership() -> None:
-    assert change(cell_of(1), "transfer_master").code == "conflict"
 
 
 def test_a_snapshot_carries_the_membership_to_a_replica_that_joins_late() -> None:

@@ -83,7 +83,7 @@ _PARENTS = Argument("parents", Kind.BOOL, False)
 _REPLICA = Argument("replica", Kind.INT, required=True, low=1, high=255)
 _MEMBERS = (
     "{version, highest, master, members: [{replica, voter, address, chosen_upto, heard_ms_ago}], voters, answering,"
-    " majority, can_lose}: can_lose counts the voters that do answer"
+    " majority, can_lose}: answering and can_lose count the voters that answer and keep up"
 )
 _IF_GENERATION = Argument("if_generation", Kind.INT, None)
 
@@ -207,7 +207,7 @@ _ROWS = (
         (),
         "{cell, replica, version, role, master, master_address, epoch, ballot, revision, chosen_upto, log_first_slot,"
         " snapshot_slot, sessions, uptime_ms, membership_version,"
-        " standing: 'voter' | 'learner' | 'joining' | 'removed',"
+        " standing: 'voter' | 'learner' | 'joining' | 'removed', differs_from: [replica], disk_full,"
         " members: [{replica, voter, address, heard_ms_ago}]}",
     ),
 )
