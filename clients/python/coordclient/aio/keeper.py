@@ -24,12 +24,11 @@ from coordclient.errors import BadRequest, ClientClosed, CoordError, InternalErr
 from coordclient.holds import Hold
 from coordclient.protocol.errors import ERRORS, Action, Refusal
 from coordclient.protocol.frames import frame
+from coordclient.serving import Serving
 from coordclient.session import Reading, State
 
 TICK_MS_MAX = 250
-TICK_GAP_MS_MAX = 2 * TICK_MS_MAX  # a longer gap is a stall of this process, which is no silence of the cell's
 CLOSE_MS = 2_000
-SILENCE_MS_MIN, SILENCE_MS_MAX = 500, 3_000
 log = logging.getLogger("coordclient")
 
 
@@ -64,10 +63,7 @@ class Keeper:
         self._chance = random.Random()
         self._timer: asyncio.TimerHandle | None = None
         self._armed_ms = NEVER_MS
-        self._ticked_ms = 0
-        self._silence_ms = max(SILENCE_MS_MIN, min(SILENCE_MS_MAX, lease_ms // 3))
-        self._quiet_ms = 0
-        self._received = 0  # messages of the channel at the last tick
+        self._serving = Serving(lease_ms)
         self._told = State.EXPIRED
 
     # --- what clients and locks ask for
@@ -186,7 +182,7 @@ class Keeper:
 
     def attached(self, life: Life, channel: Channel) -> None:
         """Send at once what is due: a KeepAlive, and every unanswered call with its own number."""
-        self._quiet_ms, self._received = 0, channel.received
+        self._serving.attached(channel.received)
         if life.session is not None:
             life.session.disconnected()
             if life.session.state is State.ACTIVE and life.session.left_ms(self.clocks()) > 0:
@@ -243,17 +239,20 @@ class Keeper:
             for item in frames:
                 channel.answer(item)
             return
-        leave: Verdict | None = None
+        leave, served = None, False
         succeeded = life.calls.succeeded
         for item in frames:
             if len(item) == 2:
                 call = succeeded(item[0])
                 if call is not None:
+                    served = True
                     settle(call.tag, item[1])
                 else:
                     self._own_answer(life, channel, item)
             else:
                 leave = self._refused(life, channel, item) or leave
+        if served:
+            self._serving.served()
         if life.over is None and (life.backlog or life.room):
             self._flush(life)
         if leave is not None and life.over is None:
@@ -276,8 +275,10 @@ class Keeper:
             settle_error(verdict.call.tag, verdict.error)
         if verdict.then is Then.SESSION_OVER:
             self.ended(life, SessionExpired(refusal.message, details=refusal.details))
-        elif verdict.then is Then.RETRY and verdict.call.retry_ms < self._armed_ms:
-            self._arm(verdict.call.retry_ms - self.clocks()[0])
+        elif verdict.then is Then.RETRY:
+            self._serving.refused(refusal.code, self.clocks()[0])
+            if verdict.call.retry_ms < self._armed_ms:
+                self._arm(verdict.call.retry_ms - self.clocks()[0])
         return verdict if verdict.then in (Then.GO_TO_MASTER, Then.LEAVE) else None
 
     def _own_answer(self, life: Life, channel: Channel, item: list[Any]) -> None:
@@ -305,6 +306,7 @@ class Keeper:
         if epoch < session.epoch:
             self._link.leave(f"is a master of epoch {epoch}, which is over")
         elif session.answered(number, epoch, lease_ms, now):
+            self._serving.served()
             self.endpoints.connected(channel.address)
             self._link.members_are(members, life, channel)
             self._tell(State.ACTIVE)
@@ -318,7 +320,9 @@ class Keeper:
         elif action is Action.GO_TO_MASTER:
             to = refusal.details.get("address")
             self._link.go_to(to if isinstance(to, str) else None)
-        elif action is not Action.RETRY:
+        elif action is Action.RETRY:
+            self._serving.refused(refusal.code, self.clocks()[0])
+        else:
             self._link.leave(f"refuses a KeepAlive: {refusal.code}: {refusal.message}")
 
     # --- time
@@ -348,17 +352,14 @@ class Keeper:
 
     def _keep_alive(self, life: Life, now: Reading) -> None:
         """Send a KeepAlive when one is due, or when the silence of the cell is to be told from a slow answer."""
-        gap_ms = min(max(0, now[0] - self._ticked_ms), TICK_GAP_MS_MAX)
-        self._ticked_ms = now[0]
-        channel, session = self._link.channel, life.session
+        channel, session, serving = self._link.channel, life.session, self._serving
+        waiting = bool(life.keep_alives) or life.calls.expects_answer()
+        serving.tick(now[0], None if channel is None else channel.received, waiting)
         if channel is None or session is None:
             return
-        waiting = bool(life.keep_alives) or life.calls.expects_answer()
-        self._quiet_ms = self._quiet_ms + gap_ms if waiting and channel.received == self._received else 0
-        self._received = channel.received
-        if self._quiet_ms > self._silence_ms:
-            self._link.leave(f"silent for {self._quiet_ms} ms")
-        elif session.keep_alive_due_ms(now) <= 0 or (self._quiet_ms > self._silence_ms // 2 and not life.keep_alives):
+        if (reason := serving.why_leave(now[0])) is not None:
+            self._link.leave(reason)
+        elif session.keep_alive_due_ms(now) <= 0 or (serving.doubtful and not life.keep_alives):
             number = life.calls.reserve()
             life.keep_alives[number] = session.transmit(now)
             channel.send(frame([number, "keep_alive", {"number": life.keep_alives[number]}, life.calls.acked]))
