@@ -148,7 +148,7 @@ class Cell:
 
     def answers(self) -> int:
         """How many answers were checked."""
-        return self.work.registers.count() + len(self.work.acknowledged.contents) + self.work.entered
+        return self.work.orders.count() + len(self.work.acknowledged.contents) + self.work.entered
 
     def _run_until(self, until_us: int) -> None:
         world = self.world
@@ -220,7 +220,7 @@ class Cell:
             engine = process.engine
             self.witness.compare(process.name, -engine.replica.chosen_upto, engine.machine.digest())
             self.work.acknowledged.check(engine.machine)
-        self.work.registers.check(reads=self.swarm.clocks_kept)
+        self.work.orders.check(clocks_kept=self.swarm.clocks_kept)
 
 
 def engine_settings(swarm: Swarm, replica: int) -> EngineSettings:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from tests.nemesis.checks.beliefs import beliefs_overlap, fence_refusals, late_bodies, tokens_out_of_order
+from tests.nemesis.checks.beliefs import beliefs_overlap, fence_refusals, late_bodies
 from tests.nemesis.checks.files import broken_ephemerals, broken_files
-from tests.nemesis.checks.numbers import lost_increments, revisions_out_of_order
+from tests.nemesis.checks.numbers import revisions_out_of_order
+from tests.nemesis.checks.orders import broken_counters, broken_directories, broken_locks, broken_registers
 from tests.nemesis.checks.questions import left_behind, wrong_answers
-from tests.nemesis.checks.registers import broken_registers
 from tests.nemesis.checks.service import left_out_too_long
 from tests.nemesis.checks.sessions import unjust_expiries
 from tests.nemesis.checks.surprises import surprises
@@ -21,10 +21,11 @@ Check = Callable[[History], list[str]]
 
 CHECKS: Mapping[str, Check] = {
     "registers are linearizable": broken_registers,
-    "counters equal the acknowledged increments": lost_increments,
+    "directories are linearizable": broken_directories,
+    "counters are linearizable": broken_counters,
+    "locks are linearizable": broken_locks,
     "no two holders by their own belief": beliefs_overlap,
     "a running holder is told in time": late_bodies,
-    "tokens rise in the order of grants": tokens_out_of_order,
     "the fence refuses no rightful holder": fence_refusals,
     "revisions rise in the order of changes": revisions_out_of_order,
     "what was acknowledged is there, and once": broken_files,

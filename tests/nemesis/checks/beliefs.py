@@ -22,6 +22,7 @@ class Belief:
     """One hold. `left_ns`: when its body ended; None: the process was killed in it."""
 
     who: str
+    number: int
     lock: str
     mode: str
     token: int
@@ -41,7 +42,7 @@ def beliefs(history: History) -> list[Belief]:
         key = (note.who, note.more["n"])
         if note.name == "enter":
             more = note.more
-            found[key] = Belief(note.who, more["lock"], more["mode"], more["token"], note.at_ns, note.at_ns)
+            found[key] = Belief(*key, more["lock"], more["mode"], more["token"], note.at_ns, note.at_ns)
         elif note.name == "look":
             if note.more["safe"]:
                 found[key].until_ns = max(found[key].until_ns, note.more["before_ns"])
@@ -70,21 +71,6 @@ def beliefs_overlap(history: History) -> list[str]:
             open_ones = [other for other in open_ones if other.until_ns > belief.from_ns]
             found += [f"{other}, and {belief}" for other in open_ones if _excludes(other, belief)]
             open_ones.append(belief)
-    return found
-
-
-def tokens_out_of_order(history: History) -> list[str]:
-    """A later grant has a larger token; the holders of one shared period have the same."""
-    found = []
-    for held in _by_lock(history):
-        highest: Belief | None = None
-        for belief in held:
-            if highest is not None:
-                same_period = belief.token == highest.token and not _excludes(belief, highest)
-                if belief.token <= highest.token and not same_period:
-                    found.append(f"after {highest}, {belief}")
-            if highest is None or belief.token > highest.token:
-                highest = belief
     return found
 
 

@@ -1,38 +1,10 @@
-"""Counters, and the revisions of all changes."""
+"""The revisions of all changes."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-
-from tests.nemesis.history import OK, UNKNOWN, History, Op
+from tests.nemesis.history import OK, History
 
 FOUND_MAX = 5
-
-
-def lost_increments(history: History) -> list[str]:
-    """Each acknowledged increment stands alone on what it read; the sum is theirs, and that of unknown ones at most."""
-    found = []
-    by_counter: defaultdict[int, list[Op]] = defaultdict(list)
-    for op in history.of("increment"):
-        by_counter[op.args["counter"]].append(op)
-    finals = {note.more["counter"]: note.more["value"] for note in history.noted("final counter")}
-    for counter, ops in sorted(by_counter.items()):
-        acknowledged = [op for op in ops if op.ok]
-        unknown = [op for op in ops if op.outcome == UNKNOWN]
-        readers: dict[int, Op] = {}
-        for op in acknowledged:
-            other = readers.setdefault(op.result["read"], op)
-            if other is not op:
-                found.append(f"counter {counter}: {other.who} and {op.who} both went on from {op.result['read']}")
-        value = finals.get(counter)
-        if value is None:
-            found.append(f"counter {counter}: its last value was not read")
-        elif not len(acknowledged) <= value <= len(acknowledged) + len(unknown):
-            found.append(
-                f"counter {counter} is {value} after {len(acknowledged)} acknowledged increments"
-                f" and {len(unknown)} of unknown outcome"
-            )
-    return found
 
 
 def revisions_out_of_order(history: History) -> list[str]:

@@ -1,55 +1,40 @@
-"""What clients asked and were told: registers for the linearizability checker, tokens that must stay."""
+"""What clients asked and were told: a history for the search for an order, files that must stay."""
 
 from __future__ import annotations
 
 from coordd.machine.machine import Machine
-from tests.simulation.checkers.linear import Op, is_linearizable, shortest_prefix
+from tests.histories.check import check
+from tests.histories.operation import Operation
+from tests.histories.recorder import Recorder
 from tests.simulation.checkers.panel import Checker
 from tests.simulation.world import World
 
+READS = ("get", "has", "list")
 
-class Registers(Checker):
-    """The histories of all registers, each linearizable by itself."""
+
+class Orders(Checker):
+    """Registers, counters, directories and locks: each has an order that explains what everybody was told of it."""
 
     name = "linearizability"
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
-        self.histories: dict[str, list[Op]] = {}
+        self.recorder = Recorder(lambda: world.now_us)
 
-    def begin(self, key: str, who: str, kind: str, value: str | None = None, expected: str | None = None) -> Op:
-        """An operation begins; until it is answered its outcome is unknown."""
-        op = Op(kind, self.world.now_us, value=value, expected=expected, who=who)
-        self.histories.setdefault(key, []).append(op)
-        return op
-
-    def answered(self, op: Op, outcome: str = "ok", value: str | None = None) -> None:
-        """The outcome is known."""
-        op.end, op.outcome = self.world.now_us, outcome
-        if op.kind == "get":
-            op.value = value
-
-    def failed(self, key: str, op: Op) -> None:
-        """Nothing was done, says the library: then nobody may ever see it."""
-        self.histories[key] = [other for other in self.histories[key] if other is not op]
-
-    def check(self, *, reads: bool = True) -> None:
-        """At the end of the run; without `reads` only what was changed, and what was said of that."""
-        for key, ops in sorted(self.histories.items()):
-            ops = ops if reads else [op for op in ops if op.kind != "get"]
-            if not is_linearizable(ops):
-                story = "; ".join(_words(op) for op in shortest_prefix(ops)[-12:])
-                raise self.broken(f"{key}: no order of {len(ops)} operations explains the answers: {story}")
+    def check(self, *, clocks_kept: bool) -> None:
+        """At the end of the run; where clocks are not kept only what was changed, and what was said of that."""
+        history = self.recorder.history()
+        verdict = check(op for op in history if clocks_kept or _without_clocks(op))
+        if not verdict.ok:
+            raise self.broken(str(verdict))
 
     def count(self) -> int:
         """How many operations were answered."""
-        return sum(op.outcome != "" for ops in self.histories.values() for op in ops)
+        return sum(op.known for op in self.recorder.history())
 
 
-def _words(op: Op) -> str:
-    end = f"{op.end / 1e6:.6f}" if op.outcome else "?"
-    expected = f" if {op.expected}" if op.kind == "swap" else ""
-    return f"[{op.start / 1e6:.6f} {end}] {op.who} {op.kind} {op.value}{expected} -> {op.outcome or 'unknown'}"
+def _without_clocks(op: Operation) -> bool:
+    return op.model != "lock" and op.name not in READS
 
 
 class Acknowledged(Checker):

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tests.simulation.work import files, locks, registers
+from tests.simulation.work import counters, directories, files, locks, registers
 from tests.simulation.work.work import Worker
 
-_TABLES = (registers.WORKERS, files.WORKERS, locks.WORKERS)
+_TABLES = (registers.WORKERS, counters.WORKERS, directories.WORKERS, files.WORKERS, locks.WORKERS)
 
 ALL: Mapping[str, Worker] = {worker.name: worker for table in _TABLES for worker in table}

@@ -6,7 +6,8 @@ import asyncio
 from random import Random
 
 from coordclient.aio.lock import Lock, Mode
-from coordclient.errors import Locked, NotFound
+from coordclient.errors import Locked, LockTimeout, NotFound
+from tests.histories.hold import Hold
 from tests.simulation.client import ClientProcess
 from tests.simulation.work.work import Work, Worker
 
@@ -37,26 +38,41 @@ async def _impatient(work: Work, process: ClientProcess, chance: Random) -> None
 
 
 async def _under(work: Work, process: ClientProcess, chance: Random, mode: Mode, timeout: float | None) -> None:
+    path = f"/l/{chance.randrange(LOCKS)}"
     lock = process.client.lock(
-        f"/l/{chance.randrange(LOCKS)}",
+        path,
         mode,
         timeout=timeout,
         lock_delay=chance.choice((0.0, 0.5, 2.0)),
         stop_margin=chance.choice((0.05, 0.3)),
     )
-    async with lock:
-        work.entered += 1
+    hold = work.orders.recorder.hold(path, mode, process.name)
+    try:
+        async with lock:
+            hold.granted, hold.token = work.world.now_us, lock.token
+            await _held(work, process, chance, lock, hold)
+            leaves = work.world.now_us
+    except LockTimeout as error:
+        if timeout == 0 and hold.granted is None and "granted" not in str(error):
+            hold.refused = work.world.now_us
+        raise
+    if _was_released(process, lock):
+        hold.release = leaves, work.world.now_us
         if chance.random() < 0.1:
-            await _verify(work, process, lock)
-        long = not work.stop and chance.random() < work.swarm.long_holds
-        for _ in range(chance.randint(5, 50) if long else chance.randint(1, 3)):
-            if not lock.safe or (long and work.stop):
-                break
-            _guarded(work, lock)
-            await process.loop.rest(0.2 if long else chance.expovariate(1) * work.swarm.think_ms / 2_000)
+            await _check_released(work, process, lock)
 
+
+async def _held(work: Work, process: ClientProcess, chance: Random, lock: Lock, hold: Hold) -> None:
+    work.entered += 1
     if chance.random() < 0.1:
-        await _check_released(work, process, lock)
+        await _verify(work, process, lock)
+    long = not work.stop and chance.random() < work.swarm.long_holds
+    for _ in range(chance.randint(5, 50) if long else chance.randint(1, 3)):
+        if not lock.safe or (long and work.stop):
+            break
+        hold.sure = work.world.now_us
+        _guarded(work, lock)
+        await process.loop.rest(0.2 if long else chance.expovariate(1) * work.swarm.think_ms / 2_000)
 
 
 async def _verify(work: Work, process: ClientProcess, lock: Lock) -> None:
@@ -66,11 +82,17 @@ async def _verify(work: Work, process: ClientProcess, lock: Lock) -> None:
         raise work.world.violation("sequencer", f"{lock.path}: held and safe, but not valid: {answer.reason}")
 
 
-async def _check_released(work: Work, process: ClientProcess, lock: Lock) -> None:
-    """A release was answered: its sequencer is never valid again. (One that goes on may not be through yet.)"""
+def _was_released(process: ClientProcess, lock: Lock) -> bool:
+    """Was the release answered? One that goes on may not be through yet, and with the session it has no answer."""
     life = process.client._keeper.life
-    going_on = life is None or any(call.lasting for call in life.calls.pending.values()) or life.backlog
-    if not going_on and (await process.client.check_sequencer(lock.sequencer)).valid and work.swarm.clocks_kept:
+    if life is None or life is not lock._state._life or life.over is not None or life.backlog:
+        return False
+    return not any(call.lasting for call in life.calls.pending.values())
+
+
+async def _check_released(work: Work, process: ClientProcess, lock: Lock) -> None:
+    """A release was answered: its sequencer is never valid again."""
+    if (await process.client.check_sequencer(lock.sequencer)).valid and work.swarm.clocks_kept:
         raise work.world.violation("sequencer", f"{lock.path}: {lock.sequencer} is valid after its release")
 
 

@@ -1,77 +1,73 @@
-"""Registers: a few small files, read and written in every way, for the linearizability checker."""
+"""Registers: a few small files, read and written in every way, for the search for an order."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from random import Random
 
-from coordclient.errors import ClientClosed, Conflict, CoordError, Exists, NotFound, OutcomeUnknown
-from tests.simulation.checkers.linear import Op
+from coordclient.errors import Conflict, CoordError, Exists, NotFound
 from tests.simulation.client import ClientProcess
-from tests.simulation.work.work import Work, Worker
+from tests.simulation.work.work import Work, Worker, without_answer
 
 REGISTERS = 3
+REFUSALS: Mapping[type[CoordError], str] = {Conflict: "conflict", Exists: "exists", NotFound: "missing"}
 
 
 async def _register(work: Work, process: ClientProcess, chance: Random) -> None:
     key = f"/r/{chance.randrange(REGISTERS)}"
     kind = chance.choices(("put", "get", "swap", "add", "delete"), (25, 40, 20, 10, 5))[0]
-    if kind == "swap":
-        seen = await _get(work, process, key)
-        if seen is not None:
-            await _swap(work, process, key, *seen)
-        return
     if kind == "get":
         await _get(work, process, key)
-        return
-    op = work.registers.begin(key, process.name, kind, None if kind == "delete" else work.new_name())
-    try:
-        if kind == "delete":
-            await process.client.delete(key)
-        else:
-            assert op.value is not None
-            await process.client.put(key, op.value.encode(), if_absent=kind == "add", parents=True)
-        work.registers.answered(op)
-    except Exists:
-        work.registers.answered(op, "exists")
-    except NotFound:
-        work.registers.answered(op, "missing")
-    except CoordError as error:
-        _without_answer(work, key, op, error)
+    elif kind == "delete":
+        await _delete(work, process, key)
+    elif kind == "put":
+        await _put(work, process, key)
+    elif kind == "add":
+        await _put(work, process, key, if_absent=True)
+    elif generation := await _get(work, process, key):
+        await _put(work, process, key, if_generation=generation)
 
 
-async def _get(work: Work, process: ClientProcess, key: str) -> tuple[str, int] | None:
-    op = work.registers.begin(key, process.name, "get")
+async def _get(work: Work, process: ClientProcess, key: str) -> int:
+    """The generation of what was seen, 0 where there was nothing."""
+    question = work.orders.recorder.begin("register", key, "get", process.name)
     try:
         file = await process.client.get(key)
     except NotFound:
-        work.registers.answered(op, "ok", None)
-        return None
+        question.answered("missing")
+        return 0
     except CoordError as error:
-        _without_answer(work, key, op, error)
-        return None
-    value = file.contents.decode()
-    work.registers.answered(op, "ok", value)
-    return value, file.stat.content_generation
+        raise without_answer(question, error) from None
+    generation = file.stat.content_generation
+    question.answered(value=file.contents.decode(), generation=generation)
+    return generation
 
 
-async def _swap(work: Work, process: ClientProcess, key: str, expected: str, generation: int) -> None:
-    op = work.registers.begin(key, process.name, "swap", work.new_name(), expected)
-    assert op.value is not None
+async def _put(
+    work: Work, process: ClientProcess, key: str, *, if_absent: bool = False, if_generation: int | None = None
+) -> None:
+    value = work.new_name()
+    condition = {"if_absent": if_absent} if if_generation is None else {"if_generation": if_generation}
+    question = work.orders.recorder.begin("register", key, "put", process.name, value=value, **condition)
     try:
-        await process.client.put(key, op.value.encode(), if_generation=generation)
-        work.registers.answered(op)
-    except Conflict:
-        work.registers.answered(op, "conflict")
-    except NotFound:
-        work.registers.answered(op, "missing")
+        stat = await process.client.put(
+            key, value.encode(), if_absent=if_absent, if_generation=if_generation, parents=if_generation is None
+        )
+        question.answered(generation=stat.content_generation)
+    except (Conflict, Exists, NotFound) as error:
+        question.answered(REFUSALS[type(error)])
     except CoordError as error:
-        _without_answer(work, key, op, error)
+        raise without_answer(question, error) from None
 
 
-def _without_answer(work: Work, key: str, op: Op, error: CoordError) -> None:
-    if not isinstance(error, OutcomeUnknown | ClientClosed):  # closing, one does not wait for answers
-        work.registers.failed(key, op)
-    raise error
+async def _delete(work: Work, process: ClientProcess, key: str) -> None:
+    question = work.orders.recorder.begin("register", key, "delete", process.name)
+    try:
+        question.answered(revision=await process.client.delete(key))
+    except NotFound:
+        question.answered("missing")
+    except CoordError as error:
+        raise without_answer(question, error) from None
 
 
 WORKERS = (Worker("registers", 2, _register),)

@@ -12,6 +12,7 @@ from random import Random
 
 from coordclient.errors import (
     ClientClosed,
+    CoordError,
     InternalError,
     LockLost,
     LockTimeout,
@@ -19,7 +20,8 @@ from coordclient.errors import (
     SessionExpired,
     Unavailable,
 )
-from tests.simulation.checkers.history import Acknowledged, Registers
+from tests.histories.recorder import Question
+from tests.simulation.checkers.history import Acknowledged, Orders
 from tests.simulation.client import ClientProcess
 from tests.simulation.swarm import Swarm
 from tests.simulation.world import Violation, World
@@ -59,7 +61,7 @@ class Work:
     def __init__(self, world: World, swarm: Swarm, workers: Mapping[str, Worker]) -> None:
         self.world, self.swarm = world, swarm
         self._workers = workers
-        self.registers = Registers(world)
+        self.orders = Orders(world)
         self.acknowledged = Acknowledged(world)
         self.fences = Fences()
         self.stop = False
@@ -108,3 +110,10 @@ class Work:
         """A name, or a value, that is used once in a run."""
         self._names += 1
         return f"v{self._names}"
+
+
+def without_answer(question: Question, error: CoordError) -> CoordError:
+    """The error goes on; where it says that nothing was done, nobody may ever see the effect."""
+    if not isinstance(error, OutcomeUnknown | ClientClosed):  # closing, one does not wait for answers
+        question.nothing()
+    return error

@@ -17,11 +17,11 @@ class Story:
         self._number = 0
 
     def op(
-        self, who: str, name: str, begun: int, ended: int, outcome: str = "ok", result: Any = None, **args: Any
+        self, who: str, do: str, begun: int, ended: int, outcome: str = "ok", result: Any = None, **args: Any
     ) -> Story:
         self._number += 1
         end = None if outcome == UNKNOWN else ended * MS
-        op = Op(who, self._number, name, args, begun * MS, end, outcome, result or {}, ended * MS)
+        op = Op(who, self._number, do, args, begun * MS, end, outcome, result or {}, ended * MS)
         self.history.ops.append(op)
         self.history.ops.sort(key=lambda op: op.begun_ns)
         return self

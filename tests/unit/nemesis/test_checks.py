@@ -8,10 +8,11 @@ from tests.nemesis.checks import CHECKS
 from tests.unit.nemesis.histories import MS, Story
 
 REGISTERS = "registers are linearizable"
-COUNTERS = "counters equal the acknowledged increments"
+DIRECTORIES = "directories are linearizable"
+COUNTERS = "counters are linearizable"
 BELIEFS = "no two holders by their own belief"
 TOLD = "a running holder is told in time"
-TOKENS = "tokens rise in the order of grants"
+LOCKS = "locks are linearizable"
 FENCE = "the fence refuses no rightful holder"
 REVISIONS = "revisions rise in the order of changes"
 FILES = "what was acknowledged is there, and once"
@@ -24,7 +25,8 @@ SURPRISES = "nobody was told what cannot be"
 
 
 def put(story: Story, who: str, begun: int, ended: int, value: str, revision: int = 0, outcome: str = "ok") -> Story:
-    return story.op(who, "put", begun, ended, outcome, {"revision": revision}, key="/r", value=value)
+    result = {"revision": revision, "generation": revision}
+    return story.op(who, "put", begun, ended, outcome, result, key="/r", value=value)
 
 
 def get(story: Story, who: str, begun: int, ended: int, value: str | None) -> Story:
@@ -79,6 +81,14 @@ GOOD = {
         get(get(put(Story(), "a", 1, 2, "x", outcome="unknown"), "b", 3, 4, None), "b", 50, 60, "x"),
     ),
     "each increment stands on its own": (COUNTERS, counter_is(increment(increment(Story(), "a", 1, 0), "b", 5, 1), 2)),
+    "a name listed as long as it is there": (
+        DIRECTORIES,
+        Story()
+        .op("a", "name", 1, 2, key="/d", name="x", result={"revision": 7})
+        .op("b", "list", 3, 4, key="/d", result={"names": ["x"]})
+        .op("b", "unname", 5, 6, "unknown", key="/d", name="x")
+        .op("a", "has", 7, 8, key="/d", name="x", result={"there": False}),
+    ),
     "an unknown increment counts or not": (
         COUNTERS,
         counter_is(increment(increment(Story(), "a", 1, 0), "b", 5, 1, "unknown"), 2),
@@ -93,9 +103,9 @@ GOOD = {
         TOLD,
         Story().hold("c1.3", 5, 10, 20, left=5_000).hold("c2.3", 9, 2_000, 3_000).note("c1", "lag", 5_001, ms=4_900),
     ),
-    "tokens that rise": (TOKENS, Story().hold("c1.3", 5, 10, 20).hold("c2.3", 9, 21, 30)),
+    "tokens that rise": (LOCKS, Story().hold("c1.3", 5, 10, 20).hold("c2.3", 9, 21, 30)),
     "one token in a shared period": (
-        TOKENS,
+        LOCKS,
         Story().hold("c1.3", 5, 10, 20, mode="shared").hold("c2.3", 5, 15, 30, mode="shared").hold("c3.3", 8, 40, 41),
     ),
     "a refusal of one who was late": (
@@ -128,8 +138,8 @@ GOOD = {
     "usual refusals": (
         SURPRISES,
         Story()
-        .op("a", "swap", 1, 2, "conflict", key="/r")
-        .op("a", "hold", 3, 4, "not_acquired")
+        .op("a", "swap", 1, 2, "conflict", key="/r", value="x", generation=3)
+        .op("a", "hold", 3, 4, "not_acquired", lock=0, mode="exclusive")
         .op("a", "delete", 5, 6, "not_found", key="/r"),
     ),
 }
@@ -145,6 +155,19 @@ BAD = {
         REGISTERS,
         get(get(put(put(Story(), "a", 1, 2, "x"), "b", 3, 4, "y"), "c", 5, 6, "y"), "c", 7, 8, "x"),
     ),
+    "a name listed after its deletion": (
+        DIRECTORIES,
+        Story()
+        .op("a", "name", 1, 2, key="/d", name="x", result={"revision": 7})
+        .op("b", "unname", 3, 4, key="/d", name="x", result={"revision": 8})
+        .op("a", "list", 5, 6, key="/d", result={"names": ["x"]}),
+    ),
+    "a name made twice": (
+        DIRECTORIES,
+        Story()
+        .op("a", "name", 1, 5, key="/d", name="x", result={"revision": 7})
+        .op("b", "name", 2, 4, key="/d", name="x", result={"revision": 8}),
+    ),
     "two increments on one reading": (COUNTERS, counter_is(increment(increment(Story(), "a", 1, 0), "b", 5, 0), 2)),
     "a lost increment": (COUNTERS, counter_is(increment(increment(Story(), "a", 1, 0), "b", 5, 1), 1)),
     "an increment that was not done counts": (
@@ -159,10 +182,17 @@ BAD = {
     ),
     "a short hold inside a long one": (BELIEFS, Story().hold("c1.3", 5, 10, 50).hold("c2.3", 9, 20, 21)),
     "a body that ran on": (TOLD, Story().hold("c1.3", 5, 10, 20, left=40).hold("c2.3", 9, 30, 35)),
-    "a token that does not rise": (TOKENS, Story().hold("c1.3", 9, 10, 20).hold("c2.3", 9, 21, 30)),
+    "a token that does not rise": (LOCKS, Story().hold("c1.3", 9, 10, 20).hold("c2.3", 9, 21, 30)),
     "a token that falls after a release": (
-        TOKENS,
+        LOCKS,
         Story().hold("c1.3", 9, 10, 20).hold("c2.3", 11, 21, 30, mode="shared").hold("c1.3", 10, 31, 32),
+    ),
+    "a grant while another believes": (LOCKS, Story().hold("c1.3", 5, 10, 20).hold("c2.3", 9, 19, 30)),
+    "a swap of what was overwritten": (
+        REGISTERS,
+        put(put(Story(), "a", 1, 2, "x", 5), "a", 3, 4, "y", 6).op(
+            "b", "swap", 5, 6, "ok", {"revision": 7, "generation": 7}, key="/r", value="z", expected="x", generation=5
+        ),
     ),
     "a rightful holder is refused": (
         FENCE,
