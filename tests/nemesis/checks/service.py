@@ -19,6 +19,7 @@ from tests.nemesis.world import SHELTERED
 NS = 10**9
 SERVED_WITHIN_NS = NS  # the cell serves where the sheltered client is answered that often
 LAG_NS = NS // 5
+LOOKED_AT_NS = NS // 2  # nobody calls less than that "left out"
 LEFT_OUT_LEASES, LEFT_OUT_MORE_NS = 2, 4 * NS
 
 
@@ -60,7 +61,8 @@ def _all_left_out(history: History) -> list[LeftOut]:
             kept = [*out, *_kept_away(history, who)]
             moments = sorted([whole.begin_ns, *answered[who], whole.end_ns])
             for begin_ns, end_ns in pairwise(moments):
-                found += [LeftOut(who, span, lease_ns) for span in free_of(Span(begin_ns, end_ns), kept)]
+                if end_ns - begin_ns > LOOKED_AT_NS:
+                    found += [LeftOut(who, span, lease_ns) for span in free_of(Span(begin_ns, end_ns), kept)]
     return found
 
 
