@@ -22,7 +22,7 @@ from coordd.engine.doors import Doors, session_expired, stale_channel
 from coordd.engine.effects import Reply
 from coordd.engine.inputs import Call
 from coordd.engine.lessor import Lessor
-from coordd.engine.pending import Batch, DelayEnd, Entry, Expiry, KeySet, Pending, PendingCalls
+from coordd.engine.pending import WAITS, Batch, DelayEnd, Entry, Expiry, KeySet, Pending, PendingCalls
 from coordd.engine.reads import WaitingCall, WaitingCalls
 from coordd.engine.settings import EngineSettings
 from coordd.machine.commands import encode_batch, pack_command
@@ -32,7 +32,6 @@ from coordd.paxos.replica import Replica, Role
 
 _LATE_LOOK_MS = 250
 _NEEDS_SESSION = frozenset(row.name for row in OPERATIONS.values() if row.session)
-_WAITS = frozenset(row.name for row in OPERATIONS.values() if row.waits)
 
 
 class Mastership:
@@ -188,10 +187,10 @@ class Mastership:
         if session and number:
             first = self.calls.by_call.get((session, number))
             if first is not None:
-                if not self._overloaded(call, self.calls.full()):
+                if not self._overloaded(call, self.calls.full(call.operation)):
                     self.calls.join(first, call.request)
                 return
-        elif call.operation in _WAITS:
+        elif call.operation in WAITS:
             self._refuse(call, Refusal("bad_request", f"{call.operation} needs a call number"))
             return
         if sure and session:
@@ -204,7 +203,7 @@ class Mastership:
 
     def _queue(self, call: Call, arguments: Mapping[str, object]) -> None:
         command = pack_command(call.operation, call.session, call.call, call.acked, call.principal, arguments)
-        if not self._overloaded(call, self.calls.full() or self.calls.queue_full(len(command))):
+        if not self._overloaded(call, self.calls.full(call.operation) or self.calls.queue_full(len(command))):
             self.calls.enqueue(Pending(call, command, self._now_ms))
 
     def _on_read(self, call: Call, since_ms: int, sure: bool) -> None:

@@ -12,6 +12,7 @@ from collections import deque
 from typing import NamedTuple
 
 from coordclient.protocol.errors import Refusal
+from coordclient.protocol.operations import OPERATIONS
 from coordd.engine.changes import WaitingChange
 from coordd.engine.effects import Reply
 from coordd.engine.inputs import Call
@@ -19,6 +20,7 @@ from coordd.engine.lessor import DelayKey
 from coordd.engine.reads import WaitingCall
 from coordd.engine.settings import EngineSettings
 
+WAITS = frozenset(row.name for row in OPERATIONS.values() if row.waits)
 CallKey = tuple[int, int]  # session, call number
 
 
@@ -78,10 +80,15 @@ class PendingCalls:
         self.queue_bytes = 0
         self.proposed: dict[int, Batch] = {}
 
-    def full(self) -> str | None:
-        """Which limit forbids one more request, if any."""
-        if len(self.open) >= self._settings.requests_max:
-            return f"{len(self.open)} requests are unanswered; the limit is {self._settings.requests_max}"
+    def full(self, operation: str = "") -> str | None:
+        """Which limit forbids one more request, if any.
+
+        What may wait for ever leaves a quarter to what ends the waiting: releases, cancels, the end of a session.
+        """
+        limit = self._settings.requests_max
+        limit -= limit // 4 if operation in WAITS else 0
+        if len(self.open) >= limit:
+            return f"{len(self.open)} requests are unanswered; the limit is {limit}"
         return None
 
     def queue_full(self, size: int) -> str | None:

@@ -23,7 +23,7 @@ class EngineSettings:
     queue_bytes_max: int = 32 * 1024 * 1024
     waiting_calls_max: int = 16_384  # reads and KeepAlives that wait for a confirming round
     waiting_bytes_max: int = 8 * 1024 * 1024
-    requests_max: int = 131_072  # everything unanswered, waiting acquires included
+    requests_max: int = 131_072  # everything unanswered; waiting acquires may be three quarters of it
     decisions_per_step_max: int = 128  # expiries and ends of lock-delays proposed in one step
     changes_max: int = 16  # changes of the cell itself that wait for their turn
     caught_up_slots: int = 256  # a learner that lacks more is not promoted, a voter that lacks more not made master

@@ -72,7 +72,7 @@ class SlotLog:
         self.snapshot_slot, self.snapshot_size = upto, size
         kept_bytes = 0
         first = upto + 1
-        while first > self.first_slot and upto - first < KEPT_SLOTS:
+        while first > self.first_slot and upto + 1 - first < KEPT_SLOTS:
             kept_bytes += len(self.entries[first - 1][1])
             if kept_bytes > KEPT_BYTES:
                 break

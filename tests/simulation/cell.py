@@ -230,4 +230,7 @@ def engine_settings(swarm: Swarm, replica: int) -> EngineSettings:
         tick_ms=swarm.tick_ms,
         stall_ms=max(300, 3 * swarm.tick_ms),
         snapshot_log_bytes=swarm.snapshot_bytes,
+        requests_max=swarm.requests_max,
+        queue_commands_max=swarm.requests_max // 2,
+        waiting_calls_max=swarm.requests_max // 2,
     )

@@ -48,6 +48,7 @@ def draw(chance: Random, *, safety_events: int = 11_000, plain: bool = False) ->
         kept_slots=chance.choice((1, 10, 1_000)),
         learn_slots=chance.choice((3, 1_000)),
         message_bytes=chance.choice((200, 100_000)),
+        requests_max=chance.choice((8, 24, 16_384, 16_384)),
         session_lease_ms=chance.choice(((1_000,), (1_000, 3_000), (2_000, 6_000), (12_000,))),
         think_ms=chance.choice((50, 150, 400)),
         long_holds=chance.choice((0.0, 0.1, 0.5)),

@@ -39,6 +39,7 @@ class Swarm:
     kept_slots: int = 1_000  # below a snapshot, in memory, for peers that are a little behind
     learn_slots: int = 1_000  # in one answer
     message_bytes: int = 100_000  # where a Promise or an answer is cut into parts
+    requests_max: int = 16_384  # that a replica holds at once; one more is refused
     session_lease_ms: tuple[int, ...] = (2_000,)
     think_ms: int = 150  # mean pause of a worker between two things
     long_holds: float = 0.0  # share of holds that last for seconds

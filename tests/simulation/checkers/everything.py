@@ -13,6 +13,7 @@ from tests.simulation.checkers.agreement import ChosenValues, CoreInvariants, Ma
 from tests.simulation.checkers.beliefs import LockBeliefs, SessionBeliefs
 from tests.simulation.checkers.chosen import Choosing
 from tests.simulation.checkers.expiry import JustExpiry
+from tests.simulation.checkers.memory import MemoryBounds
 from tests.simulation.checkers.panel import Checker
 from tests.simulation.checkers.plain import PlainDigests
 from tests.simulation.checkers.reign import AskedFirst, LaterEpoch, LeaseIsBacked, SilentReign
@@ -83,7 +84,12 @@ def of_cell(run: WholeCell) -> list[Checker]:
     world = run.world
     return kept(
         run.swarm,
-        [JustExpiry(world, run.doors), CoreInvariants(world, 11), AnyStart(world, run.promises, lambda: run.kit)],
+        [
+            JustExpiry(world, run.doors),
+            CoreInvariants(world, 11),
+            AnyStart(world, run.promises, lambda: run.kit),
+            MemoryBounds(world, lambda: run.processes, run.doors),
+        ],
     )
 
 

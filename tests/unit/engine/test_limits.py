@@ -69,6 +69,17 @@ def test_unanswered_requests_have_a_largest_number_waiting_acquires_included():
     assert client.do("put", path="/a")["stat"]
 
 
+def test_waiting_acquires_leave_room_for_the_release_that_they_wait_for():
+    cell = Cell(requests_max=4)
+    holder, client = cell.open(), cell.open()
+    hold = holder.do("acquire", path="/l")
+    waits = [client.call("acquire", path="/l") for _ in range(4)]
+    cell.settle()
+    assert codes(cell, waits) == [None, None, None, "overloaded"]
+    assert holder.do("release", path="/l", hold=hold["hold"])
+    assert cell.answers[waits[0]]["token"]
+
+
 def test_calls_that_wait_for_a_round_have_a_largest_number_and_size():
     cell = Cell(3, waiting_calls_max=2, waiting_bytes_max=10_000)
     master = cell.master()
