@@ -22,6 +22,8 @@ class Ballot(NamedTuple):
 
 ZERO = Ballot(0, 0)  # below every real ballot: nothing promised, nothing accepted
 
+ROUND_MAX = 2**40  # thirty years of an election every millisecond; and ballots stay exact wherever they are told
+
 # The ballot under which a value learnt as chosen is kept: above every real one, because a chosen value wins every
 # comparison that Prepare makes [PMS 2.2, P2c], and nothing may ever overwrite it.
 CHOSEN = Ballot(2**62, 0)

@@ -11,6 +11,7 @@ Duties of whoever performs one `Effects`, in this order:
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -73,6 +74,23 @@ class ValueKind(Enum):
     EPOCH = 1  # begins a mastership; payload: its epoch, 8 bytes big-endian
     BATCH = 2  # commands, opaque here
     MEMBERSHIP = 3  # the membership from this slot on; payload: Membership.to_bytes
+
+
+_KINDS = frozenset(kind.value for kind in ValueKind)
+
+
+def is_value(data: bytes) -> bool:
+    """True when a slot may hold these bytes: whatever else were chosen would end every replica at its apply."""
+    if not data or data[0] not in _KINDS:
+        return False
+    if data[0] == ValueKind.EPOCH.value:
+        return len(data) == 9
+    if data[0] == ValueKind.MEMBERSHIP.value:
+        try:
+            Membership.from_bytes(data[1:])
+        except (AssertionError, ValueError, struct.error):
+            return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,7 +127,7 @@ class Membership:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Membership:
-        """The inverse of `to_bytes`."""
+        """The inverse of `to_bytes`; AssertionError, ValueError or struct.error where there is none."""
         version, lease_ms, highest, voters, learners, count = _HEAD.unpack_from(data)
         at = _HEAD.size + voters + learners
         ids = tuple(data[_HEAD.size : at])

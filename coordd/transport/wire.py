@@ -17,7 +17,8 @@ from operator import attrgetter
 from coordclient.protocol.codec import Malformed, decode, encode
 from coordclient.protocol.frames import BadFrames, split_frames
 from coordd.paxos import messages
-from coordd.paxos.ballot import Ballot
+from coordd.paxos.ballot import CHOSEN, ROUND_MAX, Ballot
+from coordd.paxos.effects import is_value
 from coordd.paxos.messages import Message
 
 PEER_VERSION = 1
@@ -59,9 +60,28 @@ def _list(value: object, size: int | None = None) -> list[object]:
     return value
 
 
+def _real(number: object, replica: object) -> Ballot:
+    """A ballot that somebody may have stood in."""
+    ballot = Ballot(_whole(number), _replica(replica))
+    if ballot.round > ROUND_MAX:
+        raise Malformed("no election ever comes to this round")
+    return ballot
+
+
 def _ballot(value: object) -> Ballot:
-    number, replica = _list(value, 2)
-    return Ballot(_whole(number), _replica(replica))
+    return _real(*_list(value, 2))
+
+
+def _held(value: object) -> Ballot:
+    """The ballot of an accepted value; one that was learnt as chosen is in nobody's ballot."""
+    return CHOSEN if value == [CHOSEN.round, CHOSEN.replica] else _ballot(value)
+
+
+def _value(value: object) -> bytes:
+    data = _bytes(value)
+    if not is_value(data):
+        raise Malformed("no slot holds such a value")
+    return data
 
 
 def _slots(value: object) -> tuple[int, ...]:
@@ -69,17 +89,17 @@ def _slots(value: object) -> tuple[int, ...]:
 
 
 def _values(value: object) -> tuple[bytes, ...]:
-    return tuple(_bytes(item) for item in _list(value))
+    return tuple(_value(item) for item in _list(value))
 
 
 def _proposals(value: object) -> tuple[tuple[int, bytes], ...]:
     pairs = [_list(pair, 2) for pair in _list(value)]
-    return tuple((_whole(slot), _bytes(payload)) for slot, payload in pairs)
+    return tuple((_whole(slot), _value(payload)) for slot, payload in pairs)
 
 
 def _accepted(value: object) -> tuple[tuple[int, Ballot, bytes], ...]:
     triples = [_list(triple, 3) for triple in _list(value)]
-    return tuple((_whole(slot), _ballot(ballot), _bytes(payload)) for slot, ballot, payload in triples)
+    return tuple((_whole(slot), _held(ballot), _value(payload)) for slot, ballot, payload in triples)
 
 
 _Check = Callable[[object], object]
@@ -148,7 +168,7 @@ def decode_message(data: bytes) -> Message:
     kind, checks = layout
     if len(array) != _HEADER_FIELDS + len(checks):
         raise Malformed(f"{kind.__name__} has another number of fields")
-    ballot = Ballot(_whole(array[3]), _replica(array[4]))
+    ballot = _real(array[3], array[4])
     checked = [check(value) for check, value in zip(checks, array[_HEADER_FIELDS:], strict=True)]
     return kind(_replica(array[1]), _whole(array[2]), ballot, *checked)  # type: ignore[arg-type]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from zlib import crc32
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from coordclient.protocol.paths import cell_id
@@ -31,6 +31,7 @@ from coordd.storage.record import (
 )
 from coordd.storage.segment import Header, decode_header, segment_name, segment_number
 from coordd.testing.memory_disk import MemoryDisk
+from tests.fuzz import many
 from tests.unit.storage.world import DIRECTORY, LATER_MEMBERS, LOG, MEMBERS, SMALL, open_store
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -97,7 +98,7 @@ def test_golden_files_of_a_former_build_are_read():
     assert (durable.membership, durable.snapshot_slot, store.snapshot_state) == (LATER_MEMBERS, 1, b"state")
 
 
-@settings(max_examples=200, deadline=None)
+@many(200)
 @given(st.lists(RECORDS, min_size=1, max_size=5), st.integers(0, 600))
 def test_records_are_read_back_as_they_were_written(records, offset):
     data, last = encode_batch(records, PLACE, offset, offset, 77)
@@ -112,14 +113,14 @@ def test_records_are_read_back_as_they_were_written(records, offset):
     assert decode(segment, at, PLACE) is None
 
 
-@settings(max_examples=500, deadline=None)
+@many(500)
 @given(st.binary(max_size=120), st.integers(-5, 130))
 def test_random_bytes_are_no_record(data, offset):
     assert decode(data, offset, PLACE) is None
     assert synced_beyond(data, 0, PLACE) == 0
 
 
-@settings(max_examples=500, deadline=None)
+@many(500)
 @given(RECORDS, st.integers(0, 400), st.integers(1, 255), st.booleans())
 def test_a_changed_byte_or_a_shorter_file_is_no_record(record, at, mask, cut):
     data, _ = encode_batch([record], PLACE, 0, 0, 0)
@@ -185,7 +186,7 @@ def test_a_log_or_snapshot_or_identity_of_another_format_is_refused_by_name():
         open_store(identity)
 
 
-@settings(max_examples=200, deadline=None)
+@many(200)
 @given(st.binary(max_size=200))
 def test_random_bytes_are_no_header_and_no_identity(data):
     assert decode_header(data) is None

@@ -6,7 +6,7 @@ import random
 from hashlib import blake2b
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from coordclient.protocol.paths import cell_id
@@ -15,6 +15,7 @@ from coordd.paxos.effects import PromiseRecord
 from coordd.storage.errors import DamagedError, DiskFullError, SnapshotRefusedError, StorageError, UnknownFormatError
 from coordd.storage.snapshots import SNAPSHOT_BYTES_MAX, decode_snapshot, snapshot_name, snapshot_slot
 from coordd.testing.memory_disk import MemoryDisk
+from tests.fuzz import many
 from tests.unit.storage.world import DIRECTORY, LATER_MEMBERS, MEMBERS, accepted, open_store, snapshot_bytes
 
 STATE = bytes(range(256)) * 8
@@ -298,7 +299,7 @@ def test_a_full_disk_leaves_no_part_of_a_snapshot_own_or_foreign():
     assert store.store_chunk(7, len(data), 0, data) is not None
 
 
-@settings(max_examples=300, deadline=None)
+@many(300)
 @given(st.binary(max_size=200), st.integers(0, 200), st.booleans())
 def test_whatever_the_bytes_a_snapshot_is_decoded_or_refused_by_name(noise, at, keep_head):
     good = snapshot_bytes(7, b"state")

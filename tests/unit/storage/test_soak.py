@@ -6,7 +6,7 @@ import contextlib
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from coordd.paxos.ballot import CHOSEN, Ballot
@@ -14,6 +14,7 @@ from coordd.paxos.effects import AcceptedRecord, ChosenRecord, PromiseRecord, Re
 from coordd.storage.errors import DiskFailedError, DiskFullError, StorageError
 from coordd.storage.segment import segment_number
 from coordd.testing.memory_disk import MemoryDisk, PowerCutError
+from tests.fuzz import many
 from tests.unit.storage.world import DIRECTORY, MEMBERS, Ledger, accepted, open_store
 
 SEEDS, STEPS = 60, 80
@@ -166,7 +167,7 @@ NAMES = [name for name in DISK.list_directory(DIRECTORY) if name != "lock"]
 CHANGE = st.tuples(st.sampled_from(NAMES), st.integers(0, 4200), st.binary(max_size=60), st.sampled_from("wcz"))
 
 
-@settings(max_examples=150, deadline=None)
+@many(150)
 @given(st.lists(CHANGE, min_size=1, max_size=4))
 def test_whatever_the_bytes_a_start_works_or_is_refused_by_name(changes):
     disk = DISK.copy()
