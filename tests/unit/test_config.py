@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tempfile
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -311,3 +312,18 @@ def test_any_text_in_the_environment_is_taken_or_refused_by_name(text: str) -> N
     }
     with pytest.raises(ConfigError):
         load_settings(None, environ)
+
+
+LINES = st.sampled_from([f"[{name}]" for name in SECTIONS] + ["[[cell.member]]", "id = 1", "replica = 1", "name = 7"])
+
+
+@given(
+    st.binary(max_size=120) | st.lists(LINES | st.text(max_size=20), max_size=9).map(lambda x: "\n".join(x).encode())
+)
+def test_any_bytes_in_the_file_are_refused_by_name(data: bytes) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory, "coordd.toml")
+        file.write_bytes(data)
+        with pytest.raises(ConfigError) as caught:
+            load_settings(file, {})
+        assert caught.value.errors and all(caught.value.errors)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from coordclient.protocol.errors import Refusal
 from coordd.machine.sequencer import CODE_BYTES
+from tests.fuzz import many
 from tests.unit.machine.harness import KEY, Cell
 
 
@@ -120,3 +125,22 @@ def test_a_key_of_another_cell_is_no_use(cell: Cell) -> None:
     assert foreign.rpartition(":")[0] == text.rpartition(":")[0], "all but the code is the same"
     assert not valid(cell, foreign)
     assert not Cell(ready=False).query("check_sequencer", sequencer=text)["valid"]
+
+
+def somebodys_cell() -> Cell:
+    cell = Cell()
+    cell.acquire(cell.open(), "/a")
+    return cell
+
+
+SOMEBODYS = somebodys_cell()
+PARTS = st.sampled_from(
+    ["coord1", "test", "/a", "%2Fa", "%", "exclusive", "shared", "1", "01", "-1", "9" * 16, "", "é"]
+)
+
+
+@many(300)
+@given(st.text(max_size=60) | st.lists(PARTS | st.text(max_size=4), max_size=9).map(":".join))
+def test_any_text_is_not_valid_and_the_reason_is_told(text: str) -> None:
+    with contextlib.suppress(Refusal):  # too short, too long
+        assert not valid(SOMEBODYS, text)
