@@ -12,7 +12,14 @@ from coordd.engine.settings import EngineSettings
 from coordd.machine import snapshot
 from coordd.machine.machine import Machine
 from coordd.paxos.membership import Membership
-from coordd.storage.errors import DamagedError, DiskFailedError, DiskFullError, SnapshotRefusedError
+from coordd.storage.errors import (
+    DamagedError,
+    DiskFailedError,
+    DiskFullError,
+    SnapshotRefusedError,
+    UnknownFormatError,
+    WrongDirectoryError,
+)
 from coordd.storage.store import Store
 from coordd.testing.memory_disk import MemoryDisk, PowerCutError
 from tests.simulation.rot import Flip, Place, open_rotten, rot
@@ -51,7 +58,7 @@ class CellKit:
 
     disk_full: type[Exception] = DiskFullError
     disk_failed: type[Exception] = DiskFailedError
-    refused: type[Exception] = DamagedError
+    refused: tuple[type[Exception], ...] = (DamagedError, UnknownFormatError, WrongDirectoryError, AssertionError)
     snapshot_refused: type[Exception] = SnapshotRefusedError
     power_cut: type[Exception] = PowerCutError
     engine_class: type[Engine] = Engine

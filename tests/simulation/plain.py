@@ -319,7 +319,7 @@ class PlainKit(NoFiles):
 
     disk_full: type[Exception] = PlainDiskFull
     disk_failed: type[Exception] = PlainSyncFailed
-    refused: type[Exception] = PlainNever
+    refused: tuple[type[Exception], ...] = (AssertionError,)
     snapshot_refused: type[Exception] = PlainNever
     power_cut: type[Exception] = PlainNever
 

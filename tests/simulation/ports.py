@@ -26,7 +26,7 @@ class Kit(Protocol):
 
     disk_full: type[Exception]
     disk_failed: type[Exception]  # a failed sync among them
-    refused: type[Exception]  # the store does not believe what it finds
+    refused: tuple[type[Exception], ...]  # the store or the engine does not believe what it finds
     snapshot_refused: type[Exception]  # nor a peer's snapshot
     power_cut: type[Exception]  # the power went, or a kill came, in the middle of a disk call
 

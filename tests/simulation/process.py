@@ -89,7 +89,7 @@ class Process(Performing):
             return self.on_lost(self)
         except RotAccepted as error:
             raise self.world.violation("rot", f"replica {self.name}: {error}") from error
-        except (self.kit.refused, AssertionError) as error:
+        except self.kit.refused as error:
             raise self.world.violation("start refused", f"replica {self.name}: {error!r}") from error
         self.watcher.started(self)
         self._wake()

@@ -147,16 +147,18 @@ class Surgeon:
         process.on_down = self._patient.nemesis.restart_later
         process.on_left, process.on_lost = self._left, self._is_lost
         self._patient.processes[replica] = process
-        self._world.after(self._chance.randrange(2_000_000), self._start, process, process.life)
+        delay_us = self._chance.randrange(self._chance.choice((2_000, 2_000_000)))  # perhaps before anybody knows of it
+        self._world.after(delay_us, self._start, process, process.life)
 
     def _start(self, process: Process, life: int) -> None:
         if process.life == life and not process.up:
             process.start()
 
     def _left(self, process: Process) -> None:
-        """Told to end: only who is out may be."""
-        if process.name in self._present:
-            raise self._world.violation("membership", f"replica {process.name} was sent away and is a member")
+        """Told to end: only who was a member and is none may be."""
+        if process.name in self._present or not self._patient.changes.was_member(process.name):
+            what = "is" if process.name in self._present else "was never"
+            raise self._world.violation("membership", f"replica {process.name} was sent away and {what} a member")
         self.removed.add(process.name)
         self._patient.forget(process.name)
 

@@ -59,7 +59,9 @@ class SessionBeliefs(StateChecker):
     def done(self, command: Done, machine: Machine) -> None:
         if command.operation != "expire_session" or not command.changed:
             return
-        session = command.arguments["session"]
+        session, epoch = command.arguments["session"], command.arguments["epoch"]
+        if epoch != machine.epoch:
+            raise self.broken(f"session {session} is ended in epoch {machine.epoch} by a decision of epoch {epoch}")
         self.expired[session] = self.world.now_us
         for process in self._clients():
             own = process.session()

@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 from tests.simulation.checkers.agreement import ChosenValues, CoreInvariants, MasterLease, Promises
 from tests.simulation.checkers.beliefs import LockBeliefs, SessionBeliefs
 from tests.simulation.checkers.chosen import Choosing
+from tests.simulation.checkers.deadlock import Deadlocks
 from tests.simulation.checkers.expiry import JustExpiry
 from tests.simulation.checkers.memory import MemoryBounds
 from tests.simulation.checkers.panel import Checker
@@ -104,6 +105,7 @@ def of_state(run: WholeCell) -> list[StateChecker]:
             Queue(world),
             LockDelays(world, run.swarm.drift_ppm),
             Ephemerals(world),
+            Deadlocks(world),
             LockBeliefs(world, run.living_clients),
             SessionBeliefs(world, run.living_clients),
         ],

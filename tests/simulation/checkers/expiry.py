@@ -41,6 +41,8 @@ class JustExpiry(Checker):
     def stepped(self, process: Process, inputs: Sequence[Input], effects: Effects, now_ms: int) -> None:
         mastership = process.engine._mastership
         lessor = mastership.lessor
+        if not lessor.ruling and not self._decided[process.name].issuperset(lessor._in_decision):
+            raise self.broken(f"replica {process.name} decides expiries outside its lease")
         if not lessor.ruling:
             self._ruling_since_us.pop(process.name, None)
             return

@@ -42,6 +42,10 @@ class OneChangeAtATime(Checker):
         self._durable: dict[int, int] = {}  # replica -> the version that it durably knows to be chosen
         self.changes = 0
 
+    def was_member(self, replica: int) -> bool:
+        """Whether it ever was one."""
+        return any(replica in membership for membership in self._memberships.values())
+
     def stepped(self, process: Process, inputs: Sequence[Input], effects: Effects, now_ms: int) -> None:
         state = process.engine.replica.state
         version = state.membership.version

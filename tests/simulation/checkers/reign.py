@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 
 
 class LeaseIsBacked(Checker):
-    """While a master's lease holds, nobody else could find a majority of the present voters to promise to him."""
+    """While a master's lease holds, nobody else could find a majority of the present voters to promise to him.
+
+    Who is still recovering begins anew with each change: several, one right behind the other, may leave no voter who
+    has granted.
+    """
 
     name = "master lease"
     needs_clocks = True
@@ -32,12 +36,19 @@ class LeaseIsBacked(Checker):
     def __init__(self, world: World, processes: Callable[[], Mapping[int, Process]]) -> None:
         super().__init__(world)
         self._processes = processes
+        self._before: dict[int, int] = {}  # replica -> its version of the membership, a turn ago
 
     def stepped(self, process: Process, inputs: Sequence[Input], effects: Effects, now_ms: int) -> None:
         core = process.engine.replica
-        if core.role is not Role.MASTER or not core.lease_valid(process.clock.now_ms()):
-            return
         membership, processes = core.membership, self._processes()
+        before = self._before.get(process.name)
+        self._before[process.name] = membership.version
+        if core.proposer is None or not process.clock.now_ms() < core.proposer.lease.until_ms:
+            return
+        if (
+            not core.serving and membership.version != before and membership.majority > 1
+        ):  # one grants to itself at once
+            raise self.broken(f"replica {process.name} recovers, and keeps its lease over the change {membership}")
         voters = [processes[voter] for voter in membership.voters if voter in processes]
         others = [voter for voter in voters if voter is not process and voter.up]
         if len(others) < membership.majority:

@@ -73,6 +73,8 @@ class Queue(StateChecker):
 
     def done(self, command: Done, machine: Machine) -> None:
         key = (command.session, command.call)
+        if command.operation == "acquire" and key in self._paths and command.reply is not None:
+            raise self.broken(f"{self._paths[key]}: {key} waits, and its retry is answered {command.reply!r:.120}")
         if command.operation == "acquire" and key not in self._paths:
             path = command.arguments["path"]
             if command.reply is None:
@@ -120,6 +122,9 @@ class LockDelays(StateChecker):
             self._holds[arguments["path"]].pop((command.session, arguments["hold"]), None)
         elif command.operation == "cancel" and command.changed:
             self._drop((command.session, arguments["target"]))
+        elif command.operation == "end_lock_delay" and command.changed:
+            if arguments["epoch"] != machine.epoch:
+                raise self.broken(f"{arguments['path']}: epoch {arguments['epoch']} ended a delay in {machine.epoch}")
         elif command.operation == "expire_session" and command.changed:
             self._expired(arguments["session"], command.now_us)
         elif command.operation == "close_session" and command.changed:

@@ -11,6 +11,7 @@ from coordd.engine.pending import Pending
 from coordd.machine import calls as calls_module
 from coordd.machine import machine as machine_module
 from coordd.machine.machine import Machine
+from coordd.machine.state import Applied
 from tests.simulation.planted import Bug
 from tests.simulation.planted.sessions import row
 
@@ -122,7 +123,18 @@ def _client_calls() -> Any:
     return module
 
 
+def _waiters_trimmed(right: Any) -> Any:
+    def apply(self: Any, operation: str, session_id: int, call: int, acked: int, *rest: Any) -> Any:
+        session = self.state.sessions.get(session_id)
+        if session is not None and call in session.waiters and call < max(acked, session.acked):
+            return Applied(calls_module.FORGOTTEN)
+        return right(self, operation, session_id, call, acked, *rest)
+
+    return apply
+
+
 BUGS = (
+    Bug("waiting call trimmed", "calls", "cell", [(Machine, "_apply", _waiters_trimmed)]),
     Bug("replies not remembered", "calls", "cell", [(calls_module, "remember", _nothing_remembered)]),
     Bug("reply cache off by one", "calls", "cell", [(calls_module, "acknowledge", _forgets_one_too_many)]),
     Bug("reply cache lost in the snapshot", "calls", "cell", [(Machine, "restore", _lost_in_the_snapshot)]),

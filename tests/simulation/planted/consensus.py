@@ -165,7 +165,30 @@ def _named_by_the_round(right: Any) -> Any:
     return property(lambda self: self.round)
 
 
+def _overwrites(right: Any) -> Any:
+    def on_accept(self: Any, accept: Any) -> None:
+        log = self._state.log
+
+        def take(slot: int, ballot: Any, value: bytes) -> None:
+            log.entries[slot] = (ballot, value)
+            log.upto = max(log.upto, slot)
+
+        log.is_chosen, log.accept = lambda slot: False, take
+        try:
+            right(self, accept)
+        finally:
+            del log.is_chosen, log.accept
+
+    return on_accept
+
+
+def _stands_unasked(right: Any) -> Any:
+    return property(lambda self: self._willing is not None)
+
+
 BUGS = (
+    Bug("late Accept overwrites a chosen slot", "consensus", "agreement", [(Acceptor, "on_accept", _overwrites)]),
+    Bug("the question before Prepare skipped", "consensus", "agreement", [(Election, "is_wanted", _stands_unasked)]),
     Bug("deaf master keeps reigning", "consensus", "agreement", [(Replica, "_tick_master", _reigns_on_deaf)]),
     Bug("two masterships with one epoch", "consensus", "agreement", [(Ballot, "number", _named_by_the_round)]),
     Bug("chosen_upto believed across ballots", "consensus", "agreement", [(Learner, "believe", _believe_any_ballot)]),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
+from urllib.parse import unquote
 
 from coordclient.aio.keeper import Keeper
 from coordd.engine.lessor import Lessor
 from coordd.engine.mastership import Mastership
+from coordd.machine import deadlock, namespace, snapshot
 from coordd.machine import locks as locks_module
 from coordd.machine import sequencer as sequencer_module
 from coordd.machine import sessions as sessions_module
@@ -163,7 +166,102 @@ def _closes_and_believes(right: Any) -> Any:
     return close
 
 
+def _release_is_kept_in_mind(right: Any) -> Any:
+    """A release frees the lock, and the session goes on to count it among its own."""
+
+    def release(state: Any, session: Any, call: int, principal: str, arguments: Any, woken: Any) -> Any:
+        reply = right(state, session, call, principal, arguments, woken)
+        session.client["holds " + arguments["path"]] = ""
+        return reply
+
+    return release
+
+
+def _ends_whoever_holds(right: Any) -> Any:
+    """The end of a session frees whatever it counts among its own."""
+
+    def end(state: Any, session: Any, expired: bool, woken: Any) -> None:
+        for text in sorted(session.client):
+            lock = state.locks.get(text.removeprefix("holds "))
+            for owner, call in list(lock.holders) if lock is not None else ():
+                if owner != session.id and owner in state.sessions:
+                    del lock.holders[owner, call], state.sessions[owner].holds[call]
+            if lock is not None:
+                locks_module.settle(state, lock, woken)
+        right(state, session, expired, woken)
+
+    return end
+
+
+def _own_counter(right: Any) -> Any:
+    counter = itertools.count(1)
+
+    def grant(state: Any, lock: Any, *rest: Any) -> Any:
+        free = not lock.holders
+        hold = right(state, lock, *rest)
+        if free:
+            lock.token = lock.node.lock_generation = next(counter)
+        return hold
+
+    return grant
+
+
+def _any_of_the_period(right: Any) -> Any:
+    """The sequencer of a holder who has left is good as long as others share the lock."""
+
+    def check(state: Any, text: str) -> str:
+        reason: str = right(state, text)
+        if reason != "the lock was released or lost":
+            return reason
+        _, _, path, mode, token, *_ = text.split(":")
+        lock = state.locks.get(unquote(path))
+        return "" if lock is not None and (lock.mode, str(lock.token)) == (mode, token) else reason
+
+    return check
+
+
+def _only_holders_block(right: Any) -> Any:
+    def blockers(lock: Any, mode: str, place: Any) -> Any:
+        return ((actor, ahead) for actor, ahead in right(lock, mode, place) if ahead is None)
+
+    return blockers
+
+
+def _openers_lost(right: Any) -> Any:
+    def read_node(state: Any, fields: list[Any]) -> None:
+        right(state, [*fields[:-1], None if fields[-1] is None else []])
+
+    return read_node
+
+
+def _first_opener_counts(right: Any) -> Any:
+    def opened(state: Any, session: Any, call: int, principal: str, arguments: Any, woken: Any) -> Any:
+        node = state.nodes.get(arguments["path"])
+        if node is None or node.openers is None or session.id in node.openers:
+            return right(state, session, call, principal, arguments, woken)
+        state.revision += 1
+        return {"stat": namespace.stat_of(node)}
+
+    return opened
+
+
 BUGS = (
+    Bug(
+        "two holders after release and expiry meet",
+        "locks",
+        "cell",
+        [row("release", _release_is_kept_in_mind), (sessions_module, "end_session_locks", _ends_whoever_holds)],
+    ),
+    Bug("token from a counter of the replica's own", "locks", "cell", [(locks_module, "_grant", _own_counter)]),
+    Bug(
+        "shared co-holder's sequencer valid after release",
+        "locks",
+        "cell",
+        [(sequencer_module, "check", _any_of_the_period)],
+    ),
+    Bug("no queue edges in deadlock detection", "locks", "cell", [(deadlock, "_blockers", _only_holders_block)]),
+    Bug("openers forgotten at fail-over", "locks", "cell", [(snapshot, "_read_node", _openers_lost)]),
+    Bug("ephemeral goes with its first session", "locks", "cell", [row("open", _first_opener_counts)]),
     Bug(
         "waiters of a dead session stay", "locks", "cell", [(sessions_module, "end_session_locks", _dead_waiters_stay)]
     ),

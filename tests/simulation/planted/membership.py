@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from coordd.paxos.acceptor import Acceptor
 from coordd.paxos.effects import ValueKind
 from coordd.paxos.election import Election
 from coordd.paxos.learner import Learner
+from coordd.paxos.lease import MasterLease
 from coordd.paxos.membership import Membership
 from coordd.paxos.proposer import Proposer
 from coordd.paxos.state import State
@@ -93,7 +95,27 @@ def _does_not_ask(right: Any) -> Any:
     return lambda self, *_: None
 
 
+def _lease_goes_on(right: Any) -> Any:
+    return lambda self: None
+
+
+def _unknown_is_removed(right: Any) -> Any:
+    return lambda self, replica: self.version > 0 and replica not in self
+
+
+def _word_for_grant(right: Any) -> Any:
+    return lambda self, message: message.number
+
+
 BUGS = (
+    Bug("lease kept over changes in recovery", "membership", "changes", [(MasterLease, "begin_anew", _lease_goes_on)]),
+    Bug(
+        "unknown members taken for removed ones",
+        "membership",
+        "changes",
+        [(Membership, "has_removed", _unknown_is_removed)],
+    ),
+    Bug("learner's word taken for a grant", "membership", "changes", [(Acceptor, "_granted", _word_for_grant)]),
     Bug(
         "configuration counted from acceptance",
         "membership",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -153,7 +154,98 @@ def _no_lock_delay_at_all(right: Any) -> Any:
     return end
 
 
+class _AlwaysInLease:
+    """Stands for the core where somebody asks about the lease."""
+
+    def __init__(self, core: Any) -> None:
+        self._core = core
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._core, name)
+
+    def lease_valid(self, now_ms: int) -> bool:
+        return True
+
+
+def _decides_anyway(right: Any) -> Any:
+    def next_batch(self: Any, wall_ms: int) -> Any:
+        core = self._replica
+        if self.lessor.ruling or not core.serving:
+            return right(self, wall_ms)
+        self.lessor.ruling, self._replica = True, _AlwaysInLease(core)
+        try:
+            return right(self, wall_ms)
+        finally:
+            self.lessor.ruling, self._replica = False, core
+
+    return next_batch
+
+
+def _deadlines_stay(right: Any) -> Any:
+    def pause(self: Any) -> None:
+        self.ruling = False
+
+    return pause
+
+
+def _any_epoch(right: Any) -> Any:
+    def expire(state: Any, session: Any, call: int, principal: str, arguments: Any, woken: Any) -> Any:
+        return right(state, session, call, principal, {**arguments, "epoch": state.epoch}, woken)
+
+    return expire
+
+
+def _decisions_are_queued(right: Any) -> Any:
+    """What was decided goes into a later batch, whoever reigns then."""
+
+    def decide(self: Any, commands: Any, entries: Any) -> None:
+        queue = self.__dict__.setdefault("decided", deque())
+        queue.append(([], []))
+        right(self, *queue[-1])
+        if len(queue) > 30:
+            decided_commands, decided_entries = queue.popleft()
+            commands += decided_commands
+            entries += decided_entries
+
+    return decide
+
+
+def _decided_whatever(right: Any) -> Any:
+    def decided(self: Any, session: int, info: Any) -> None:
+        self._in_decision.setdefault(session, None)
+        right(self, session, info)
+
+    return decided
+
+
+def _delay_decided_whatever(right: Any) -> Any:
+    def delay_decided(self: Any, key: Any) -> None:
+        self._delays_in_decision.setdefault(key, None)
+        right(self, key)
+
+    return delay_decided
+
+
 BUGS = (
+    Bug(
+        "expiry decided without the lease",
+        "sessions",
+        "cell",
+        [(Lessor, "pause", _deadlines_stay), (Mastership, "next_batch", _decides_anyway)],
+    ),
+    # The guard alone is not missed: what a deposed master has decided is not even proposed by the next one.
+    Bug(
+        "epoch guard missing",
+        "sessions",
+        "cell",
+        [
+            row("expire_session", _any_epoch),
+            row("end_lock_delay", _any_epoch),
+            (Mastership, "_decide", _decisions_are_queued),
+            (Lessor, "decided", _decided_whatever),
+            (Lessor, "delay_decided", _delay_decided_whatever),
+        ],
+    ),
     Bug(
         "KeepAlive answered outside the lease",
         "sessions",

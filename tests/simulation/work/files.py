@@ -19,8 +19,16 @@ async def _token(work: Work, process: ClientProcess, chance: Random) -> None:
 
 
 async def _ephemeral(work: Work, process: ClientProcess, chance: Random) -> None:
+    """Its file, or one more opener of somebody else's (the library has no name for that yet)."""
+    if work.ephemerals and chance.random() < 0.4:
+        try:
+            await process.client._keeper.call("open", {"path": chance.choice(work.ephemerals)})
+        except NotFound:
+            return
+        return
     path = f"/e/{work.new_name()}"
     await process.client.create(path, ephemeral=True, parents=True)
+    work.ephemerals = [*work.ephemerals[-5:], path]
     await process.loop.rest(chance.random())
     if chance.random() < 0.5:
         try:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from random import Random
 
 from coordclient.aio.lock import Lock, Mode
-from coordclient.errors import Locked, LockTimeout, NotFound
+from coordclient.errors import Deadlock, Locked, LockTimeout, NotFound
 from tests.histories.hold import Hold
 from tests.simulation.client import ClientProcess
 from tests.simulation.work.work import Work, Worker
@@ -37,6 +39,24 @@ async def _impatient(work: Work, process: ClientProcess, chance: Random) -> None
         work.timeouts += 1
 
 
+async def _nested(work: Work, process: ClientProcess, chance: Random) -> None:
+    """Two locks, one inside the other, in any order: who would wait for himself is told, and leaves."""
+    modes: list[Mode] = [chance.choice(("exclusive", "shared")) for _ in range(LOCKS)]
+    outer, inner = (process.client.lock(f"/l/{at}", modes[at]) for at in chance.sample(range(LOCKS), LOCKS))
+    async with _recorded(work, process, outer, None):
+        await process.loop.rest(chance.expovariate(1) * work.swarm.think_ms / 2_000)
+        try:
+            async with asyncio.timeout(chance.choice((1, 10))):  # not every deadlock is seen
+                async with _recorded(work, process, inner, None):
+                    work.entered += 1
+                    _guarded(work, outer)
+                    _guarded(work, inner)
+        except TimeoutError:
+            work.timeouts += 1
+        except Deadlock:
+            work.deadlocks += 1
+
+
 async def _under(work: Work, process: ClientProcess, chance: Random, mode: Mode, timeout: float | None) -> None:
     path = f"/l/{chance.randrange(LOCKS)}"
     lock = process.client.lock(
@@ -46,11 +66,20 @@ async def _under(work: Work, process: ClientProcess, chance: Random, mode: Mode,
         lock_delay=chance.choice((0.0, 0.5, 2.0)),
         stop_margin=chance.choice((0.05, 0.3)),
     )
-    hold = work.orders.recorder.hold(path, mode, process.name)
+    async with _recorded(work, process, lock, timeout) as hold:
+        await _held(work, process, chance, lock, hold)
+    if hold.release is not None and chance.random() < 0.1:
+        await _check_released(work, process, lock)
+
+
+@contextlib.asynccontextmanager
+async def _recorded(work: Work, process: ClientProcess, lock: Lock, timeout: float | None) -> AsyncIterator[Hold]:
+    """The lock is held, and when it was granted and released is written down."""
+    hold = work.orders.recorder.hold(lock.path, lock.mode, process.name)
     try:
         async with lock:
             hold.granted, hold.token = work.world.now_us, lock.token
-            await _held(work, process, chance, lock, hold)
+            yield hold
             leaves = work.world.now_us
     except LockTimeout as error:
         if timeout == 0 and hold.granted is None and "granted" not in str(error):
@@ -58,8 +87,6 @@ async def _under(work: Work, process: ClientProcess, chance: Random, mode: Mode,
         raise
     if _was_released(process, lock):
         hold.release = leaves, work.world.now_us
-        if chance.random() < 0.1:
-            await _check_released(work, process, lock)
 
 
 async def _held(work: Work, process: ClientProcess, chance: Random, lock: Lock, hold: Hold) -> None:
@@ -120,4 +147,5 @@ WORKERS = (
     Worker("locks", 1, _exclusive, of_locks=True),
     Worker("shared locks", 1, _shared, of_locks=True),
     Worker("impatient", 1, _impatient, of_locks=True),
+    Worker("nested locks", 1, _nested, of_locks=True),
 )

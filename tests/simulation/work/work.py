@@ -67,9 +67,10 @@ class Work:
         self.stop = False
         self.failure: Violation | None = None
         self.done: dict[str, int] = {}  # seat -> when its last acknowledged write of the final kind was begun
-        self.entered = self.lost = self.timeouts = 0
+        self.entered = self.lost = self.timeouts = self.deadlocks = 0
         self.left_behind: dict[str, str] = {}
         self.busy: dict[str, int] = {}  # client process -> workers that are not done
+        self.ephemerals: list[str] = []  # some that were made of late
         self._names = 0
 
     def begin(self, process: ClientProcess) -> None:
