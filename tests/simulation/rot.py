@@ -1,7 +1,7 @@
 """Rot: durable bytes change on a disk. Whoever starts from them refuses and names the file, or nothing is lost.
 
-There is one way out between the two: rot in the last group of records, with nothing behind it, looks like a torn write,
-and the log ends there. A replica that refuses, and one that forgot something in this way, counts as lost. To tell what
+There is one way out between the two: rot with no record behind it that proves more looks like a torn write, and the log
+ends there. A replica that refuses, and one that forgot something in this way, counts as lost. To tell what
 a start may forget, the same disk without the rot is read beside it.
 """
 
@@ -13,10 +13,11 @@ from random import Random
 from typing import Any
 
 from coordclient.protocol.paths import cell_id
+from coordd.storage import record
 from coordd.storage.checked import CheckedDisk
 from coordd.storage.errors import StorageError
 from coordd.storage.recovery import LogReader, Tail
-from coordd.storage.segment import segment_name, segment_number
+from coordd.storage.segment import HEADER_BLOCK_BYTES, segment_name, segment_number
 from coordd.storage.snapshots import snapshot_slot
 from coordd.storage.store import Store
 from coordd.testing.memory_disk import SECTOR_BYTES, MemoryDisk
@@ -91,7 +92,9 @@ def open_rotten(disk: MemoryDisk, flips: list[Flip], place: Place) -> Store:
     sound = disk.copy()
     for flip in there:
         sound.flip(flip.path, flip.offset, flip.mask)
-    right_tail, right = place.tail(sound), place.open_store(sound)
+    right_tail = place.tail(sound)
+    data = sound.contents(f"{place.directory}/{segment_name(right_tail.header.number)}")
+    right = place.open_store(sound)
     try:
         tail = place.tail(disk)
         found = place.open_store(disk)
@@ -100,9 +103,22 @@ def open_rotten(disk: MemoryDisk, flips: list[Flip], place: Place) -> Store:
         raise LostDisk(str(error)) from error
     if found.durable == right.durable and found.snapshot_state == right.snapshot_state:
         return found
-    if tail.header == right_tail.header and right_tail.unsure <= tail.end < right_tail.end:
+    if tail.header == right_tail.header and _proved(data, right_tail, there) <= tail.end < right_tail.end:
         raise LostDisk(f"{there[0].path} rots at byte {there[0].offset}, and the log ends at {tail.end}, as if torn")
     raise RotAccepted(f"{there[0].path} rots at byte {there[0].offset}; the start goes on and forgets more than a tail")
+
+
+def _proved(data: bytes, tail: Tail, flips: list[Flip]) -> int:
+    """How far a record that has not rotted says that this segment was durable. Without one, nobody can know."""
+    rotten = {flip.offset for flip in flips}
+    offset, proved = HEADER_BLOCK_BYTES, 0
+    while offset < tail.end:
+        found = record.decode(data, offset, tail.header.place)
+        assert found is not None, "without the rot it was read up to its end"
+        if rotten.isdisjoint(range(offset, found.end)):
+            proved = max(proved, found.synced)
+        offset = found.end
+    return proved
 
 
 def _check_named(text: str, flips: list[Flip]) -> None:
