@@ -46,6 +46,7 @@ class Election:
         self._asked: set[int] = set()
         self._parts: dict[int, _Parts] = {}
         self._whole: dict[int, WholePromise] = {}
+        self._gathers = False
         self._sent_ms = 0
         self._patience_ms = 0
         self._heard: set[int] = set()  # voters of whose Promise a part came in since the last Prepare
@@ -85,6 +86,7 @@ class Election:
         self.ballot = Ballot(max(state.round_seen, state.promised.round) + 1, state.replica)
         self.durable = False
         self._parts, self._whole, self._asked = {}, {}, set()
+        self._gathers = True
         state.promise(self.ballot)
         self._own_number = state.next_persist
         self._patience_ms = state.settings.retransmit_ms
@@ -121,7 +123,7 @@ class Election:
 
     def on_promise(self, message: Promise) -> None:
         """One part of a Promise for the present ballot."""
-        if message.ballot != self.ballot or message.sender in self._whole:
+        if message.ballot != self.ballot or not self._gathers or message.sender in self._whole:
             return
         gathered = self._parts.get(message.sender)
         if gathered is None or (gathered.chosen_upto, gathered.parts) != (message.chosen_upto, message.parts):
@@ -133,6 +135,11 @@ class Election:
         if len(gathered.seen) == message.parts:
             del self._parts[message.sender]
             self._whole[message.sender] = WholePromise(gathered.chosen_upto, gathered.entries)
+
+    def forget(self) -> None:
+        """The promises have done their work, or this ballot is over: hold what they carried no longer."""
+        self._willing = None
+        self._parts, self._whole, self._gathers = {}, {}, False
 
     def winners(self) -> list[WholePromise] | None:
         """The whole promises of a majority of the present voters, the own one included; None while there is none."""

@@ -287,9 +287,8 @@ class Replica:
 
     def _step_down(self) -> None:
         self.proposer = None
-        self._standing_since_ms = None
-        self._leaving = None
-        self.election.stop_asking()
+        self._standing_since_ms = self._leaving = None
+        self.election.forget()
         if self.state.master == self.state.replica:
             self.state.master = None
         self.state.put_off_asking(max(self.state.ask_at_ms, self.state.now_ms + self.state.settings.retransmit_ms))
@@ -374,6 +373,8 @@ class Replica:
         state = self.state
         if proposer.boosting or proposer.resumes:
             self.election.tick()
+        elif proposer.serving:
+            self.election.forget()
         if state.now_ms > max(proposer.lease.until_ms, proposer.began_ms) + state.membership.lease_ms:
             self._step_down()  # no silent reign: a deaf master must not keep the others from electing
             return

@@ -52,6 +52,16 @@ def test_a_promise_in_parts_is_adopted_whole_and_proposed_in_several_accepts() -
     assert cell.serves(3)
 
 
+def test_what_promises_carried_is_not_held_once_the_master_serves() -> None:
+    cell = cell_with_large_values_that_only_its_voters_know()
+    cell.elect(3, 2, 3)
+    late = m.Promise(2, 1, cell[3].election.ballot, chosen_upto=0, part=0, parts=1, entries=())
+    for _ in range(2):
+        cell.tick(3)
+        assert not (cell[3].election._whole or cell[3].election._parts)
+        cell[3].receive(late, cell.now_ms)
+
+
 def test_a_part_of_a_promise_that_was_lost_comes_with_the_next_prepare() -> None:
     cell = cell_with_large_values_that_only_its_voters_know()
     cell[3].state.ask_at_ms = 0
