@@ -6,6 +6,7 @@ And the nemesis goes on beside the simulation, where both are run.
 from __future__ import annotations
 
 import os
+import signal
 import time
 
 import pytest
@@ -30,6 +31,11 @@ _TOTALS = pytest.StashKey[_Totals]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        if (
+            signal.getsignal(number) is signal.SIG_IGN
+        ):  # begun in the background or by nohup: our children would inherit it
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     config.stash[_TOTALS] = _Totals()
     config.pluginmanager.register(_Counter(config.stash[_TOTALS]), "coord-counter")
     config.stash[SHORT_SET] = ShortSet()
