@@ -6,11 +6,13 @@ from coordd.engine.effects import TakeSnapshot
 from coordd.engine.inputs import (
     HandOverRequest,
     Input,
+    PeerMessage,
     SnapshotDropped,
     SnapshotFailed,
     SnapshotReceived,
     SnapshotTaken,
 )
+from coordd.paxos.messages import Learned
 from tests.unit.engine.cell import Cell, Node
 
 KIB = 1_024
@@ -46,6 +48,20 @@ def test_a_snapshot_is_asked_for_once_when_the_log_has_grown_enough():
     (wish,) = asked
     assert wish.slot <= cell.master().engine.replica.chosen_upto
     assert wish.membership == cell.master().engine.replica.membership
+
+
+def test_what_was_chosen_before_a_peers_snapshot_in_the_same_turn_is_applied_first():
+    cell = Cell(3)
+    master = cell.master()
+    behind = next(node for node in cell.nodes.values() if node is not master)
+    cell.isolate(behind.replica)
+    write(cell, 3)
+    source, first = master.engine.replica, behind.engine.replica.chosen_upto + 1
+    values = (source.state.log.entries[first][1],)
+    learned = Learned(*source.state.header(), first_slot=first, values=values, chosen_upto=first)
+    received = SnapshotReceived(source.chosen_upto, 100, source.membership, master.engine.machine.snapshot())
+    behind.engine.step([PeerMessage(learned), received], cell.now_ms, 0, bytes(32))
+    assert behind.engine.machine.applied_upto == source.chosen_upto > first
 
 
 def test_when_it_is_durable_the_log_is_cut_and_the_next_one_counts_from_there():

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from coordclient.protocol.errors import Refusal
-from coordd.engine.inputs import DiskFull, DiskHasRoom
+from coordd.engine.inputs import DiskFull, DiskHasRoom, HandOverRequest
 from coordd.paxos.messages import Learned
+from tests.unit.engine.cell import Cell
 from tests.unit.engine.changing import cell_of, change
 
 
@@ -90,3 +91,25 @@ def test_the_mastership_is_not_given_to_who_does_not_answer() -> None:
 
 def test_one_replica_alone_keeps_the_mastership() -> None:
     assert change(cell_of(1), "transfer_master").code == "conflict"
+
+
+def test_a_keep_alive_held_back_is_forgotten_with_its_mastership():
+    cell = Cell(3)
+    client = cell.open(lease_ms=1_000)
+    old = cell.master()
+    cell.run(950)
+    cell.isolate(old.replica)
+    cell.run(150)
+    client.keep_alive(old)
+    cell.settle()
+    old.paused = True
+    new = cell.master()
+    cell.heal()
+    old.paused = False
+    cell.run(200)
+    new.inbox.append(HandOverRequest(old.replica))
+    cell.run(100)
+    assert cell.master() is old
+    assert client.session in old.engine.machine.sessions, "the expiry was never chosen"
+    cell.run(2_000)
+    assert client.session not in old.engine.machine.sessions

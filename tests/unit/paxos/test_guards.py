@@ -52,6 +52,18 @@ def test_a_second_promise_of_one_voter_changes_nothing_in_what_it_promised() -> 
     assert cell[1].state.log.entries[1] == (ballot, BATCH + b"held")
 
 
+def test_parts_of_two_promises_are_not_put_together() -> None:
+    """What was chosen between the two is in neither half; taken for one, they would close it with a no-op."""
+    cell = candidate()
+    election, old = cell[1].election, Ballot(1, 2)
+    head = (2, 1, election.ballot)
+    election.on_promise(m.Promise(*head, chosen_upto=1, part=0, parts=2, entries=((2, old, NO_OP),)))
+    election.on_promise(m.Promise(*head, chosen_upto=3, part=1, parts=2, entries=((5, old, NO_OP),)))
+    assert election.winners() is None
+    election.on_promise(m.Promise(*head, chosen_upto=3, part=0, parts=2, entries=((4, old, NO_OP),)))
+    assert election.furthest() == (3, 2)
+
+
 def test_a_nack_to_another_ballot_stops_nobody() -> None:
     cell = candidate()
     ballot = cell[1].ballot

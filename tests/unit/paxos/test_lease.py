@@ -134,6 +134,24 @@ def test_an_old_hand_over_message_drops_no_newer_grant() -> None:
     assert not grants.may_promise(2, 1, now_ms=40)
 
 
+def test_a_late_copy_of_a_heartbeat_makes_no_grant_older() -> None:
+    grants = Grants(boot_until_ms=0)
+    grants.grant((1, 1), Ballot(1, 1), 5, LEASE_MS, now_ms=0)
+    grants.grant((1, 1), Ballot(1, 1), 3, LEASE_MS, now_ms=10)
+    assert not grants.void((1, 1), Ballot(1, 1), number=4, now_ms=20)
+
+
+def test_nobody_is_sent_to_a_master_that_has_handed_over() -> None:
+    cell = Cell(3)
+    cell.elect(1)
+    assert cell[3].master == 1
+    cell[1].hand_over(cell.now_ms, to=2)
+    cell.tick(1)
+    cell.settle()
+    cell.tick(3)
+    assert cell[3].master is None
+
+
 def test_a_ballot_that_was_handed_over_never_holds_a_lease_again() -> None:
     grants = Grants(boot_until_ms=0)
     grants.grant((1, 1), Ballot(1, 1), 5, LEASE_MS, now_ms=0)
