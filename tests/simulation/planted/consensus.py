@@ -135,16 +135,6 @@ def _keeps_reigning(right: Any) -> Any:
     return settle
 
 
-def _learning_is_no_evidence(right: Any) -> Any:
-    def check_learnt(self: Any) -> None:
-        chosen_upto = self._state.log.chosen_upto
-        for slot in [slot for slot in self.in_flight if slot <= chosen_upto]:
-            del self.in_flight[slot]
-        self.next_slot = max(self.next_slot, chosen_upto + 1)
-
-    return check_learnt
-
-
 def _old_starts_heard(right: Any) -> Any:
     def init(self: Any, settings: Any, durable: Any, now_ms: int) -> None:
         durable.start = 1
@@ -186,6 +176,9 @@ def _stands_unasked(right: Any) -> Any:
     return property(lambda self: self._willing is not None)
 
 
+# Not here: that learning a chosen slot does not depose a serving master. It takes an answer to a question from before its
+# reign, later than a whole reign of another that it has not heard of: `unit/paxos/test_rules.py` has a test of it (a
+# serving master that learns a chosen slot from anybody else steps down), and the checker of later epochs looks for it.
 BUGS = (
     Bug("late Accept overwrites a chosen slot", "consensus", "agreement", [(Acceptor, "on_accept", _overwrites)]),
     Bug("the question before Prepare skipped", "consensus", "agreement", [(Election, "is_wanted", _stands_unasked)]),
@@ -213,12 +206,6 @@ BUGS = (
     ),
     Bug("promise not stored", "consensus", "agreement", [(State, "promise", _promise_not_written)]),
     Bug("deposed master goes on", "consensus", "agreement", [(Replica, "_settle", _keeps_reigning)]),
-    Bug(
-        "learning a chosen slot does not depose",
-        "consensus",
-        "agreement",
-        [(Proposer, "check_learnt", _learning_is_no_evidence)],
-    ),
     Bug(
         "every start looks like the first",
         "consensus",
