@@ -177,7 +177,7 @@ def _stands_unasked(right: Any) -> Any:
 
 
 # Not here: that learning a chosen slot does not depose a serving master. It takes an answer to a question from before
-# its reign, later than a whole reign of another that it has not heard of: `unit/paxos/test_rules.py` has a test of it (a
+# its reign, later than a whole reign of another that it has not heard of: `unit/paxos/test_rules.py` tests it (a
 # serving master that learns a chosen slot from anybody else steps down), and the checker of later epochs looks for it.
 BUGS = (
     Bug("late Accept overwrites a chosen slot", "consensus", "agreement", [(Acceptor, "on_accept", _overwrites)]),
