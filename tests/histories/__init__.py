@@ -5,7 +5,7 @@
 | `operation` | one operation as its caller saw it |
 | `hold` | one hold of a lock, as operations |
 | `recorder` | writes operations down while they happen |
-| `models/` | what objects do, one operation at a time: registers, locks, counters, directories |
+| `models/` | what objects do, one operation at a time: registers, locks (one or several), counters, directories |
 | `search` | is there an order? [Wing, Gong 1993; Lowe 2017] |
 | `explain` | if there is none: the smallest piece around which none exists, in words |
 | `check` | a whole history: one search for each object (linearizability is local) |

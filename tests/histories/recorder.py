@@ -9,7 +9,7 @@ What is neither answered nor taken back has an unknown outcome.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -53,9 +53,9 @@ class Recorder:
         """Nothing was done."""
         del self._questions[question]
 
-    def hold(self, key: str, mode: str, process: str) -> Hold:
-        """A lock is about to be asked for; what becomes of it the caller writes into the hold."""
-        hold = Hold(process, key, f"{process} {len(self._holds)}", mode, self.clock())
+    def hold(self, key: str, mode: str, process: str, parts: Sequence[tuple[str, str, int]] = ()) -> Hold:
+        """A lock (or several at once) is about to be asked for; what becomes of it the caller writes into the hold."""
+        hold = Hold(process, key, f"{process} {len(self._holds)}", mode, self.clock(), parts=tuple(parts))
         self._holds.append(hold)
         return hold
 

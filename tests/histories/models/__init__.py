@@ -13,7 +13,10 @@ from tests.histories.models.counter import Counter
 from tests.histories.models.directory import Directory
 from tests.histories.models.lock import Lock
 from tests.histories.models.register import Register
+from tests.histories.models.several import Several
 
-MODELS: Mapping[str, Model[Any]] = {model.name: model for model in (Register(), Lock(), Counter(), Directory())}
+MODELS: Mapping[str, Model[Any]] = {
+    model.name: model for model in (Register(), Lock(), Several(), Counter(), Directory())
+}
 
-__all__ = ["MODELS", "Counter", "Directory", "Lock", "Model", "Register"]
+__all__ = ["MODELS", "Counter", "Directory", "Lock", "Model", "Register", "Several"]

@@ -1,14 +1,16 @@
-"""A lock with fencing tokens, exclusive or shared.
+"""A lock with fencing tokens: exclusive, shared, or a semaphore.
 
 | operation | arguments | outcome: result |
 |---|---|---|
-| acquire | hold, mode ("exclusive" or "shared") | ok: token (may be left out); held (somebody has it) |
+| acquire | hold, mode ("exclusive", "shared", "semaphore"), permits | ok: token (may be left out); held; differs |
 | release | hold | ok |
 | expire | hold | never told: the cell ends the hold if it is still there |
 
-`hold` is a name that one acquire has for itself. `expire` has no caller: whoever writes the history knows the earliest
+`hold` is a name that one acquire has for itself; `held` says that somebody has the lock, and `differs` that it is a
+semaphore with another number of permits now. `expire` has no caller: whoever writes the history knows the earliest
 moment at which the lock may be free for others (lock-delay included). A token is larger than that of every earlier
-period; all holders of one shared period carry the same.
+period; all holders of one shared period carry the same, and each holder of a semaphore has one of its own. The number
+of permits is that of whoever began the period.
 """
 
 from __future__ import annotations
@@ -24,12 +26,45 @@ GHOST = "(somebody who never heard of it)"
 
 
 class Period(NamedTuple):
-    """Who holds now. `token` 0: not known, but above `floor`, the highest token known."""
+    """Who holds now. `token` 0: not known, but above `floor`, the highest token known; a semaphore's is not kept."""
 
     mode: str = ""
     token: int = 0
     holders: frozenset[str] = frozenset()
     floor: int = 0
+    permits: int = 0
+
+    def granted(self, hold: str, mode: str, permits: int, token: int) -> Period | None:
+        """With one more holder, who was told this token (0: no token); None where that cannot be."""
+        assert mode in ("exclusive", "shared", "semaphore") and (permits > 0) == (mode == "semaphore"), (mode, permits)
+        if token and token <= self.floor and not (mode == self.mode == "shared" and token == self.token):
+            return None
+        if not self.holders:
+            kept = 0 if permits else token
+            return Period(mode, kept, frozenset((hold,)), token or self.floor, permits)
+        if mode != self.mode or mode == "exclusive":
+            return None
+        joined = self._replace(holders=self.holders | {hold})
+        if mode == "semaphore":
+            fits = permits == self.permits and len(self.holders) < permits
+            return joined._replace(floor=token or self.floor) if fits else None
+        if token in (0, self.token):
+            return joined
+        return joined._replace(token=token, floor=token) if self.token == 0 else None
+
+    def left(self, hold: str) -> Period:
+        """Without that holder."""
+        left = self.holders - {hold}
+        return self._replace(holders=left) if left else Period(floor=self.floor)
+
+    def words(self) -> str:
+        """For people."""
+        if not self.holders:
+            return f"free after token {self.floor}" if self.floor else "free"
+        who = f"held {self.mode} by {', '.join(sorted(self.holders))}"
+        if self.permits:
+            return f"{who} of {self.permits} after token {self.floor}"
+        return f"{who} with token {self.token}" if self.token else f"{who} with a token above {self.floor}"
 
 
 class Lock(Model[Period]):
@@ -45,25 +80,19 @@ class Lock(Model[Period]):
         assert op.name in ("release", "expire"), op.name
         if hold not in state.holders:
             return None if op.outcome == "ok" else state
-        left = state.holders - {hold}
-        return state._replace(holders=left) if left else Period(floor=state.floor)
+        return state.left(hold)
 
     def _acquire(self, state: Period, op: Operation, hold: str) -> Period | None:
+        mode, permits = op.arguments["mode"], op.arguments.get("permits", 0)
         if op.outcome == "held":
             return state if state.holders else None
-        mode, token = op.arguments["mode"], op.result.get("token", 0)
-        assert mode in ("exclusive", "shared"), mode
-        if not state.holders:
-            return Period(mode, token, frozenset((hold,)), token or state.floor) if _above(state, token) else None
-        if not mode == state.mode == "shared":
-            return state if op.outcome == UNKNOWN else None
-        joined = state._replace(holders=state.holders | {hold})
-        if token in (0, state.token):
-            return joined
-        return joined._replace(token=token, floor=token) if state.token == 0 and _above(state, token) else None
+        if op.outcome == "differs":
+            return state if state.mode == mode == "semaphore" and state.permits != permits else None
+        after = state.granted(hold, mode, permits, op.result.get("token", 0))
+        return state if after is None and op.outcome == UNKNOWN else after
 
     def observes(self, op: Operation) -> bool:
-        return op.outcome == "held"
+        return op.outcome in ("held", "differs")
 
     def number(self, op: Operation) -> int:
         return int(op.result.get("token", 0))
@@ -73,14 +102,19 @@ class Lock(Model[Period]):
         if op.name != "acquire":
             return due.outcome != "held"
         own = due.arguments["hold"] == op.arguments["hold"]
-        return own or due.outcome == "held" or op.arguments["mode"] == "shared"
+        return own or due.outcome in ("held", "differs") or op.arguments["mode"] == "shared"
 
     def level(self, ops: Sequence[Operation], starts: Iterable[Period]) -> list[Operation]:
         """Ghosts are one: those whose acquire was not answered, and who may end at any moment from then on.
 
-        One may keep the lock from others for a while, and it does not matter which of them does.
+        One may keep the lock from others for a while, and it does not matter which of them does. Those of a semaphore
+        are told apart, for several of them keep more from others than one.
         """
-        asked = {op.arguments["hold"]: op.begun for op in ops if op.name == "acquire" and not op.known}
+        asked = {
+            op.arguments["hold"]: op.begun
+            for op in ops
+            if op.name == "acquire" and not op.known and op.arguments["mode"] != "semaphore"
+        }
         ends = {op.arguments["hold"] for op in ops if _ends_at_once(op, asked)}
         mentioned = {op.arguments["hold"] for op in ops if op.known}
         ghosts = (asked.keys() & ends) - mentioned.union(*(start.holders for start in starts))
@@ -91,7 +125,8 @@ class Lock(Model[Period]):
 
     def words(self, op: Operation) -> str:
         mode = f" {op.arguments['mode']}" if op.name == "acquire" else ""
-        return f"{op.name}{mode} ({op.arguments['hold']})"
+        permits = f" of {op.arguments['permits']}" if op.arguments.get("permits") else ""
+        return f"{op.name}{mode}{permits} ({op.arguments['hold']})"
 
     def answer(self, op: Operation) -> str:
         if op.name == "acquire" and "token" in op.result:
@@ -99,14 +134,7 @@ class Lock(Model[Period]):
         return super().answer(op)
 
     def describe(self, state: Period) -> str:
-        if not state.holders:
-            return f"free after token {state.floor}" if state.floor else "free"
-        token = f"token {state.token}" if state.token else f"a token above {state.floor}"
-        return f"held {state.mode} by {', '.join(sorted(state.holders))} with {token}"
-
-
-def _above(state: Period, token: int) -> bool:
-    return token == 0 or token > state.floor
+        return state.words()
 
 
 def _ends_at_once(op: Operation, asked: Mapping[str, int]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from random import Random
 from typing import Any
@@ -58,9 +58,7 @@ def _after(model: Model[Any], state: Any, op: Operation) -> Any:
 
 
 def _asked(kind: str, chance: Random, place: int) -> dict[str, Any]:
-    name, arguments = {"register": _register, "lock": _lock, "counter": _counter, "directory": _directory}[kind](
-        chance, place
-    )
+    name, arguments = ASKED[kind](chance, place)
     return {"name": name, "arguments": arguments}
 
 
@@ -79,8 +77,20 @@ def _register(chance: Random, place: int) -> tuple[str, dict[str, Any]]:
 def _lock(chance: Random, place: int) -> tuple[str, dict[str, Any]]:
     name = chance.choice(("acquire", "acquire", "release", "expire"))
     if name == "acquire":
-        return name, {"hold": f"h{place}", "mode": chance.choice(("exclusive", "shared"))}
+        mode = chance.choice(("exclusive", "shared", "semaphore"))
+        permits = {"permits": chance.choice((1, 2, 2))} if mode == "semaphore" else {}
+        return name, {"hold": f"h{place}", "mode": mode, **permits}
     return name, {"hold": f"h{chance.randrange(5)}"}
+
+
+def _several(chance: Random, place: int) -> tuple[str, dict[str, Any]]:
+    name = chance.choice(("acquire", "acquire", "release", "expire"))
+    if name == "acquire":
+        modes = (chance.choice((("exclusive", 0), ("shared", 0), ("semaphore", 2))) for _ in "ab")
+        parts = [(path, *mode) for path, mode in zip("ab", modes, strict=True) if chance.random() < 0.7]
+        return name, {"hold": f"h{place}", "parts": parts or [("a", "exclusive", 0)]}
+    hold = {"hold": f"h{chance.randrange(5)}"}
+    return name, hold if name == "release" else {**hold, "path": chance.choice("ab")}
 
 
 def _counter(chance: Random, place: int) -> tuple[str, dict[str, Any]]:
@@ -92,6 +102,15 @@ def _directory(chance: Random, place: int) -> tuple[str, dict[str, Any]]:
     return name, {} if name == "list" else {"name": chance.choice("ab")}
 
 
+ASKED: Mapping[str, Callable[[Random, int], tuple[str, dict[str, Any]]]] = {
+    "register": _register,
+    "lock": _lock,
+    "several": _several,
+    "counter": _counter,
+    "directory": _directory,
+}
+
+
 def _answers(op: Operation, chance: Random) -> list[Answer]:
     """Answers of the right form, whether they fit or not."""
     number = {} if chance.random() < 0.4 else {"number": chance.randint(1, 5)}
@@ -101,6 +120,10 @@ def _answers(op: Operation, chance: Random) -> list[Answer]:
     def only(name: str) -> dict[str, Any]:
         return {name: some[name]} if name in some else {}
 
+    parts = op.arguments.get("parts", ())
+    tokens = {"tokens": {path: chance.randint(number["number"], 5) for path, *_ in parts}} if number else {}
+    if op.arguments.get("mode") == "semaphore" and chance.random() < 0.3:
+        return [("differs", {})]
     names = [name for name in "ab" if chance.random() < 0.5]
     table: Mapping[tuple[str, str], list[Answer]] = {
         ("register", "get"): [("missing", {})] + [("ok", {"value": value, **only("generation")}) for value in "abc"],
@@ -108,6 +131,8 @@ def _answers(op: Operation, chance: Random) -> list[Answer]:
         ("register", "delete"): [("ok", only("revision")), ("missing", {})],
         ("lock", "acquire"): [("ok", only("token")), ("held", {})],
         ("lock", "release"): [("ok", {})],
+        ("several", "acquire"): [("ok", tokens)],
+        ("several", "release"): [("ok", {})],
         ("counter", "get"): [("ok", {"value": chance.randint(0, 6)}) for _ in range(3)],
         ("counter", "add"): [("ok", {})] + [("ok", {"value": chance.randint(0, 6)}) for _ in range(3)],
         ("directory", "create"): [("ok", only("revision")), ("exists", {})],
@@ -123,4 +148,4 @@ def _answers(op: Operation, chance: Random) -> list[Answer]:
     return answers
 
 
-assert set(MODELS) == {"register", "lock", "counter", "directory"}, "a new model needs its draws here"
+assert set(MODELS) == set(ASKED), "a new model needs its draws here"

@@ -151,6 +151,9 @@ class Use:
         heappush(self._turns, (moment, len(self.ops), process, begun, thing.ask(process)))
 
 
+PERMITS = 3
+
+
 class LockUse:
     """`processes` wait in a queue for one lock, hold it, and release it; some hear nothing of it, or vanish with it.
 
@@ -187,7 +190,7 @@ class LockUse:
     def _new(self) -> str:
         self._order += 1
         hold = f"h{self._order}"
-        self._modes[hold] = self.chance.choice(("exclusive", "shared"))
+        self._modes[hold] = self.chance.choice(("exclusive", "shared", "semaphore"))
         return hold
 
     def _then(self, what: str, hold: str, now: int) -> None:
@@ -196,7 +199,11 @@ class LockUse:
         heappush(self._turns, (begun + self.chance.randrange(1, 500), self._order, what, hold, begun))
 
     def _note(self, name: str, hold: str, begun: int, now: int | None, outcome: str = "ok", token: int = 0) -> None:
-        arguments = {"hold": hold, "mode": self._modes[hold]} if name == "acquire" else {"hold": hold}
+        arguments: dict[str, Any] = {"hold": hold}
+        if name == "acquire":
+            arguments["mode"] = self._modes[hold]
+            if self._modes[hold] == "semaphore":
+                arguments["permits"] = PERMITS
         ended = None if now is None else now + self.chance.randrange(1, 400)
         outcome = UNKNOWN if now is None else outcome
         result = {"token": token} if token and self.numbers else {}
@@ -211,12 +218,13 @@ class LockUse:
     def _grant(self, now: int) -> None:
         while self._waiting:
             hold, begun = self._waiting[0]
-            shares = self._modes[hold] == "shared" and all(self._modes[one] == "shared" for one in self._held)
-            if self._held and not shares:
+            mode = self._modes[hold]
+            joins = mode != "exclusive" and all(self._modes[one] == mode for one in self._held)
+            if self._held and (not joins or (mode == "semaphore" and len(self._held) >= PERMITS)):
                 return
             self._waiting.popleft()
             self._revision += 1
-            if not self._held:
+            if not self._held or mode == "semaphore":
                 self._token = self._revision
             if self.chance.random() < self.lost:  # whoever asked has gone meanwhile, perhaps before the grant
                 self._note("acquire", hold, begun, None)
@@ -228,10 +236,91 @@ class LockUse:
                 self._then("end", hold, now + 400)
 
 
+class SeveralUse:
+    """`processes` wait for one, two or three of a few locks, hold them, and release them, in a queue for each path.
+
+    `lost` is as with `LockUse`; parts of who vanishes end at moments of their own.
+    """
+
+    PATHS = "abcd"
+
+    def __init__(self, processes: int, lost: float, *, numbers: bool = True, seed: int = 0) -> None:
+        self.chance = Random(f"several {processes} {lost} {numbers} {seed}")
+        self.processes, self.lost, self.numbers = processes, lost, numbers
+        self.ops: list[Operation] = []
+        self._turns: list[tuple[int, int, str, str, int]] = []
+        self._waiting: dict[str, int] = {}
+        self._parts: dict[str, tuple[str, ...]] = {}
+        self._held: dict[str, str] = {}  # path -> hold
+        self._order = self._revision = 0
+
+    def history(self, count: int) -> list[Operation]:
+        """So many operations."""
+        for _ in range(self.processes):
+            self._then("ask", self._new(), self.chance.randrange(1_000))
+        while len(self.ops) < count:
+            now, _, what, hold, begun = heappop(self._turns)
+            if what == "ask":
+                self._waiting[hold] = begun
+            else:
+                self._end(hold, begun, now)
+            self._grant(now)
+        return self.ops
+
+    def _new(self) -> str:
+        self._order += 1
+        self._parts[f"h{self._order}"] = tuple(sorted(self.chance.sample(self.PATHS, self.chance.choice((1, 2, 3)))))
+        return f"h{self._order}"
+
+    def _then(self, what: str, hold: str, now: int) -> None:
+        self._order += 1
+        begun = now + self.chance.randrange(1, 500)
+        heappush(self._turns, (begun + self.chance.randrange(1, 500), self._order, what, hold, begun))
+
+    def _note(self, name: str, hold: str, begun: int, now: int | None, **more: Any) -> None:
+        ended = None if now is None else now + self.chance.randrange(1, 400)
+        tokens = dict.fromkeys(self._parts[hold], self._revision) if name == "acquire" and self.numbers else {}
+        result = {"tokens": tokens} if tokens and now is not None else {}
+        outcome = UNKNOWN if now is None else "ok"
+        self.ops.append(
+            Operation(f"p{hold}", "several", "k", name, begun, ended, outcome, {"hold": hold, **more}, result)
+        )
+
+    def _end(self, hold: str, begun: int, now: int) -> None:
+        self._held = {path: one for path, one in self._held.items() if one != hold}
+        if self.chance.random() >= self.lost:
+            self._note("release", hold, begun, now)
+        else:
+            for path in self._parts[hold]:
+                self._note("expire", hold, begun, None, path=path)
+        self._then("ask", self._new(), now)
+
+    def _grant(self, now: int) -> None:
+        wanted = set(self._held)
+        for hold, begun in list(self._waiting.items()):
+            parts = self._parts[hold]
+            if wanted.isdisjoint(parts):
+                del self._waiting[hold]
+                self._revision += 1
+                asked = tuple((path, "exclusive", 0) for path in parts)
+                lost = self.chance.random() < self.lost
+                self._note("acquire", hold, begun, None if lost else now, parts=asked)
+                if lost:
+                    for path in parts:
+                        self._note("expire", hold, begun, None, path=path)
+                    self._then("ask", self._new(), now)
+                    continue
+                self._held.update(dict.fromkeys(parts, hold))
+                self._then("end", hold, now + 400)
+            wanted.update(parts)
+
+
 def large(
     model: str, count: int, processes: int, lost: float, *, numbers: bool = True, seed: int = 0
 ) -> list[Operation]:
     """A history of `count` operations that has an order."""
     if model == "lock":
         return LockUse(processes, lost, numbers=numbers, seed=seed).history(count)
+    if model == "several":
+        return SeveralUse(processes, lost, numbers=numbers, seed=seed).history(count)
     return Use(model, processes, lost, numbers=numbers, seed=seed).history(count)

@@ -47,6 +47,26 @@ def share(begun: int, ended: int | None, hold: str, token: int = 0, told: str = 
     return _op("lock", "acquire", begun, ended, told, {"hold": hold, "mode": "shared"}, token=token)
 
 
+def permit(begun: int, ended: int | None, hold: str, token: int = 0, told: str = "ok", *, of: int = 2) -> Operation:
+    arguments = {"hold": hold, "mode": "semaphore", "permits": of}
+    return _op("lock", "acquire", begun, ended, told, arguments, token=token)
+
+
+def all_of(begun: int, ended: int | None, hold: str, paths: str, token: int = 0, mode: str = "exclusive") -> Operation:
+    """Paths are letters."""
+    parts = [(path, mode, 2 if mode == "semaphore" else 0) for path in paths]
+    tokens = dict.fromkeys(paths, token) if token else None
+    return _op("several", "acquire", begun, ended, "ok", {"hold": hold, "parts": parts}, tokens=tokens)
+
+
+def free_all(begun: int, ended: int | None, hold: str) -> Operation:
+    return _op("several", "release", begun, ended, "ok", {"hold": hold})
+
+
+def lapse(begun: int, hold: str, path: str) -> Operation:
+    return _op("several", "expire", begun, None, "", {"hold": hold, "path": path})
+
+
 def release(begun: int, ended: int | None, hold: str) -> Operation:
     return _op("lock", "release", begun, ended, "ok", {"hold": hold})
 

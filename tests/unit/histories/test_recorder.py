@@ -66,3 +66,33 @@ def test_one_who_heard_nothing_of_its_grant_may_be_in_the_way_and_may_be_gone() 
     unheard, refused = Hold("c", "/l", "a", "exclusive", 10), Hold("c", "/l", "b", "exclusive", 20, refused=30)
     assert check(history(unheard, refused, held("c", 40, 5))).ok
     assert not check(history(refused, held("c", 40, 5))).ok
+
+
+def test_a_hold_that_an_operator_broke_keeps_nobody_out() -> None:
+    broken = held("a", 10, 5, sure=30)
+    broken.broken = True
+    assert check(history(broken, held("b", 20, 6))).ok
+    assert not check(history(broken, held("b", 20, 4))).ok, "its token counts all the same"
+
+
+def test_permits_are_written_down_and_so_is_the_refusal_of_another_number() -> None:
+    first, second, third = (
+        Hold("c", "/l", name, "semaphore", 10, granted=20, token=at, sure=90, permits=2)
+        for at, name in enumerate("abc", 5)
+    )
+    refused = Hold("c", "/l", "d", "semaphore", 30, differs=40, permits=3)
+    assert check(history(first, second, refused)).ok
+    assert not check(history(first, second, third)).ok
+    assert not check(history(refused)).ok
+
+
+def test_several_at_once_are_one_hold_whose_parts_may_end_apart() -> None:
+    def several(name: str, paths: str, granted: int, sure: int, release: tuple[int, int] | None = None) -> Hold:
+        parts, tokens = tuple((path, "exclusive", 0) for path in paths), dict.fromkeys(paths, granted)
+        asked = granted - 5
+        return Hold("c", "", name, "", asked, None, granted, 0, sure, release, parts=parts, tokens=tokens)
+
+    assert not check(history(several("a", "xy", 10, 30), several("b", "yz", 20, 40))).ok
+    assert check(history(several("a", "xy", 10, 12), several("b", "yz", 20, 40))).ok
+    assert check(history(several("a", "xy", 10, 30, (12, 14)), several("b", "yz", 20, 40))).ok
+    assert not check(history(several("a", "xy", 10, 30, (22, 24)), several("b", "yz", 20, 40))).ok

@@ -1,0 +1,89 @@
+"""Locks of several paths that are acquired at once: all or none, at one moment.
+
+| operation | arguments | outcome: result |
+|---|---|---|
+| acquire | hold, parts: (path, mode, permits) of each | ok: tokens by path (may be left out) |
+| release | hold | ok: all that this acquire holds |
+| expire | hold, path | never told: the cell ends this part of the hold if it is still there |
+
+Parts may end at different moments, as lock-delays do. What is said of a single lock in `lock` is true of each path.
+That somebody was refused is not written down here: who waits for several stands in the way where nobody holds, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from tests.histories.models.base import Model
+from tests.histories.models.lock import Period
+from tests.histories.operation import UNKNOWN, Operation
+
+FREE = Period()
+
+
+class Periods(NamedTuple):
+    """Of every path that was ever held, by path."""
+
+    of: tuple[tuple[str, Period], ...] = ()
+
+    def at(self, path: str) -> Period:
+        """The period of one path."""
+        return next((period for name, period in self.of if name == path), FREE)
+
+    def put(self, changed: Iterable[tuple[str, Period]]) -> Periods:
+        """With some of them changed."""
+        return Periods(tuple(sorted({**dict(self.of), **dict(changed)}.items())))
+
+
+class Several(Model[Periods]):
+    """See the module docstring."""
+
+    name = "several"
+    initial = Periods()
+
+    def step(self, state: Periods, op: Operation) -> Periods | None:
+        hold = op.arguments["hold"]
+        if op.name == "acquire":
+            return self._acquire(state, op, hold)
+        if op.name == "expire":
+            period = state.at(op.arguments["path"])
+            return state.put([(op.arguments["path"], period.left(hold))]) if hold in period.holders else state
+        assert op.name == "release", op.name
+        held = [(path, period.left(hold)) for path, period in state.of if hold in period.holders]
+        return state.put(held) if held or op.outcome == UNKNOWN else None
+
+    def _acquire(self, state: Periods, op: Operation, hold: str) -> Periods | None:
+        tokens = op.result.get("tokens", {})
+        after = [
+            (path, state.at(path).granted(hold, mode, permits, tokens.get(path, 0)))
+            for path, mode, permits in op.arguments["parts"]
+        ]
+        granted = [(path, period) for path, period in after if period is not None]
+        if len(granted) == len(after):
+            return state.put(granted)
+        return state if op.outcome == UNKNOWN else None
+
+    def number(self, op: Operation) -> int:
+        """The revision of the grant is the token of every part but the shared ones, which may have joined a period."""
+        tokens, parts = op.result.get("tokens", {}), op.arguments.get("parts", ())
+        return max((tokens.get(path, 0) for path, mode, _ in parts if mode != "shared"), default=0)
+
+    def helps(self, state: Periods, op: Operation, due: Operation) -> bool:
+        """An end makes room. A grant that nobody heard of keeps a shared period going; of several parts it may have to
+        be early, for one of them may be over by the time that somebody sees the others."""
+        if op.name != "acquire" or due.arguments["hold"] == op.arguments["hold"]:
+            return True
+        return len(op.arguments["parts"]) > 1 or op.arguments["parts"][0][1] == "shared"
+
+    def words(self, op: Operation) -> str:
+        parts = [f"{mode} {path}" for path, mode, _ in op.arguments.get("parts", ())] or [op.arguments.get("path", "")]
+        return f"{op.name} {', '.join(parts)} ({op.arguments['hold']})".replace("  ", " ")
+
+    def answer(self, op: Operation) -> str:
+        if op.name == "acquire" and "tokens" in op.result:
+            return ", ".join(f"{path}: token {token}" for path, token in sorted(op.result["tokens"].items()))
+        return super().answer(op)
+
+    def describe(self, state: Periods) -> str:
+        return "; ".join(f"{path} {period.words()}" for path, period in state.of) or "free"
