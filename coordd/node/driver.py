@@ -8,6 +8,9 @@ Order of one turn, and why:
 5. sync; report `Persisted` to the engine in the next step, which follows at once, and send `send_after_persist`. These
    messages are about the disk alone, so they leave between the sync and that step.
 
+What must not wait behind a flood of other calls is taken first (see `post`); peers, urgent calls and the others each
+have a share of every turn, so that none of them starves the others.
+
 Nothing is sent, and no `Persisted` reported, for records that did not reach the disk. When the disk is full they wait
 in `_unwritten`, in order, and are tried again; meanwhile the engine votes no more. Any other failure of the disk, a
 broken assertion or an unexpected exception ends `run` by that exception, and with it the process: never half a state.
@@ -46,6 +49,7 @@ from coordd.storage.snapshots import StoredSnapshot
 
 TICK_SECONDS = 0.05
 INPUTS_PER_STEP = 256
+URGENT_PER_STEP = 192  # of the client's share, while others wait as well
 PEER_INBOX_BYTES_MAX = 64 * 1024 * 1024
 DISK_FULL_RETRY_MS = 1_000
 UNWRITTEN_RECORDS_MAX = 100_000  # the engine makes next to none while the disk is full
@@ -114,6 +118,7 @@ class Driver:
         self._snapshotter = snapshotter
         self._outlets = outlets
         self._inbox: deque[Input] = deque()
+        self._urgent: deque[Input] = deque()
         self._peer_inbox: deque[tuple[Message, int]] = deque()
         self._peer_inbox_bytes = 0
         self._carried: list[Input] = []
@@ -130,12 +135,20 @@ class Driver:
 
     @property
     def queued(self) -> int:
-        """Inputs of this replica's own doors that wait for a step."""
+        """Inputs of this replica's own doors that wait for a step, without the urgent ones."""
         return len(self._inbox)
 
-    def post(self, item: Input) -> None:
-        """Queue an input for the next step; the doors keep their own limits (see `queued`)."""
-        self._inbox.append(item)
+    @property
+    def queued_urgent(self) -> int:
+        """The urgent ones."""
+        return len(self._urgent)
+
+    def post(self, item: Input, urgent: bool = False) -> None:
+        """Queue an input for the next step; the doors keep their own limits (see `queued`).
+
+        Urgent ones come before others that were posted earlier, never the other way round.
+        """
+        (self._urgent if urgent else self._inbox).append(item)
         self._wake_up()
 
     def post_message(self, message: Message, size: int) -> None:
@@ -167,7 +180,7 @@ class Driver:
         while not self._stopping:
             synced = await self._turn()
             self.started.set()
-            if not (self._inbox or self._peer_inbox or self._carried):
+            if not (self._inbox or self._urgent or self._peer_inbox or self._carried):
                 await self._wait()
             elif not synced:
                 await asyncio.sleep(0)
@@ -235,6 +248,9 @@ class Driver:
             self._peer_inbox_bytes -= size
             inputs.append(PeerMessage(message))
         calls_max = len(inputs) + INPUTS_PER_STEP  # peers never starve clients, nor the other way round
+        urgent_max = len(inputs) + (URGENT_PER_STEP if self._inbox else INPUTS_PER_STEP)
+        while self._urgent and len(inputs) < urgent_max:
+            inputs.append(self._urgent.popleft())
         while self._inbox and len(inputs) < calls_max:
             inputs.append(self._inbox.popleft())
         return inputs

@@ -8,10 +8,15 @@ from collections.abc import Callable, Mapping
 from coordclient.protocol.errors import Refusal
 from coordd.engine.inputs import Call, Gone
 from coordd.node import clock
+from coordd.node.audit import AUDITED, AuditedCall
 from coordd.node.directory import Directory
 from coordd.node.driver import Driver
 from coordd.node.hub import Deliver, Hub
 from coordd.node.service import Health
+
+# What others wait for, or what a session lives by: it overtakes everything else that waits for a step. Calls of one
+# session that are in flight together may take effect in any order, so nobody can tell but by the clock.
+URGENT = frozenset({"keep_alive", "attach", "release", "give_up", "acknowledge_kill"})
 
 
 class Node:
@@ -39,6 +44,7 @@ class Node:
         self._inbox_max = inbox_max
         self._version = version
         self._started_ms = clock.now_ms()
+        self._audited: dict[int, AuditedCall] = {}  # those on their way
 
     def new_request(self) -> int:
         """See `Service`."""
@@ -46,6 +52,9 @@ class Node:
 
     def submit(self, call: Call, deliver: Deliver) -> None:
         """See `Service`."""
+        urgent = call.operation in URGENT
+        if call.operation in AUDITED:
+            deliver = self._audit(call, deliver)
         self._hub.wait(call.request, deliver)
         loop = asyncio.get_running_loop()
         if call.operation == "status":
@@ -53,19 +62,30 @@ class Node:
         elif call.operation == "add_member" and not self._may_grow:
             text = "this cell has no secret by which replicas know each other; give replica 1 a cell.secret_file first"
             loop.call_soon(self._hub.deliver, call.request, Refusal("conflict", text))
-        elif self._driver.queued >= self._inbox_max:
-            refusal = Refusal(
-                "overloaded", f"{self._driver.queued} calls wait at replica {self.replica}; try again later"
-            )
+        elif (queued := self._driver.queued_urgent if urgent else self._driver.queued) >= self._inbox_max:
+            refusal = Refusal("overloaded", f"{queued} calls wait at replica {self.replica}; try again later")
             loop.call_soon(self._hub.deliver, call.request, refusal)
         else:
-            self._driver.post(call)
+            self._driver.post(call, urgent)
+
+    def _audit(self, call: Call, deliver: Deliver) -> Deliver:
+        audited = self._audited[call.request] = AuditedCall(call, deliver)
+
+        def answered(result: dict[str, object] | Refusal) -> None:
+            del self._audited[call.request]
+            audited(result)
+
+        return answered
 
     def gone(self, requests: tuple[int, ...]) -> None:
-        """See `Service`."""
-        if requests:
-            self._hub.forget(requests)
-            self._driver.post(Gone(requests))
+        """See `Service`. An audited call is waited for, by its line."""
+        for request in requests:
+            if request in self._audited:
+                self._audited[request].leave()
+        left = tuple(request for request in requests if request not in self._audited)
+        if left:
+            self._hub.forget(left)
+            self._driver.post(Gone(left))
 
     def address_of(self, replica: int | None) -> str | None:
         """See `Service`."""

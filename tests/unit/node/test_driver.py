@@ -15,6 +15,7 @@ from coordd.engine.inputs import (
     Call,
     DiskFull,
     DiskHasRoom,
+    Gone,
     Input,
     PeerMessage,
     Persisted,
@@ -27,6 +28,7 @@ from coordd.node import clock, driver
 from coordd.node.driver import (
     INPUTS_PER_STEP,
     PEER_INBOX_BYTES_MAX,
+    URGENT_PER_STEP,
     Diverged,
     Driver,
     Outlets,
@@ -229,6 +231,35 @@ async def test_turns_stay_short_whatever_has_queued() -> None:
     assert max(len(inputs) for inputs in world.inputs) == 2 * INPUTS_PER_STEP
     assert any(isinstance(item, Call) for item in world.inputs[0])
     assert any(isinstance(item, PeerMessage) for item in world.inputs[0])
+
+
+async def test_what_is_urgent_overtakes_a_flood_of_other_calls_and_starves_nobody() -> None:
+    world = World()
+    flood = [Call(number, "get", {}) for number in range(2 * INPUTS_PER_STEP)]
+    urgent = [Call(number, "keep_alive", {}) for number in range(10_000, 10_000 + INPUTS_PER_STEP)]
+    gone = Gone((urgent[0].request,))
+    for call in flood:
+        world.driver.post(call)
+    for call in urgent:
+        world.driver.post(call, urgent=True)
+    world.driver.post(gone)
+    assert (world.driver.queued, world.driver.queued_urgent) == (len(flood) + 1, len(urgent))
+    async with world.running():
+        await until(lambda: len(world.taken) == len(flood) + len(urgent) + 1)
+    first, second, *_ = (list(inputs) for inputs in world.inputs)
+    assert first == urgent[:URGENT_PER_STEP] + flood[: INPUTS_PER_STEP - URGENT_PER_STEP]
+    assert second[: INPUTS_PER_STEP - URGENT_PER_STEP] == urgent[URGENT_PER_STEP:]
+    assert world.taken.index(gone) > world.taken.index(urgent[0]), "nobody has gone before he came"
+
+
+async def test_what_is_urgent_has_the_whole_turn_where_nothing_else_waits() -> None:
+    world = World()
+    urgent = [Call(number, "keep_alive", {}) for number in range(INPUTS_PER_STEP)]
+    for call in urgent:
+        world.driver.post(call, urgent=True)
+    async with world.running():
+        await until(lambda: bool(world.inputs))
+    assert list(world.inputs[0]) == urgent
 
 
 async def test_messages_of_peers_beyond_the_bound_are_dropped() -> None:

@@ -12,7 +12,7 @@ from coordclient.protocol.errors import Refusal
 from coordd.engine.inputs import Call, Gone, Input
 from coordd.node.directory import Directory
 from coordd.node.hub import Hub
-from coordd.node.node import Node
+from coordd.node.node import URGENT, Node
 from coordd.paxos.membership import Membership
 
 ADDRESSES = {1: "http://one:1", 2: "http://two:2"}
@@ -22,14 +22,19 @@ STATUS = {"role": "follower", "master": 2, "serving": False, "epoch": 3}
 class FakeDriver:
     def __init__(self, status: Mapping[str, Any] = STATUS) -> None:
         self.posted: list[Input] = []
+        self.urgent: list[Input] = []
         self.state = status
 
     @property
     def queued(self) -> int:
         return len(self.posted)
 
-    def post(self, item: Input) -> None:
-        self.posted.append(item)
+    @property
+    def queued_urgent(self) -> int:
+        return len(self.urgent)
+
+    def post(self, item: Input, urgent: bool = False) -> None:
+        (self.urgent if urgent else self.posted).append(item)
 
     def status(self) -> Mapping[str, Any]:
         return self.state
@@ -90,6 +95,16 @@ async def test_a_full_inbox_refuses_by_name_and_queues_nothing() -> None:
     refused = await answer(node, "get")
     assert isinstance(refused, Refusal) and refused.code == "overloaded"
     assert len(driver.posted) == 1
+
+
+async def test_keep_alives_and_releases_have_an_inbox_of_their_own() -> None:
+    node, _, driver = make(inbox_max=1)
+    for operation in sorted(URGENT):
+        driver.posted, driver.urgent = [Gone(())], []
+        call = Call(node.new_request(), operation, {})
+        node.submit(call, lambda result: None)
+        assert driver.urgent == [call] and driver.posted == [Gone(())], operation
+        assert (await answer(node, operation)).code == "overloaded", "it has the same limit"  # type: ignore[union-attr]
 
 
 async def test_status_is_answered_by_any_replica_about_itself() -> None:
