@@ -86,8 +86,6 @@ class Wal:
         The last group is written anew, the rest zeroed, both synced: after a kill these bytes may be in the page cache
         only, and after a failed sync the kernel may call pages clean that never reached the medium.
         """
-        if log.unmarked is not None:
-            cls._mark(disk, directory, *log.unmarked)
         tail = log.tail
         header = tail.header
         file = disk.open(f"{directory}/{segment_name(header.number)}")
@@ -96,6 +94,8 @@ class Wal:
         file.write(tail.unsure_bytes, tail.unsure)
         write_zeros(file, tail.end, header.size)
         file.sync()
+        if log.unmarked is not None:  # only now is the header durable that it speaks of
+            cls._mark(disk, directory, *log.unmarked)
         self = cls(disk, directory, header, file, log.segments, segment_bytes)
         self._end = self._synced = tail.end
         self._crc = tail.crc

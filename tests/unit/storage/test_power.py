@@ -112,6 +112,28 @@ def test_a_kill_9_at_any_call_and_then_a_power_cut_at_any_moment_lose_nothing_ac
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.5])
+def test_a_power_cut_in_the_recovery_from_a_kill_9_at_a_roll_is_no_damage(keep):
+    """The next header may be in the page cache only: nothing speaks of it on the disk before it is durable."""
+    cuts = 0
+    for call in range(1, calls_of_work() + 1):
+        disk, ledger = MemoryDisk(), Ledger()
+        disk.cut_at(call)
+        assert run_until_cut(disk, ledger)
+        if not disk.last_call.startswith("sync "):
+            continue
+        disk.kill()
+        for start_call in range(8, 30):
+            again = disk.copy()
+            again.cut_at(start_call)
+            with contextlib.suppress(PowerCutError):
+                open_store(again)
+            again.crash(random.Random(start_call), keep)
+            ledger.copy().recover(again, MEMBERS)
+            cuts += 1
+    assert cuts > 500
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.5])
 def test_what_a_start_found_after_kill_9_survives_the_power_cut_that_follows(keep):
     """The killed process left records in the page cache only; the next one believes them, so it makes them durable."""
     disk, ledger = MemoryDisk(), Ledger()
