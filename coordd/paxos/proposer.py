@@ -98,14 +98,14 @@ class Proposer:
             value = best[slot][1] if slot in best else NO_OP
             if value[0] == ValueKind.MEMBERSHIP.value:
                 # It waits until all before it is chosen; and the slots behind it are the business of other voters,
-                # whose promises are counted first.
+                # whose promises are counted first. In a boost it is this mastership's own: nothing is behind it.
                 if slot == chosen_upto + 1:
                     self._membership_slot = slot
                     self._start(slot, value)
                     top = slot
                 else:
                     top = slot - 1
-                self._pause_slot = top
+                self._pause_slot = 0 if boost else top
                 break
             self._start(slot, value)
         self.next_slot = top + 1

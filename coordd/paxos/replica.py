@@ -228,10 +228,10 @@ class Replica:
         """The log cannot grow: vote no more, and let somebody else be master.
 
         What is in flight may not be on this disk, but it may still be chosen by the others: a master waits a little for
-        that. A candidacy, and a boost, would have to write: they end at once.
+        that. A candidacy, a recovery and a boost would have to write: they end at once.
         """
         self.state.mute = True
-        if self.proposer is None or self.proposer.boosting:
+        if self.proposer is None or self.proposer.recovering or self.proposer.boosting:
             self._step_down()
         self.hand_over(now_ms)
 

@@ -6,6 +6,7 @@ from coordd.paxos import messages as m
 from coordd.paxos.ballot import CHOSEN, Ballot
 from coordd.paxos.effects import ChosenRecord, ValueKind
 from coordd.paxos.membership import Membership
+from coordd.paxos.replica import Role
 from tests.unit.paxos.cell import LEASE_MS, Cell
 
 BATCH = bytes([ValueKind.BATCH.value])
@@ -325,6 +326,32 @@ def test_a_boost_in_the_middle_of_recovery_learns_first_where_a_voter_knows_more
     cell.run(2, 3, for_ms=1000)
     assert cell.serves(2)
     assert cell.value(2, 2) == b"x"
+
+
+def test_a_change_that_is_chosen_some_time_after_a_boost_stops_nothing() -> None:
+    cell = Cell(3)
+    cell.elect(1)
+    cell.change_when_possible(1, cell[1].membership.with_learner(4))
+    cell.wire.clear()
+    own = cell[1].ballot
+    cell[1].receive(m.Nack(3, 1, Ballot(own.round + 5, 3), refused=own), cell.now_ms)
+    cell.perform(1)
+    cell.settle_but(m.Accept)
+    cell.tick(1, after_ms=50)  # the promises have done their work
+    cell.run(for_ms=1000)
+    assert cell[1].ballot > own and cell[1].membership.learners == (4,)
+    assert cell[1].can_propose()
+
+
+def test_a_disk_that_is_full_in_the_middle_of_recovery_ends_it() -> None:
+    cell = recovering_master()
+    cell.deliver(lambda _, to, message: to == 3)
+    cell[2].disk_full(cell.now_ms)
+    cell.perform(2)
+    cell.deliver(lambda _, to, message: to == 2)  # the change would be chosen now, and recovery would have to write
+    assert cell.role(2) is Role.FOLLOWER
+    cell.run(for_ms=LEASE_MS * 4)
+    assert cell.serves(1) or cell.serves(3)
 
 
 def test_changes_that_are_applied_in_recovery_each_begin_the_lease_anew() -> None:
