@@ -10,16 +10,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 from tests.simulation.checkers.agreement import ChosenValues, CoreInvariants, MasterLease, Promises
-from tests.simulation.checkers.beliefs import LockBeliefs, SessionBeliefs
+from tests.simulation.checkers.beliefs import LockBeliefs, NotServed, OneProcess, SessionBeliefs
 from tests.simulation.checkers.chosen import Choosing
 from tests.simulation.checkers.deadlock import Deadlocks
 from tests.simulation.checkers.expiry import JustExpiry
 from tests.simulation.checkers.memory import MemoryBounds
 from tests.simulation.checkers.panel import Checker
 from tests.simulation.checkers.plain import PlainDigests
+from tests.simulation.checkers.queue import Queue
 from tests.simulation.checkers.reign import AskedFirst, LaterEpoch, LeaseIsBacked, SilentReign
 from tests.simulation.checkers.starts import AnyStart
-from tests.simulation.checkers.state import EachCallOnce, Ephemerals, LockDelays, Queue, Tokens
+from tests.simulation.checkers.state import EachCallOnce, Ephemerals, LockDelays, Tokens
+from tests.simulation.checkers.story import LockStory
 from tests.simulation.checkers.witness import StateChecker
 from tests.simulation.client import ClientProcess
 from tests.simulation.doors import Doors
@@ -97,17 +99,21 @@ def of_cell(run: WholeCell) -> list[Checker]:
 def of_state(run: WholeCell) -> list[StateChecker]:
     """Of the cell's one history."""
     world = run.world
+    story = LockStory(world, run.swarm.drift_ppm)
     return kept(
         run.swarm,
         [
             EachCallOnce(world),
-            Tokens(world),
-            Queue(world),
-            LockDelays(world, run.swarm.drift_ppm),
+            story,
+            Tokens(world, story),
+            Queue(world, story),
+            LockDelays(world, story),
             Ephemerals(world),
             Deadlocks(world),
-            LockBeliefs(world, run.living_clients),
+            LockBeliefs(world, story, run.living_clients),
+            OneProcess(world, run.living_clients),
             SessionBeliefs(world, run.living_clients),
+            NotServed(world, run.living_clients),
         ],
     )
 
