@@ -4,6 +4,9 @@ One change at a time. A change is checked at the moment when it can be proposed,
 waits longer than its patience is refused, and nothing was done. A voter is counted on when it was heard within two
 leases and lacks no more than `caught_up_slots`: one that lacks more cannot vote for what is new before it has it all.
 Asking for what is so already is answered, not refused: an operator may repeat what he is not sure of.
+
+A change is answered when it has settled, not when it is applied here: until a majority of the new voters knows of it
+the cell may bear no failure at all, because those that do not know count by the membership before.
 """
 
 from __future__ import annotations
@@ -53,12 +56,14 @@ class Changes:
         self._finish = finish
         self._waiting: deque[WaitingChange] = deque()
         self._proposed: tuple[int, bytes, WaitingChange] | None = None  # slot, payload
+        self._done: list[tuple[WaitingChange, bool]] = []  # not settled yet; whether anything was changed
         self._transfers: list[tuple[WaitingChange, int]] = []
         self._heard: dict[int, tuple[int, int]] = {}  # as of the last reign, once it is over
         self._now_ms = 0
 
     def __bool__(self) -> bool:
-        return bool(self._waiting)
+        """True when one wants to be proposed; none does before the last one has settled."""
+        return bool(self._waiting) and not self._done
 
     def full(self) -> str | None:
         """Which limit forbids one more change, if any."""
@@ -85,8 +90,12 @@ class Changes:
             "voters": len(membership.voters),
             "answering": len(answering),
             "majority": membership.majority,
-            "can_lose": max(0, len(answering) - membership.majority),
+            "can_lose": max(0, len(answering) - membership.majority) if self._settled else 0,
         }
+
+    @property
+    def _settled(self) -> bool:
+        return self._core.proposer is not None and self._core.proposer.settled
 
     def _row(self, member: int, membership: Membership) -> dict[str, object]:
         own = member == self._own
@@ -138,7 +147,7 @@ class Changes:
                 continue
             if membership is not None:
                 return change, membership
-            self._finish(change, {**self.members(now_ms), "replica": change.replica, "changed": False})
+            self._done.append((change, False))
         return None
 
     def proposed(self, change: WaitingChange, slot: int, membership: Membership) -> None:
@@ -148,11 +157,23 @@ class Changes:
         self._proposed = slot, membership.to_bytes(), change
 
     def chosen(self, slot: int, payload: bytes, now_ms: int) -> None:
-        """A change was applied: if it is the one proposed here, it is answered, whatever has become of this reign."""
+        """A change was applied: if it is the one proposed here, it was made, whatever has become of this reign."""
         if self._proposed is None or self._proposed[:2] != (slot, payload):
             return
         change, self._proposed = self._proposed[2], None
-        self._finish(change, {**self.members(now_ms), "replica": change.replica, "changed": True})
+        self._now_ms = now_ms
+        self._done.append((change, True))
+
+    def answer_settled(self, now_ms: int) -> None:
+        """Answer those that are made, or were so already, once a majority of the voters knows it."""
+        self._now_ms = now_ms
+        if self._done and self._settled:
+            self._answer_done()
+
+    def _answer_done(self) -> None:
+        done, self._done = self._done, []
+        for change, changed in done:
+            self._finish(change, {**self.members(self._now_ms), "replica": change.replica, "changed": changed})
 
     def refuse_late(self, before_ms: int) -> None:
         """Those that could not even be proposed for too long."""
@@ -161,7 +182,11 @@ class Changes:
             self._finish(self._waiting.popleft(), Refusal("unavailable", f"the change could not begin in time: {why}"))
 
     def end_reign(self) -> None:
-        """Those that gave the mastership up have had their way; of the others the caller knows what to say."""
+        """What is made is made, settled or not, and those that gave the mastership up have had their way.
+
+        Of the others the caller knows what to say.
+        """
+        self._answer_done()
         transfers, self._transfers = self._transfers, []
         for change, to in transfers:
             self._finish(change, {"master": self._own, "to": to, "changed": True})

@@ -73,6 +73,7 @@ class Engine:
             mastership.let_through()
         while self._change() or self._propose(wall_ms):
             self._settle()
+        mastership.changes.answer_settled(now_ms)
         mastership.refuse_late()
         self._take_snapshot_if_due()
         return self._finish()

@@ -8,9 +8,9 @@ import pytest
 
 from coordclient.protocol.errors import Refusal
 from coordd.engine.inputs import DiskFull, DiskHasRoom, HandOverRequest
-from coordd.paxos.messages import Learned
+from coordd.paxos.messages import Heartbeat, Learned
 from tests.unit.engine.cell import Cell
-from tests.unit.engine.changing import cell_of, change
+from tests.unit.engine.changing import add, cell_of, change
 
 
 def test_a_voter_that_does_not_answer_is_not_counted_on() -> None:
@@ -113,3 +113,21 @@ def test_a_keep_alive_held_back_is_forgotten_with_its_mastership():
     assert client.session in old.engine.machine.sessions, "the expiry was never chosen"
     cell.run(2_000)
     assert client.session not in old.engine.machine.sessions
+
+
+def test_a_promotion_is_answered_when_the_cell_can_bear_the_loss_that_the_answer_speaks_of() -> None:
+    cell = cell_of(2)
+    master = cell.master()
+    other = next(replica for replica in cell.nodes if replica != master.replica)
+    add(cell, 3)
+    cell.dropped = lambda sender, to, message: isinstance(message, Heartbeat)  # that it is chosen stays at the master
+    request = cell.call("promote_member", replica=3)
+    cell.until(lambda: len(master.engine.replica.membership.voters) == 3, limit_ms=1_000)
+    cell.run(100)
+    assert request not in cell.answers
+    assert cell.do("members")["can_lose"] == 0
+    cell.dropped = lambda sender, to, message: False
+    cell.until(lambda: request in cell.answers, limit_ms=1_000)
+    assert (cell.answers[request]["changed"], cell.answers[request]["can_lose"]) == (True, 1)
+    master.crash()
+    assert cell.master().replica in (other, 3)
