@@ -60,20 +60,19 @@ class Acceptor:
             state.send_after_persist(prepare.sender, message)
 
     def _promise(self, ballot: Ballot) -> list[Promise]:
-        """The Promise in as many parts as its size asks for."""
+        """The Promise in one part, or where that is too large, in one part for each slot.
+
+        Parts of two transmissions may be put together, and in between the candidate may have had a slot accepted here;
+        so which slot a part speaks of depends on nothing but the ends of the log.
+        """
         state = self._state
-        parts: list[list[tuple[int, Ballot, bytes]]] = [[]]
-        size = 0
-        for entry in state.log.above_chosen():
-            if parts[-1] and size + len(entry[2]) > MESSAGE_BYTES:
-                parts.append([])
-                size = 0
-            parts[-1].append(entry)
-            size += len(entry[2])
-        header = state.header(ballot)
-        upto = state.log.chosen_upto
+        header, upto, entries = state.header(ballot), state.log.chosen_upto, state.log.above_chosen()
+        parts: list[tuple[tuple[int, Ballot, bytes], ...]] = [tuple(entries)]
+        if sum(len(value) for _, _, value in entries) > MESSAGE_BYTES:
+            held = {entry[0]: (entry,) for entry in entries}
+            parts = [held.get(slot, ()) for slot in range(upto + 1, state.log.upto + 1)]
         return [
-            Promise(*header, chosen_upto=upto, part=index, parts=len(parts), entries=tuple(part))
+            Promise(*header, chosen_upto=upto, part=index, parts=len(parts), entries=part)
             for index, part in enumerate(parts)
         ]
 

@@ -52,6 +52,34 @@ def test_a_promise_in_parts_is_adopted_whole_and_proposed_in_several_accepts() -
     assert cell.serves(3)
 
 
+def test_parts_of_two_promises_between_which_a_slot_was_accepted_make_a_whole_one() -> None:
+    """The candidate proposes a change in recovery, and asks again: the voter has one more slot than it had before."""
+    cell = Cell(3)
+    cell.tick()
+    cell.settle()
+    voter, ballot = cell[3], Ballot(9, 2)
+    sizes = {1: 500, 2: 400, 3: 400, 4: 600}  # thousands of bytes
+    for slot in (2, 3, 4):
+        voter.receive(m.Accept(1, 1, Ballot(1, 1), slot, 0, ((slot, BATCH + bytes(sizes[slot] * 1000)),)), cell.now_ms)
+    cell.perform(3)
+    cell.now_ms += LEASE_MS
+    promises: list[list[m.Promise]] = []
+    for _ in range(2):
+        cell.wire.clear()
+        voter.receive(m.Prepare(2, 1, ballot), cell.now_ms)
+        cell.perform(3)
+        promises.append([message for _, _, message in cell.wire if isinstance(message, m.Promise)])
+        voter.receive(m.Accept(2, 1, ballot, 1, 0, ((1, BATCH + bytes(sizes[1] * 1000)),)), cell.now_ms)
+        cell.perform(3)
+    election = cell[2].election
+    election.prepare()
+    election.ballot = ballot
+    before, after = promises
+    for part in (*after[:-1], before[-1]):
+        election.on_promise(part)
+    assert [sorted(whole.entries) for whole in election._whole.values()] == [[1, 2, 3, 4]]
+
+
 def test_what_promises_carried_is_not_held_once_the_master_serves() -> None:
     cell = cell_with_large_values_that_only_its_voters_know()
     cell.elect(3, 2, 3)
