@@ -181,7 +181,7 @@ def locks(settings: Settings, path: str, held: bool, waiting: bool) -> None:
     if held and waiting:
         raise click.UsageError("--held and --waiting exclude each other; without either both are shown")
     with settings.open_client() as client:
-        found = client.locks(path)
+        found = client.list_locks(path)
     found = [row for row in found if (row.waiters if waiting else row.holders if held else True)]
     if settings.json:
         print_json([_as_json(row, held=not waiting, waiting=not held) for row in found])

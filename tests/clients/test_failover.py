@@ -52,7 +52,7 @@ async def test_kill_9_of_the_master_costs_no_lock_no_place_and_no_call(cell3, ma
 
 
 async def _waiters(client, count):
-    return sum(len(lock.waiters) for lock in await client.locks("/held")) == count
+    return sum(len(lock.waiters) for lock in await client.list_locks("/held")) == count
 
 
 async def test_kill_9_of_all_costs_no_session_however_often_the_client_was_refused_meanwhile(cell3, make_client):

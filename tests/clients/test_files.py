@@ -109,12 +109,12 @@ async def test_more_waiters_than_the_window_holds_and_all_withdrawn_at_once(make
     client, other = make_client(), make_client()
     async with other.lock(path):
         tasks = [asyncio.create_task(client.lock(path, "shared").acquire()) for _ in range(1_200)]
-        while sum(len(lock.waiters) for lock in await other.locks(path)) < 1_000:
+        while sum(len(lock.waiters) for lock in await other.list_locks(path)) < 1_000:
             await client.ls("/")
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
-        while (await other.locks(path))[0].waiters:
+        while (await other.list_locks(path))[0].waiters:
             await client.ls("/")
 
 

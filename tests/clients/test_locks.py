@@ -12,11 +12,11 @@ from tests.clients.conftest import until
 
 
 async def waiters(client, path):
-    return [waiter for lock in await client.locks(path) for waiter in lock.waiters]
+    return [waiter for lock in await client.list_locks(path) for waiter in lock.waiters]
 
 
 async def holders(client, path):
-    return [holder for lock in await client.locks(path) for holder in lock.holders]
+    return [holder for lock in await client.list_locks(path) for holder in lock.holders]
 
 
 async def test_with_enters_only_with_the_lock_and_one_at_a_time(make_client, path):
@@ -84,7 +84,7 @@ async def test_timeout_0_tries_once_and_leaves_nothing_behind(make_client, path)
                 raise AssertionError("entered unheld")
         assert isinstance(caught.value, TimeoutError)
         assert await waiters(client, path) == []
-    assert await client.locks(path) == []
+    assert await client.list_locks(path) == []
 
 
 async def test_a_timeout_withdraws_the_waiter(make_client, path):
@@ -191,7 +191,7 @@ async def test_cancelling_an_acquire_in_any_await_leaves_nothing_behind(make_cli
 
 
 async def _free(client, path):
-    return await client.locks(path) == []
+    return await client.list_locks(path) == []
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3, 5, 10, 30])
@@ -213,11 +213,12 @@ async def test_cancelling_a_release_in_any_await_still_frees_the_lock(make_clien
 
 async def test_closing_the_client_frees_its_locks_and_ends_its_waiters(make_client, path):
     client, other = make_client(), make_client()
-    await client.lock(path).acquire()
+    held = client.lock(path)
+    await held.acquire()
     waiting = asyncio.create_task(client.lock(path).acquire())
     await until(lambda: _counted(other, path, 1))
     await client.close()
     await asyncio.wait([waiting])
     assert type(waiting.exception()).__name__ == "ClientClosed"
     async with other.lock(path, timeout=1):
-        pass
+        assert not held.held

@@ -49,7 +49,7 @@ def until(condition, what="the condition"):
 
 
 def waiters(client, path):
-    return [waiter for lock in client.locks(path) for waiter in lock.waiters]
+    return [waiter for lock in client.list_locks(path) for waiter in lock.waiters]
 
 
 def test_one_thread_at_a_time_and_tokens_rise(client, other, path):

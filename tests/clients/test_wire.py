@@ -42,7 +42,7 @@ async def test_a_holder_that_is_cut_off_stops_before_the_cell_grants_the_lock_to
 
 
 async def _waits(client, path):
-    return any(lock.waiters for lock in await client.locks(path))
+    return any(lock.waiters for lock in await client.list_locks(path))
 
 
 async def _session_gone(client):
@@ -108,7 +108,7 @@ async def test_resets_while_acquiring_and_releasing_leave_nothing_behind(make_cl
             wire.drop()
 
     await asyncio.gather(reset(), *(work() for _ in range(4)))
-    assert await other.locks(path) == []
+    assert await other.list_locks(path) == []
 
 
 async def test_what_was_cancelled_while_cut_off_is_withdrawn_when_the_session_comes_back(make_client, wire, path):

@@ -111,11 +111,11 @@ async def read_everything(world: World) -> None:
         world.notes.note(WHO, "final files", paths=await _files(client, "/made"))
 
         async def gone() -> bool:
-            return not any([await _files(client, "/alive"), await client.locks(), await _foreign_sessions(client)])
+            return not any([await _files(client, "/alive"), await client.list_locks(), await _foreign_sessions(client)])
 
         await _comes_true(gone)
         world.notes.note(WHO, "final ephemerals", paths=await _files(client, "/alive"))
-        world.notes.note(WHO, "final locks", paths=[lock.path for lock in await client.locks()])
+        world.notes.note(WHO, "final locks", paths=[lock.path for lock in await client.list_locks()])
         world.notes.note(WHO, "final sessions", sessions=await _foreign_sessions(client))
 
 

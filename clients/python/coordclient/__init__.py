@@ -47,11 +47,27 @@ from coordclient.errors import (
     WrongCell,
 )
 from coordclient.fence import Fence
-from coordclient.values import Entry, File, Holder, LockInfo, SequencerCheck, SessionInfo, Stat, Waiter
+from coordclient.values import (
+    Entry,
+    File,
+    Holder,
+    Killed,
+    LockInfo,
+    Loss,
+    SequencerCheck,
+    SessionDetails,
+    SessionHold,
+    SessionInfo,
+    SessionWait,
+    Stat,
+    Unlocked,
+    Waiter,
+    Why,
+)
 
 if TYPE_CHECKING:
     from coordclient.sync import Client
-    from coordclient.synclock import Lock
+    from coordclient.synclock import Lock, LockSet
 
 __all__ = [
     "BadPath",
@@ -71,12 +87,15 @@ __all__ = [
     "Holder",
     "InternalError",
     "IsADirectory",
+    "Killed",
     "LimitReached",
     "Lock",
     "LockInfo",
     "LockLost",
+    "LockSet",
     "LockTimeout",
     "Locked",
+    "Loss",
     "NotADirectory",
     "NotEmpty",
     "NotFound",
@@ -85,29 +104,34 @@ __all__ = [
     "Overloaded",
     "PermissionDenied",
     "SequencerCheck",
+    "SessionDetails",
     "SessionExpired",
+    "SessionHold",
     "SessionInfo",
     "SessionRequired",
+    "SessionWait",
     "StaleChannel",
     "StaleToken",
     "Stat",
     "TooLarge",
     "Unavailable",
     "UnknownOperation",
+    "Unlocked",
     "UnsupportedVersion",
     "Waiter",
+    "Why",
     "WrongCell",
 ]
 
 
 def __getattr__(name: str) -> object:
-    """`Client` and `Lock` are imported when they are asked for: `coordclient.protocol` alone needs no aiohttp."""
+    """`Client` and the locks are imported when they are asked for: `coordclient.protocol` alone needs no aiohttp."""
     if name == "Client":
         from coordclient.sync import Client
 
         return Client
-    if name == "Lock":
-        from coordclient.synclock import Lock
+    if name in ("Lock", "LockSet"):
+        from coordclient import synclock
 
-        return Lock
+        return getattr(synclock, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,6 +1,7 @@
 """PURE. The calls of one session: their numbers, which of them are unanswered, and what an answer to one means.
 
-* Numbers start at 1 and rise. A retry has the number of the first try, so the cell runs it once.
+* Numbers start at 1, or where a resumed session goes on, and rise. A retry has the number of the first try, so the cell
+  runs it once.
 * `acked`, told with every frame: every call below it has been answered. A waiting acquire holds it back only until a
   later logged call has been answered on the same channel (then the acquire is in the log too, and the cell remembers it
   by its waiter or its hold), or until half the window is used up.
@@ -28,6 +29,7 @@ from coordclient.protocol.operations import OPERATIONS, Way
 WINDOW = 1_024
 NEVER_MS = 2**62
 _LOGGED = frozenset(row.name for row in OPERATIONS.values() if row.way is Way.WRITE)
+_ACQUIRES = ("acquire", "acquire_all")
 _CHANGES = _LOGGED | {row.name for row in OPERATIONS.values() if row.way is Way.CELL and row.name != "members"}
 
 
@@ -51,7 +53,7 @@ class Call:
         self.arguments = arguments
         self.deadline_ms = deadline_ms
         # An acquire that waits: the answer takes as long as it takes.
-        self.waits = operation == "acquire" and arguments.get("wait", True) is True
+        self.waits = operation in _ACQUIRES and arguments.get("wait", True) is True
         self.lasting = lasting
         self.tag = tag
         self.in_flight = False  # transmitted on the present channel, no answer yet
@@ -125,6 +127,20 @@ class Calls:
         for number in [number for number in self._fresh if number < self.next_number - WINDOW // 2]:
             self._put_aside(number)
         return self.next_number - self.acked < WINDOW
+
+    def go_on_at(self, number: int) -> None:
+        """The session was resumed: its numbers go on here, beyond every call of the process before. Only while
+        nothing of the table was sent.
+        """
+        ahead = number - self._low
+        waiting = list(self._pending.values())
+        for call in waiting:
+            call.number += ahead
+        self._low, self.next_number = number, self.next_number + ahead
+        self._pending = {call.number: call for call in waiting}
+        self._idle = dict(self._pending)
+        self._actors = {of + ahead: actor for of, actor in self._actors.items()}
+        self._acquires = {actor: {of + ahead: None for of in numbers} for actor, numbers in self._acquires.items()}
 
     def reserve(self) -> int:
         """A number for what the keeper sends by itself and never twice (attach, KeepAlive); it counts as answered."""

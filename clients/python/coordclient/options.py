@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from coordclient.endpoints import DEFAULT_ENDPOINTS, Endpoints
 from coordclient.protocol.operations import LEASE_MS_MAX, LEASE_MS_MIN
+from coordclient.tickets import Ticket
 
 LABEL_MAX = 128
 REQUEST_SECONDS_MAX = 3_600.0
@@ -24,6 +25,7 @@ class Options:
     lease_ms: int
     request_ms: int
     name: str
+    resume: Ticket | None = None
 
     @classmethod
     def of(
@@ -33,6 +35,7 @@ class Options:
         session_lease: float,
         request_timeout: float,
         name: str | None,
+        resume: str | None = None,
     ) -> Options:
         """The checked options; ValueError says what is wrong."""
         if endpoints is None:
@@ -48,7 +51,8 @@ class Options:
             raise ValueError(
                 f"request_timeout must be above 0 and at most {REQUEST_SECONDS_MAX} seconds, not {request_timeout}"
             )
-        return cls(Endpoints(endpoints).configured, cell or "", lease_ms, request_ms, name or "")
+        ticket = None if resume is None else Ticket.parse(resume)
+        return cls(Endpoints(endpoints).configured, cell or "", lease_ms, request_ms, name or "", ticket)
 
     def labels(self) -> dict[str, str]:
         """Who this client is, for people who look at sessions and locks."""

@@ -13,8 +13,11 @@ What makes it safe (the client stops believing before the cell can end the sessi
   giving up; no clock can say that less has passed than another. Only the grace period is counted on the first clock
   alone: its end protects nobody, and a step of the wall clock shall not throw a living session away.
 * An answer from a smaller epoch than one already seen comes from a deposed master and is not believed.
+* A *resumed* session was another process's, which may believe in its lease and in its locks until they are over by its
+  own clock (`doubt_ms`), unless it has said that it believes in nothing any more. What was resumed is renewed by its
+  first KeepAlive and by nothing else.
 
-A session object begins with the answer to `open_session` and is never reused after `expired`.
+A session object begins with the answer to `open_session` or `resume_session` and is never reused after `expired`.
 """
 
 from __future__ import annotations
@@ -69,8 +72,17 @@ def local_ms(duration_ms: int, drift_ppm: int) -> int:
     return duration_ms * (1_000_000 - drift_ppm) // 1_000_000
 
 
+def waiting_ms(duration_ms: int, drift_ppm: int) -> int:
+    """How long to wait here until that duration is surely over for somebody else: and the drift bound, rounded up."""
+    return duration_ms + -(-duration_ms * drift_ppm // 1_000_000)
+
+
 class Session:
-    """One session; see the module docstring. `sent` is the reading from which the first lease counts."""
+    """One session; see the module docstring. `sent` is the reading from which the first lease counts.
+
+    `resumed`: there is no first lease yet. `inherited`: when the answer to the resume came, if the process that had the
+    session before has not said goodbye.
+    """
 
     def __init__(
         self,
@@ -82,17 +94,21 @@ class Session:
         *,
         drift_ppm: int = DRIFT_PPM,
         grace_ms: int = GRACE_MS,
+        resumed: bool = False,
+        inherited: Reading | None = None,
     ) -> None:
         self.id = session
         self.secret = secret
         self.lease_ms = lease_ms
         self.epoch = epoch
-        self.state = State.ACTIVE
+        self.state = State.JEOPARDY if resumed else State.ACTIVE
+        self.inherited = inherited
+        self._inherited_lease_ms = lease_ms
         self.reason = ""  # why it is expired
         self.drift_ppm = drift_ppm
         self.grace_ms = grace_ms
         # One tuple, so that another thread reads the two together: from when the local lease counts, and how long.
-        self.lease: tuple[Reading, int] = (sent, local_ms(lease_ms, drift_ppm))
+        self.lease: tuple[Reading, int] = (sent, 0 if resumed else local_ms(lease_ms, drift_ppm))
         self._attachment = 0
         self._number = 0
         self._renewed_by = 0
@@ -104,6 +120,15 @@ class Session:
         """How much of the local lease is left; not above 0 when it is over. Never looks at `state`."""
         sent, local = self.lease
         return local - elapsed_ms(sent, now)
+
+    def doubt_ms(self, delay_ms: int, now: Reading) -> int:
+        """How long the process before this one may believe in a lock with this lock-delay; not above 0: it cannot.
+
+        Counted on the first clock, which never says too much: no clock is believed for going on.
+        """
+        if self.inherited is None:
+            return 0
+        return waiting_ms(self._inherited_lease_ms + delay_ms, self.drift_ppm) - (now[0] - self.inherited[0])
 
     def next_attachment(self) -> int:
         """The number for the next channel of this session; it rises."""

@@ -5,33 +5,33 @@ A thin facade: everything happens in the asyncio client, which runs in a loop in
 
 from __future__ import annotations
 
-import atexit
-import concurrent.futures
+import functools
+import inspect
+import threading
 from collections.abc import Callable, Sequence
 from functools import partial
-from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar, cast, overload
 
-from coordclient import aio
-from coordclient.aio.files import path_of
-from coordclient.aio.lockstate import OnLost
+from coordclient.aio.lockstate import LockState
+from coordclient.aio.terms import STOP_MARGIN, Mode, OnJeopardy, OnLost, Terms, Wanted, ask_of, asks_of
 from coordclient.errors import CoordError
-from coordclient.holds import STOP_MARGIN_MS
-from coordclient.synclock import Lock, Mode
-from coordclient.values import Entry, File, LockInfo, SequencerCheck, SessionInfo, Stat
-from coordclient.worker import Worker
+from coordclient.syncbase import BaseClient
+from coordclient.synclock import Lock, LockSet
+from coordclient.values import Killed, LockInfo, SequencerCheck, SessionDetails, SessionInfo, Unlocked, Why
+from coordclient.worker import call_safely
 
-EXIT_SECONDS_MAX = 0.5
-_open: set[Client] = set()  # from the first use to the close, whether the application keeps them or not
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-class Client:
+class Client(BaseClient):
     """A client of one cell: it finds the master, keeps one session alive, and retries over fail-over.
 
     `endpoints`: URLs or HOST:PORT, a sequence or one text with commas; without them `COORD_ENDPOINTS`, then the three
     ports of a development cell. `cell`: refuse any other cell. `session_lease` and `request_timeout` in seconds.
     `name`: shown to whoever asks who holds a lock. `on_state(state)` is called with "active", "jeopardy" or "expired",
     in a thread of the client's own.
+    `resume`: the ticket of a session to take over (see `leave` and `adopt`) instead of opening one; when that session
+    is over the first call raises SessionExpired, and the next one opens a session.
 
     The session is opened by the first call that needs it. After `expired` the next call opens a new one; locks and
     ephemeral files of the old one are lost. Errors: see `coordclient.errors`; all of them are `CoordError`. Any number
@@ -42,54 +42,6 @@ class Client:
     ...         write_report(fencing_token=lock.token)
     """
 
-    def __init__(
-        self,
-        endpoints: str | Sequence[str] | None = None,
-        *,
-        cell: str | None = None,
-        session_lease: float = 12.0,
-        request_timeout: float = 10.0,
-        name: str | None = None,
-        on_state: Callable[[str], object] | None = None,
-    ) -> None:
-        self._worker = worker = Worker(lambda: _open.add(self))
-        tell = None if on_state is None else lambda state: worker.call_back(partial(on_state, state))
-        self._client = aio.Client(
-            endpoints,
-            cell=cell,
-            session_lease=session_lease,
-            request_timeout=request_timeout,
-            name=name,
-            on_state=tell,
-        )
-
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the session: every lock and ephemeral file of it is free at once. Calls that wait get ClientClosed.
-
-        `with` does it at its end. The second time it does nothing.
-
-        >>> client.close()
-        """
-        self._close(None)
-
-    @property
-    def state(self) -> str:
-        """`active`, `jeopardy` (calls wait, the session may be lost), or `expired` (also before the first call)."""
-        return self._client.state
-
-    @property
-    def session_id(self) -> int | None:
-        """The number of the present session, as `sessions()` shows it; None when there is none."""
-        return self._client.session_id
-
     # --- locks
 
     def lock(
@@ -99,105 +51,180 @@ class Client:
         timeout: float | None = None,
         lock_delay: float = 5.0,
         on_lost: OnLost | None = None,
-        stop_margin: float = STOP_MARGIN_MS / 1_000,
+        on_jeopardy: OnJeopardy | None = None,
+        stop_margin: float = STOP_MARGIN,
     ) -> Lock:
         """A lock object for `path`; nothing is asked of the cell yet.
 
         `timeout`: seconds that `with` waits before it raises LockTimeout; None for ever, 0 tries once. `lock_delay`:
         seconds for which the cell keeps the lock from others after this session has *expired*; it is also the outage
         that the holder rides out. `on_lost(error)` is called once when the lock cannot surely be held any more, which
-        is `stop_margin` seconds before the deadline. A missing path is made, and removed again afterwards.
+        is `stop_margin` seconds before the deadline. `on_jeopardy(seconds)` is called when the cell has not been heard
+        for a lease while the lock is held, with the seconds until its deadline. A missing path is made, and removed
+        again afterwards.
 
         >>> with client.lock("/jobs/1", mode="shared") as lock:
         ...     lock.check()
         """
-        keeper = self._client._keeper
-        return Lock(keeper, self._worker, path_of(path), mode, timeout, lock_delay, on_lost, stop_margin)
+        state = LockState(
+            self._client._keeper, (ask_of(path, mode),), _terms(timeout, lock_delay, on_lost, on_jeopardy, stop_margin)
+        )
+        return Lock(state, self._worker)
 
-    def locks(self, path: str = "/") -> list[LockInfo]:
-        """Every lock in the subtree of `path` that is held or waited for, with holders and waiters.
-
-        >>> for lock in client.locks("/billing"):
-        ...     print(lock.path, [holder.client for holder in lock.holders], len(lock.waiters))
-        """
-        return self._worker.run(self._client.locks, path)
-
-    def check_sequencer(self, sequencer: str) -> SequencerCheck:
-        """Whether the lock that the sequencer speaks of is still held by that very holder.
-
-        >>> client.check_sequencer(lock.sequencer).valid
-        True
-        """
-        return self._worker.run(self._client.check_sequencer, sequencer)
-
-    # --- files
-
-    def get(self, path: str) -> File:
-        """The contents (bytes) and the stat of a file; raises NotFound, IsADirectory.
-
-        >>> contents, stat = client.get("/config")
-        """
-        return self._worker.run(self._client.get, path)
-
-    def put(
+    def semaphore(
         self,
         path: str,
-        contents: bytes,
-        *,
-        if_generation: int | None = None,
-        if_absent: bool = False,
-        parents: bool = False,
-    ) -> Stat:
-        """Write a whole file, at most 256 KiB, and make it if it is missing (with `parents`: its directories too).
+        permits: int,
+        timeout: float | None = None,
+        lock_delay: float = 5.0,
+        on_lost: OnLost | None = None,
+        on_jeopardy: OnJeopardy | None = None,
+        stop_margin: float = STOP_MARGIN,
+    ) -> Lock:
+        """A lock object for `path` that `permits` (1 to 4096) may hold at once; the rest as `lock`.
 
-        With `if_generation` only when `stat.content_generation` is that, with `if_absent` only when there is no file:
-        otherwise Conflict, Exists or NotFound, and nothing is changed.
+        The first holder fixes the number for as long as anybody holds; another number gets PermitsDiffer. Each holder
+        has a token of its own, so "the highest seen" says nothing here: let the cell check the sequencer.
 
-        >>> contents, stat = client.get("/n")
-        >>> client.put("/n", b"2", if_generation=stat.content_generation)
+        >>> with client.semaphore("/db/connections", 20) as permit:
+        ...     use(permit.sequencer)
         """
-        return self._worker.run(
-            self._client.put, path, contents, if_generation=if_generation, if_absent=if_absent, parents=parents
-        )
+        terms = _terms(timeout, lock_delay, on_lost, on_jeopardy, stop_margin)
+        return Lock(LockState(self._client._keeper, (ask_of(path, "semaphore", permits),), terms), self._worker)
 
-    def create(self, path: str, contents: bytes = b"", *, ephemeral: bool = False, parents: bool = False) -> Stat:
-        """Make a file; raises Exists. An `ephemeral` one goes with this session.
+    def locks(
+        self,
+        paths: Sequence[Wanted],
+        mode: Mode = "exclusive",
+        timeout: float | None = None,
+        lock_delay: float = 5.0,
+        on_lost: OnLost | None = None,
+        on_jeopardy: OnJeopardy | None = None,
+        stop_margin: float = STOP_MARGIN,
+    ) -> LockSet:
+        """Several locks (1 to 64) that are taken in one atomic step, so that their order cannot matter.
 
-        Raises NotFound when its directory is missing and `parents` is not set.
+        `paths`: each a path, (path, mode) or (path, "semaphore", permits). It holds nothing until it holds all, and
+        waits in the queues of all of them at once: whoever comes later waits behind it. The rest as `lock`.
 
-        >>> stat = client.create("/workers/7", b"10.0.0.7", ephemeral=True, parents=True)
+        >>> with client.locks(["/accounts/1", ("/rates", "shared")], timeout=5) as both:
+        ...     move_money(fencing_tokens=both.tokens)
         """
-        return self._worker.run(self._client.create, path, contents, ephemeral=ephemeral, parents=parents)
+        terms = _terms(timeout, lock_delay, on_lost, on_jeopardy, stop_margin)
+        return LockSet(LockState(self._client._keeper, asks_of(paths, mode), terms), self._worker)
 
-    def mkdir(self, path: str, *, parents: bool = False) -> Stat:
-        """Make a directory; raises Exists, and NotFound when its own directory is missing and `parents` is not set.
+    def locked(
+        self,
+        path: str,
+        mode: Mode = "exclusive",
+        timeout: float | None = None,
+        lock_delay: float = 5.0,
+        on_lost: OnLost | None = None,
+        on_jeopardy: OnJeopardy | None = None,
+        stop_margin: float = STOP_MARGIN,
+    ) -> Callable[[_Function], _Function]:
+        """Decorates a function: each call of it runs under a lock object of its own. Arguments and errors as `lock`.
 
-        >>> stat = client.mkdir("/workers", parents=True)
+        >>> @client.locked("/billing/nightly", timeout=5)
+        ... def write_report() -> None: ...
         """
-        return self._worker.run(self._client.mkdir, path, parents=parents)
+        self.lock(path, mode, timeout, lock_delay, on_lost, on_jeopardy, stop_margin)  # what is wrong is said now
 
-    def delete(self, path: str, *, if_generation: int | None = None) -> int:
-        """Delete a file or an empty directory; the revision of it. Raises NotFound, NotEmpty, Locked, Conflict.
+        def decorate(function: _Function) -> _Function:
+            if inspect.iscoroutinefunction(function):
+                raise TypeError("locked decorates plain functions; for `async def` there is coordclient.aio.Client")
 
-        >>> revision = client.delete("/config", if_generation=stat.content_generation)
+            @functools.wraps(function)
+            def under_lock(*arguments: Any, **named: Any) -> Any:
+                with self.lock(path, mode, timeout, lock_delay, on_lost, on_jeopardy, stop_margin):
+                    return function(*arguments, **named)
+
+            return cast(_Function, under_lock)
+
+        return decorate
+
+    @overload
+    def adopt(
+        self,
+        paths: str,
+        timeout: float | None = None,
+        on_lost: OnLost | None = None,
+        on_jeopardy: OnJeopardy | None = None,
+        stop_margin: float = STOP_MARGIN,
+    ) -> Lock: ...
+
+    @overload
+    def adopt(
+        self,
+        paths: list[str] | tuple[str, ...],
+        timeout: float | None = None,
+        on_lost: OnLost | None = None,
+        on_jeopardy: OnJeopardy | None = None,
+        stop_margin: float = STOP_MARGIN,
+    ) -> LockSet: ...
+
+    def adopt(
+        self,
+        paths: str | list[str] | tuple[str, ...],
+        timeout: float | None = None,
+        on_lost: OnLost | None = None,
+        on_jeopardy: OnJeopardy | None = None,
+        stop_margin: float = STOP_MARGIN,
+    ) -> Lock | LockSet:
+        """The lock that came with a resumed session: of a path, or, for locks that were taken in one step, of all their
+        paths in a list. It is held with the token that it had; raises NotFound when there is none, or it was adopted.
+
+        It is `safe` when the process before this one cannot believe in it any more: at once if that said goodbye by
+        `leave`, otherwise after lease and lock-delay from the resume. `acquire()` and `with` wait for that, `timeout`
+        seconds or without end. What nobody adopts stays held as long as the session.
+
+        >>> client = Client(resume=ticket)
+        >>> with client.adopt("/billing/nightly") as lock:
+        ...     go_on(fencing_token=lock.token)
         """
-        return self._worker.run(self._client.delete, path, if_generation=if_generation)
+        terms = _terms(timeout, 0.0, on_lost, on_jeopardy, stop_margin)
+        state = self._worker.run(self._client._adopt, (paths,) if isinstance(paths, str) else tuple(paths), terms)
+        return (Lock if isinstance(paths, str) else LockSet)(state, self._worker)
 
-    def ls(self, path: str = "/") -> list[Entry]:
-        """The children of a directory, by name, each with its stat; raises NotFound, NotADirectory.
+    def list_locks(self, path: str = "/") -> list[LockInfo]:
+        """Every lock in the subtree of `path` that is held or waited for, with holders and waiters.
 
-        >>> [entry.name for entry in client.ls("/workers")]
+        >>> for lock in client.list_locks("/billing"):
+        ...     print(lock.path, [holder.client for holder in lock.holders], len(lock.waiters))
         """
-        return self._worker.run(self._client.ls, path)
+        return self._worker.run(self._client.list_locks, path)
 
-    def stat(self, path: str) -> Stat:
-        """The stat of a file or directory; raises NotFound.
+    def check_sequencer(self, sequencer: str, stale: bool = False) -> SequencerCheck:
+        """Whether the lock that the sequencer speaks of is still held by that very holder.
 
-        >>> client.stat("/config").revision
+        `stale`: as the replica that this client is connected to sees it, which need not be the master and may be
+        behind; the answer says as of which revision.
+
+        >>> (client.check_sequencer(lock.sequencer)).valid
+        True
         """
-        return self._worker.run(self._client.stat, path)
+        return self._worker.run(self._client.check_sequencer, sequencer, stale)
 
-    # --- the cell
+    def why(self, path: str) -> Why:
+        """Who holds a lock and who waits, since when and for how long still, and how the last holders lost it.
+
+        >>> (client.why("/billing/nightly")).losses[0].cause
+        'expired'
+        """
+        return self._worker.run(self._client.why, path)
+
+    def unlock(self, path: str, *, reason: str, now: bool = False, session: int = 0, hold: int = 0) -> Unlocked:
+        """Take a lock away, as an operator: from every holder, or from that of `session` (and `hold`) alone.
+
+        Each holder is told, with the reason (1 to 256 bytes), stops, and its lock-delay passes; one that cannot be told
+        loses it when its lease and lock-delay are over. With `now` it is free at once: **then two may believe that they
+        hold it, and only the fencing token protects.** Raises NotFound when nobody holds it.
+
+        >>> client.unlock("/billing/nightly", reason="host-7 hangs, ticket 1234")
+        """
+        return self._worker.run(self._client.unlock, path, reason=reason, now=now, session=session, hold=hold)
+
+    # --- sessions
 
     def sessions(self) -> list[SessionInfo]:
         """Every session of the cell. `left_ms` is what is left of its lease, in ms.
@@ -206,13 +233,30 @@ class Client:
         """
         return self._worker.run(self._client.sessions)
 
+    def session_info(self, session: int = 0) -> SessionDetails:
+        """One session (0: this client's own) with all that it holds, waits for and keeps alive; raises NotFound.
+
+        >>> [hold.path for hold in (client.session_info()).holds]
+        """
+        return self._worker.run(self._client.session_info, session)
+
+    def kill_session(self, session: int, *, reason: str) -> Killed:
+        """End a session, as an operator: its client is told, with the reason (1 to 256 bytes), when its next KeepAlive
+        comes, and all that it held is as after an expiry when it has stopped, or its lease is over. Raises NotFound.
+
+        >>> client.kill_session(7, reason="deployed by mistake")
+        """
+        return self._worker.run(self._client.kill_session, session, reason=reason)
+
+    # --- the cell
+
     def status(self, endpoint: str | None = None) -> dict[str, Any]:
         """What one replica says about itself (the first endpoint that answers, if none is named). Opens no session.
 
         Keys: cell, replica, version, role, master, master_address, epoch, revision, members and more. Raises
         Unavailable when nobody answers.
 
-        >>> client.status()["master"]
+        >>> (client.status())["master"]
         """
         return self._worker.run(self._client.status, endpoint)
 
@@ -257,26 +301,19 @@ class Client:
         """
         return self._worker.run(self._client.transfer_master, to)
 
-    def _close(self, seconds_max: float | None) -> None:
-        _open.discard(self)
-        worker = self._worker
-        if worker.at_home():
-            future = worker.begin(self._client.close)
-            try:
-                future.result(seconds_max)
-            finally:
-                worker.stop()
-        else:
-            worker.closed = True
+
+def _terms(
+    timeout: float | None,
+    lock_delay: float,
+    on_lost: OnLost | None,
+    on_jeopardy: OnJeopardy | None,
+    stop_margin: float,
+) -> Terms:
+    """What calls back does so in a thread of its own: it may block, and others are told meanwhile."""
+    lost = None if on_lost is None else partial(_in_a_thread, "coordclient on_lost", on_lost)
+    jeopardy = None if on_jeopardy is None else partial(_in_a_thread, "coordclient on_jeopardy", on_jeopardy)
+    return Terms(timeout, lock_delay, lost, jeopardy, stop_margin)
 
 
-def _at_exit() -> None:
-    """A program that ends without closing gives its locks back, if the cell can be told at once."""
-    for client in list(_open):
-        try:
-            client._close(EXIT_SECONDS_MAX)
-        except (CoordError, RuntimeError, concurrent.futures.TimeoutError):
-            continue  # the session ends by its lease instead
-
-
-atexit.register(_at_exit)
+def _in_a_thread(name: str, function: Callable[[Any], object], argument: object) -> None:
+    threading.Thread(target=call_safely, args=(partial(function, argument),), name=name, daemon=True).start()

@@ -1,4 +1,4 @@
-"""The lock of the thread flavour."""
+"""The locks of the thread flavour."""
 
 from __future__ import annotations
 
@@ -6,72 +6,32 @@ import itertools
 import logging
 import os
 import threading
-from functools import partial
+from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Literal
+from typing import Any, Self
 
-from coordclient.aio.keeper import Keeper
-from coordclient.aio.lockstate import LockState, OnLost
+from coordclient.aio.lockstate import LockState
+from coordclient.aio.terms import time_limit
 from coordclient.errors import ClientForked, CoordError, LockLost, LockTimeout
 from coordclient.holds import Hold, HoldState
 from coordclient.values import LockInfo
-from coordclient.worker import Worker, call_safely
+from coordclient.worker import Worker
 
 log = logging.getLogger("coordclient")
-Mode = Literal["exclusive", "shared"]
 _this_thread = threading.local()
 _thread_numbers = itertools.count(1)
 
 
-class Lock:
-    """A lock of the cell, made by `Client.lock`; a context manager.
+class AnyLock:
+    """What `Lock` and `LockSet` have in common."""
 
-    A thread cannot be interrupted from outside: when the lock cannot surely be held any more (`deadline - stop_margin`,
-    or the session was lost), `on_lost` is called in a thread of its own, `safe` is False, `check()` raises, and the
-    `with` ends in LockLost, or adds it as a note to what the body raised. One object has one holder at a time.
-
-    >>> with client.lock("/billing/nightly", timeout=5) as lock:
-    ...     write_report(fencing_token=lock.token)
-    """
-
-    def __init__(
-        self,
-        keeper: Keeper,
-        worker: Worker,
-        path: str,
-        mode: Mode,
-        timeout: float | None,
-        lock_delay: float,
-        on_lost: OnLost | None,
-        stop_margin: float,
-    ) -> None:
-        tell = None if on_lost is None else partial(_tell, on_lost)
-        self._state = LockState(keeper, path, mode, timeout, lock_delay, stop_margin, tell)
+    def __init__(self, state: LockState, worker: Worker) -> None:
+        self._state = state
         self._worker = worker
-        self._timeout = timeout
 
-    def __repr__(self) -> str:
-        return f"<Lock {self.path} {self.mode} {'held' if self.held else 'not held'}>"
-
-    @property
-    def path(self) -> str:
-        """The path as it was given."""
-        return self._state.path
-
-    @property
-    def mode(self) -> str:
-        """`exclusive` or `shared`."""
-        return self._state.mode
-
-    @property
-    def token(self) -> int:
-        """The fencing token of the present grant, or of the last; raises LockLost before the first."""
-        return self._state.granted().token
-
-    @property
-    def sequencer(self) -> str:
-        """Name, mode, token, hold and an authentication code as text, for `check_sequencer`; as `token` otherwise."""
-        return self._state.granted().sequencer
+    def __del__(self) -> None:
+        if (state := getattr(self, "_state", None)) is not None:
+            state.forgotten()
 
     @property
     def held(self) -> bool:
@@ -80,7 +40,10 @@ class Lock:
 
     @property
     def safe(self) -> bool:
-        """Held, and before `deadline - stop_margin`, by the clocks at this very moment. No network."""
+        """Held, and before `deadline - stop_margin`, by the clocks at this very moment. No network.
+
+        An adopted lock is not safe before the process that had it can believe in it no more.
+        """
         return self._state.safe
 
     @property
@@ -104,25 +67,24 @@ class Lock:
         self._state.check()
 
     def verify(self) -> None:
-        """Ask the master; raises LockLost when the cell does not regard this lock as held, or it is not `safe`."""
-        self._worker.run(self._state.ask_master)
+        """Ask the master; raises LockLost when the cell does not regard it as held, or it is not `safe`.
 
-    def info(self) -> LockInfo | None:
-        """Who holds this path and who waits for it, as the cell sees it; None when nobody does."""
-        return self._worker.run(self._state.look_up)
+        >>> lock.verify()
+        """
+        self._worker.run(self._state.ask_master)
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         """As `threading.Lock.acquire`: True when it is held, False when it was not free in time (seconds; -1: no end).
 
-        Raises Unavailable when the cell could not be asked. After False, an error or Ctrl-C nothing is left behind in
-        the queue.
+        Raises Unavailable when the cell could not be asked, Deadlock, PermitsDiffer. After False, an error or Ctrl-C
+        nothing is left behind in the queue. An adopted lock is held already: this waits until it is safe.
+
+        >>> if lock.acquire(timeout=5):
+        ...     lock.release()
         """
-        if not blocking and timeout != -1:
-            raise ValueError("a time-out makes no sense without blocking")
-        if timeout < 0 and timeout != -1:
-            raise ValueError(f"timeout must be -1 or at least 0 seconds, not {timeout}")
+        timeout_ms, wait = time_limit(blocking, timeout)
         try:
-            self._acquire(None if timeout == -1 else timeout, blocking and timeout != 0)
+            self._acquire(timeout_ms, wait)
         except LockTimeout:
             return False
         return True
@@ -132,16 +94,21 @@ class Lock:
 
         When the cell cannot be reached, OutcomeUnknown or Unavailable is raised after the request time-out; the release
         is retried all the same until it is answered or the session has ended.
-        """
-        self._worker.run(self._state.give_back)
 
-    def __enter__(self) -> Lock:
-        self._acquire(self._timeout, self._timeout != 0)
+        >>> lock.release()
+        """
+        self._finish(self._state.give_back)
+
+    def __enter__(self) -> Self:
+        timeout = self._state.terms.timeout
+        self._acquire(None if timeout is None else round(timeout * 1_000), timeout != 0)
+        self._state.worker = threading.get_ident()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._state.worker = None
         lost = self._leave()
         if lost is None or isinstance(error, type(lost)):
             return
@@ -155,15 +122,18 @@ class Lock:
         if hold is not None and hold.state is HoldState.RELEASED:
             return None  # the body did it
         try:
-            self._worker.run(self._state.give_back)
+            self._finish(self._state.give_back)
         except (LockLost, ClientForked) as lost:
             return lost
         except CoordError as failed:
-            log.warning("the release of %s is not confirmed yet and goes on: %s", self.path, failed)
+            log.warning("the release of %s is not confirmed yet and goes on: %s", self._state.name, failed)
         return None
 
-    def _acquire(self, timeout: float | None, wait: bool) -> None:
-        timeout_ms = None if timeout is None else max(0, round(timeout * 1_000))
+    def _finish(self, coroutine: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Wait for what goes on to its end in the loop, also when the wait is interrupted (Ctrl-C)."""
+        self._worker.begin(coroutine).result()
+
+    def _acquire(self, timeout_ms: int | None, wait: bool) -> None:
         actor = f"{self._state.keeper.labels.get('host', '')[:64]}:{os.getpid()}:t{_thread_number()}"
         interrupted = threading.Event()
 
@@ -192,6 +162,92 @@ class Lock:
             raise
 
 
+class Lock(AnyLock):
+    """A lock of the cell, made by `Client.lock` or `Client.semaphore`; a context manager.
+
+    A thread cannot be interrupted from outside: when the lock cannot surely be held any more (`deadline - stop_margin`,
+    the session was lost, an operator took the lock away), `on_lost` is called in a thread of its own, `safe` is False,
+    `check()` raises, and the `with` ends in LockLost, or adds it as a note to what the body raised. One object has one
+    holder at a time.
+
+    >>> with client.lock("/billing/nightly", timeout=5) as lock:
+    ...     write_report(fencing_token=lock.token)
+    """
+
+    def __repr__(self) -> str:
+        return f"<Lock {self.path} {self.mode} {'held' if self.held else 'not held'}>"
+
+    @property
+    def path(self) -> str:
+        """The path as it was given."""
+        return self._state.asks[0].path
+
+    @property
+    def mode(self) -> str:
+        """`exclusive`, `shared` or `semaphore`."""
+        return self._state.asks[0].mode
+
+    @property
+    def permits(self) -> int:
+        """How many may hold a semaphore at once; 0 in the other modes."""
+        return self._state.asks[0].permits
+
+    @property
+    def token(self) -> int:
+        """The fencing token of the present grant, or of the last; raises LockLost before the first."""
+        return self._state.granted().token
+
+    @property
+    def sequencer(self) -> str:
+        """Name, mode, token, hold and an authentication code as text, for `check_sequencer`; as `token` otherwise."""
+        return self._state.granted().sequencer
+
+    def info(self) -> LockInfo | None:
+        """Who holds this path and who waits for it, as the cell sees it; None when nobody does.
+
+        >>> info = lock.info()
+        """
+        return self._worker.run(self._state.look_up)
+
+    def transfer(self, to: int) -> None:
+        """Hand it to session `to`, which must wait for this path in the same mode: it gets the lock at once, past the
+        queue, with a larger token. This object holds nothing afterwards, and believes nothing while it asks.
+
+        Raises NotWaiting (it is held as before), LockLost. When that is interrupted, or no answer comes
+        (OutcomeUnknown), the lock is with the other one or free. Tell whatever runs under it here to stop before.
+
+        >>> lock.transfer(successor.session_id)
+        """
+        self._worker.run(self._state.hand_over, to)
+
+
+class LockSet(AnyLock):
+    """Several locks that are taken in one atomic step, made by `Client.locks`; a context manager as `Lock` is. All of
+    them are held, or none; losing one is losing all.
+
+    >>> with client.locks(["/accounts/1", "/accounts/2"], timeout=5) as both:
+    ...     move_money(fencing_tokens=both.tokens)
+    """
+
+    def __repr__(self) -> str:
+        return f"<LockSet {self._state.name} {'held' if self.held else 'not held'}>"
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The paths as they were given."""
+        return tuple(ask.path for ask in self._state.asks)
+
+    @property
+    def tokens(self) -> dict[str, int]:
+        """Path -> fencing token of the present grant, or of the last; raises LockLost before the first."""
+        return {path: part.token for path, part in self._state.parts().items()}
+
+    @property
+    def sequencers(self) -> dict[str, str]:
+        """Path -> sequencer, for `check_sequencer`; as `tokens` otherwise."""
+        return {path: part.sequencer for path, part in self._state.parts().items()}
+
+
 def _thread_number() -> int:
     """Of this thread alone: what the system calls a thread is given to another one as soon as it has ended, and a lock
     that an ended thread has left to others would look like a lock of the new one."""
@@ -199,10 +255,3 @@ def _thread_number() -> int:
     if number is None:
         number = _this_thread.number = next(_thread_numbers)
     return number
-
-
-def _tell(on_lost: OnLost, lost: LockLost) -> None:
-    """In a thread of its own: it may block, and other losses are told meanwhile."""
-    threading.Thread(
-        target=call_safely, args=(partial(on_lost, lost),), name="coordclient on_lost", daemon=True
-    ).start()

@@ -11,7 +11,9 @@ import os
 import sys
 from collections.abc import Callable
 
-from coordclient import Client, ClientForked, LockLost
+from coordclient import Client, ClientForked, Lock, LockLost
+
+KEPT: list[Lock] = []
 
 
 def say(words: str) -> None:
@@ -33,7 +35,8 @@ def stopped(client: Client, path: str) -> None:
 
 
 def leave(client: Client, path: str) -> None:
-    client.lock(path).acquire()
+    KEPT.append(client.lock(path))
+    KEPT[0].acquire()
     say("held")
 
 

@@ -34,7 +34,7 @@ async def _nothing_behind(work: Work, process: ClientProcess) -> None:
         own = process.client.session_id
         left = [
             lock.path
-            for lock in await process.client.locks("/l")
+            for lock in await process.client.list_locks("/l")
             if any(one.session == own for one in lock.holders) or any(one.session == own for one in lock.waiters)
         ]
         if not left and not work.busy[process.name]:

@@ -53,8 +53,8 @@ def test_the_lock_is_given_up_at_its_own_deadline_whatever_the_state_of_the_sess
 def test_what_was_given_up_is_released_when_the_session_comes_back_and_only_once():
     _, holds, hold = held()
     holds.tick((END,))
-    assert holds.to_release() == [hold]
-    assert holds.to_release() == []
+    assert holds.to_release((END,)) == [hold]
+    assert holds.to_release((END,)) == []
     assert not holds.all
 
 
@@ -63,7 +63,7 @@ def test_nothing_is_released_when_the_session_has_ended():
     assert holds.session_over("expired") == [hold]
     assert hold.state is HoldState.LOST
     assert "expired" in hold.cause
-    assert holds.to_release() == []
+    assert holds.to_release((END,)) == []
     assert not hold.safe((0,))
 
 

@@ -3,37 +3,46 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-import logging
-import os
-import weakref
-from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
-from typing import Any
+import functools
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar, cast, overload
 
-from coordclient import clock
+from coordclient.aio.base import BaseClient
 from coordclient.aio.channel import ChannelError
-from coordclient.aio.files import contents_of, entries_of, file_of, path_of, stat_in
-from coordclient.aio.keeper import Keeper
-from coordclient.aio.lock import Lock, Mode
-from coordclient.aio.lockstate import LockState, OnLost
-from coordclient.endpoints import Endpoints, parse_endpoint
-from coordclient.errors import CoordError, InternalError, Unavailable, error_of
-from coordclient.holds import STOP_MARGIN_MS, Hold
-from coordclient.options import Options
+from coordclient.aio.files import int_in, path_of
+from coordclient.aio.lock import Lock, LockSet
+from coordclient.aio.lockstate import LockState
+from coordclient.aio.terms import STOP_MARGIN, Ask, Mode, OnJeopardy, OnLost, Terms, Wanted, ask_of, asks_of, short_of
+from coordclient.endpoints import parse_endpoint
+from coordclient.errors import CoordError, InternalError, NotFound, Unavailable, error_of
 from coordclient.protocol.errors import Refusal
-from coordclient.session import Reading
-from coordclient.values import Entry, File, LockInfo, SequencerCheck, SessionInfo, Stat, lock_of, row_of
+from coordclient.values import (
+    Killed,
+    LockInfo,
+    SequencerCheck,
+    SessionDetails,
+    SessionInfo,
+    Unlocked,
+    Why,
+    details_of,
+    lock_of,
+    row_of,
+    session_of,
+    unlocked_of,
+    why_of,
+)
 
-log = logging.getLogger("coordclient")
+_Function = TypeVar("_Function", bound=Callable[..., Awaitable[Any]])
 
 
-class Client:
+class Client(BaseClient):
     """A client of one cell: it finds the master, keeps one session alive, and retries over fail-over.
 
     `endpoints`: URLs or HOST:PORT, a sequence or one text with commas; without them `COORD_ENDPOINTS`, then the three
     ports of a development cell. `cell`: refuse any other cell. `session_lease` and `request_timeout` in seconds.
     `name`: shown to whoever asks who holds a lock. `on_state(state)` is called with "active", "jeopardy" or "expired".
+    `resume`: the ticket of a session to take over (see `leave` and `adopt`) instead of opening one; when that session
+    is over the first call raises SessionExpired, and the next one opens a session.
 
     The session is opened by the first call that needs it. After `expired` the next call opens a new one; locks and
     ephemeral files of the old one are lost. Errors: see `coordclient.errors`; all of them are `CoordError`.
@@ -42,63 +51,6 @@ class Client:
     ...     async with client.lock("/billing/nightly", timeout=5) as lock:
     ...         await write_report(fencing_token=lock.token)
     """
-
-    def __init__(
-        self,
-        endpoints: str | Sequence[str] | None = None,
-        *,
-        cell: str | None = None,
-        session_lease: float = 12.0,
-        request_timeout: float = 10.0,
-        name: str | None = None,
-        on_state: Callable[[str], object] | None = None,
-    ) -> None:
-        self._setup(Options.of(endpoints, cell, session_lease, request_timeout, name), on_state, clock.read)
-
-    def _setup(self, options: Options, on_state: Callable[[str], object] | None, clocks: Callable[[], Reading]) -> None:
-        self._endpoints = Endpoints(options.endpoints, options.lease_ms)
-        self._on_state = on_state
-        self._keeper = Keeper(
-            self._endpoints,
-            cell=options.cell,
-            lease_ms=options.lease_ms,
-            request_ms=options.request_ms,
-            labels=options.labels(),
-            on_state=self._tell_state,
-            on_given_up=_tell_given_up,
-            clocks=clocks,
-        )
-        self._actors: weakref.WeakKeyDictionary[asyncio.Task[Any], str] = weakref.WeakKeyDictionary()
-        self._actor_numbers = itertools.count(1)
-        self._actor_prefix = ""
-
-    async def __aenter__(self) -> Client:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Close the session: every lock and ephemeral file of it is free at once. Calls that wait get ClientClosed.
-
-        `with` does it at its end. The second time it does nothing.
-
-        >>> await client.close()
-        """
-        await self._keeper.close()
-
-    @property
-    def state(self) -> str:
-        """`active`, `jeopardy` (calls wait, the session may be lost), or `expired` (also before the first call)."""
-        return self._keeper.state
-
-    @property
-    def session_id(self) -> int | None:
-        """The number of the present session, as `sessions()` shows it; None when there is none."""
-        life = self._keeper.life
-        return life.session.id if life is not None and life.session is not None else None
 
     # --- locks
 
@@ -109,119 +61,182 @@ class Client:
         timeout: float | None = None,
         lock_delay: float = 5.0,
         on_lost: OnLost | None = None,
-        stop_margin: float = STOP_MARGIN_MS / 1_000,
+        on_jeopardy: OnJeopardy | None = None,
+        stop_margin: float = STOP_MARGIN,
     ) -> Lock:
         """A lock object for `path`; nothing is asked of the cell yet.
 
         `timeout`: seconds that `with` waits before it raises LockTimeout; None for ever, 0 tries once. `lock_delay`:
         seconds for which the cell keeps the lock from others after this session has *expired*; it is also the outage
         that the holder rides out. `on_lost(error)` is called once when the lock cannot surely be held any more, which
-        is `stop_margin` seconds before the deadline. A missing path is made, and removed again afterwards.
+        is `stop_margin` seconds before the deadline. `on_jeopardy(seconds)` is called when the cell has not been heard
+        for a lease while the lock is held, with the seconds until its deadline. A missing path is made, and removed
+        again afterwards.
 
         >>> async with client.lock("/jobs/1", mode="shared") as lock:
         ...     lock.check()
         """
-        return Lock(self._keeper, self._actor, path_of(path), mode, timeout, lock_delay, on_lost, stop_margin)
+        return self._lock(ask_of(path, mode), Terms(timeout, lock_delay, on_lost, on_jeopardy, stop_margin))
 
-    async def locks(self, path: str = "/") -> list[LockInfo]:
+    def semaphore(
+        self,
+        path: str,
+        permits: int,
+        timeout: float | None = None,
+        lock_delay: float = 5.0,
+        on_lost: OnLost | None = None,
+        on_jeopardy: OnJeopardy | None = None,
+        stop_margin: float = STOP_MARGIN,
+    ) -> Lock:
+        """A lock object for `path` that `permits` (1 to 4096) may hold at once; the rest as `lock`.
+
+        The first holder fixes the number for as long as anybody holds; another number gets PermitsDiffer. Each holder
+        has a token of its own, so "the highest seen" says nothing here: let the cell check the sequencer.
+
+        >>> async with client.semaphore("/db/connections", 20) as permit:
+        ...     await use(permit.sequencer)
+        """
+        terms = Terms(timeout, lock_delay, on_lost, on_jeopardy, stop_margin)
+        return self._lock(ask_of(path, "semaphore", permits), terms)
+
+    def locks(
+        self,
+        paths: Sequence[Wanted],
+        mode: Mode = "exclusive",
+        timeout: float | None = None,
+        lock_delay: float = 5.0,
+        on_lost: OnLost | None = None,
+        on_jeopardy: OnJeopardy | None = None,
+        stop_margin: float = STOP_MARGIN,
+    ) -> LockSet:
+        """Several locks (1 to 64) that are taken in one atomic step, so that their order cannot matter.
+
+        `paths`: each a path, (path, mode) or (path, "semaphore", permits). It holds nothing until it holds all, and
+        waits in the queues of all of them at once: whoever comes later waits behind it. The rest as `lock`.
+
+        >>> async with client.locks(["/accounts/1", ("/rates", "shared")], timeout=5) as both:
+        ...     await move_money(fencing_tokens=both.tokens)
+        """
+        terms = Terms(timeout, lock_delay, on_lost, on_jeopardy, stop_margin)
+        return LockSet(LockState(self._keeper, asks_of(paths, mode), terms), self._actor)
+
+    def locked(
+        self,
+        path: str,
+        mode: Mode = "exclusive",
+        timeout: float | None = None,
+        lock_delay: float = 5.0,
+        on_lost: OnLost | None = None,
+        on_jeopardy: OnJeopardy | None = None,
+        stop_margin: float = STOP_MARGIN,
+    ) -> Callable[[_Function], _Function]:
+        """Decorates a function: each call of it runs under a lock object of its own. Arguments and errors as `lock`.
+
+        >>> @client.locked("/billing/nightly", timeout=5)
+        ... async def write_report() -> None: ...
+        """
+        self.lock(path, mode, timeout, lock_delay, on_lost, on_jeopardy, stop_margin)  # what is wrong is said now
+
+        def decorate(function: _Function) -> _Function:
+            if not asyncio.iscoroutinefunction(function):
+                raise TypeError("locked decorates `async def` functions; for others there is coordclient.Client")
+
+            @functools.wraps(function)
+            async def under_lock(*arguments: Any, **named: Any) -> Any:
+                async with self.lock(path, mode, timeout, lock_delay, on_lost, on_jeopardy, stop_margin):
+                    return await function(*arguments, **named)
+
+            return cast(_Function, under_lock)
+
+        return decorate
+
+    @overload
+    async def adopt(
+        self,
+        paths: str,
+        timeout: float | None = None,
+        on_lost: OnLost | None = None,
+        on_jeopardy: OnJeopardy | None = None,
+        stop_margin: float = STOP_MARGIN,
+    ) -> Lock: ...
+
+    @overload
+    async def adopt(
+        self,
+        paths: list[str] | tuple[str, ...],
+        timeout: float | None = None,
+        on_lost: OnLost | None = None,
+        on_jeopardy: OnJeopardy | None = None,
+        stop_margin: float = STOP_MARGIN,
+    ) -> LockSet: ...
+
+    async def adopt(
+        self,
+        paths: str | list[str] | tuple[str, ...],
+        timeout: float | None = None,
+        on_lost: OnLost | None = None,
+        on_jeopardy: OnJeopardy | None = None,
+        stop_margin: float = STOP_MARGIN,
+    ) -> Lock | LockSet:
+        """The lock that came with a resumed session: of a path, or, for locks that were taken in one step, of all their
+        paths in a list. It is held with the token that it had; raises NotFound when there is none, or it was adopted.
+
+        It is `safe` when the process before this one cannot believe in it any more: at once if that said goodbye by
+        `leave`, otherwise after lease and lock-delay from the resume. `acquire()` and `with` wait for that, `timeout`
+        seconds or without end. What nobody adopts stays held as long as the session.
+
+        >>> client = Client(resume=ticket)
+        >>> async with await client.adopt("/billing/nightly") as lock:
+        ...     await go_on(fencing_token=lock.token)
+        """
+        terms = Terms(timeout, 0.0, on_lost, on_jeopardy, stop_margin)
+        state = await self._adopt((paths,) if isinstance(paths, str) else tuple(paths), terms)
+        return (Lock if isinstance(paths, str) else LockSet)(state, self._actor)
+
+    async def list_locks(self, path: str = "/") -> list[LockInfo]:
         """Every lock in the subtree of `path` that is held or waited for, with holders and waiters.
 
-        >>> for lock in await client.locks("/billing"):
+        >>> for lock in await client.list_locks("/billing"):
         ...     print(lock.path, [holder.client for holder in lock.holders], len(lock.waiters))
         """
         answer = await self._keeper.call("locks", {"path": path_of(path)})
         return [lock_of(lock) for lock in answer["locks"]]
 
-    async def check_sequencer(self, sequencer: str) -> SequencerCheck:
+    async def check_sequencer(self, sequencer: str, stale: bool = False) -> SequencerCheck:
         """Whether the lock that the sequencer speaks of is still held by that very holder.
+
+        `stale`: as the replica that this client is connected to sees it, which need not be the master and may be
+        behind; the answer says as of which revision.
 
         >>> (await client.check_sequencer(lock.sequencer)).valid
         True
         """
-        return row_of(SequencerCheck, await self._keeper.call("check_sequencer", {"sequencer": sequencer}))
+        arguments: dict[str, object] = {"sequencer": sequencer}
+        if stale:
+            arguments["stale"] = True
+        return row_of(SequencerCheck, await self._keeper.call("check_sequencer", arguments))
 
-    # --- files
+    async def why(self, path: str) -> Why:
+        """Who holds a lock and who waits, since when and for how long still, and how the last holders lost it.
 
-    async def get(self, path: str) -> File:
-        """The contents (bytes) and the stat of a file; raises NotFound, IsADirectory.
-
-        >>> contents, stat = await client.get("/config")
+        >>> (await client.why("/billing/nightly")).losses[0].cause
+        'expired'
         """
-        return file_of(await self._keeper.call("get", {"path": path_of(path)}))
+        return why_of(await self._keeper.call("why", {"path": path_of(path)}))
 
-    async def put(
-        self,
-        path: str,
-        contents: bytes,
-        *,
-        if_generation: int | None = None,
-        if_absent: bool = False,
-        parents: bool = False,
-    ) -> Stat:
-        """Write a whole file, at most 256 KiB, and make it if it is missing (with `parents`: its directories too).
+    async def unlock(self, path: str, *, reason: str, now: bool = False, session: int = 0, hold: int = 0) -> Unlocked:
+        """Take a lock away, as an operator: from every holder, or from that of `session` (and `hold`) alone.
 
-        With `if_generation` only when `stat.content_generation` is that, with `if_absent` only when there is no file:
-        otherwise Conflict, Exists or NotFound, and nothing is changed.
+        Each holder is told, with the reason (1 to 256 bytes), stops, and its lock-delay passes; one that cannot be told
+        loses it when its lease and lock-delay are over. With `now` it is free at once: **then two may believe that they
+        hold it, and only the fencing token protects.** Raises NotFound when nobody holds it.
 
-        >>> contents, stat = await client.get("/n")
-        >>> await client.put("/n", b"2", if_generation=stat.content_generation)
+        >>> await client.unlock("/billing/nightly", reason="host-7 hangs, ticket 1234")
         """
-        arguments: dict[str, object] = {"path": path_of(path), "contents": contents_of(contents)}
-        if if_generation is not None:
-            arguments["if_generation"] = if_generation
-        if if_absent:
-            arguments["if_absent"] = True
-        if parents:
-            arguments["parents"] = True
-        return stat_in(await self._keeper.call("put", arguments))
+        arguments = {"path": path_of(path), "reason": reason, "now": now, "session": session, "hold": hold}
+        return unlocked_of(await self._keeper.call("unlock", arguments))
 
-    async def create(self, path: str, contents: bytes = b"", *, ephemeral: bool = False, parents: bool = False) -> Stat:
-        """Make a file; raises Exists. An `ephemeral` one goes with this session.
-
-        Raises NotFound when its directory is missing and `parents` is not set.
-
-        >>> stat = await client.create("/workers/7", b"10.0.0.7", ephemeral=True, parents=True)
-        """
-        arguments = {
-            "path": path_of(path),
-            "contents": contents_of(contents),
-            "ephemeral": ephemeral,
-            "parents": parents,
-        }
-        return stat_in(await self._keeper.call("create", arguments))
-
-    async def mkdir(self, path: str, *, parents: bool = False) -> Stat:
-        """Make a directory; raises Exists, and NotFound when its own directory is missing and `parents` is not set.
-
-        >>> stat = await client.mkdir("/workers", parents=True)
-        """
-        return stat_in(await self._keeper.call("mkdir", {"path": path_of(path), "parents": parents}))
-
-    async def delete(self, path: str, *, if_generation: int | None = None) -> int:
-        """Delete a file or an empty directory; the revision of it. Raises NotFound, NotEmpty, Locked, Conflict.
-
-        >>> revision = await client.delete("/config", if_generation=stat.content_generation)
-        """
-        arguments: dict[str, object] = {"path": path_of(path)}
-        if if_generation is not None:
-            arguments["if_generation"] = if_generation
-        return _int_in(await self._keeper.call("delete", arguments), "revision")
-
-    async def ls(self, path: str = "/") -> list[Entry]:
-        """The children of a directory, by name, each with its stat; raises NotFound, NotADirectory.
-
-        >>> [entry.name for entry in await client.ls("/workers")]
-        """
-        return entries_of(await self._keeper.call("ls", {"path": path_of(path)}))
-
-    async def stat(self, path: str) -> Stat:
-        """The stat of a file or directory; raises NotFound.
-
-        >>> (await client.stat("/config")).revision
-        """
-        return stat_in(await self._keeper.call("stat", {"path": path_of(path)}))
-
-    # --- the cell
+    # --- sessions
 
     async def sessions(self) -> list[SessionInfo]:
         """Every session of the cell. `left_ms` is what is left of its lease, in ms.
@@ -229,7 +244,24 @@ class Client:
         >>> [session.client for session in await client.sessions()]
         """
         answer = await self._keeper.call("list_sessions", {})
-        return [row_of(SessionInfo, session) for session in answer["sessions"]]
+        return [session_of(session) for session in answer["sessions"]]
+
+    async def session_info(self, session: int = 0) -> SessionDetails:
+        """One session (0: this client's own) with all that it holds, waits for and keeps alive; raises NotFound.
+
+        >>> [hold.path for hold in (await client.session_info()).holds]
+        """
+        return details_of(await self._keeper.call("session_info", {"session": session}))
+
+    async def kill_session(self, session: int, *, reason: str) -> Killed:
+        """End a session, as an operator: its client is told, with the reason (1 to 256 bytes), when its next KeepAlive
+        comes, and all that it held is as after an expiry when it has stopped, or its lease is over. Raises NotFound.
+
+        >>> await client.kill_session(7, reason="deployed by mistake")
+        """
+        return row_of(Killed, await self._keeper.call("kill_session", {"session": session, "reason": reason}))
+
+    # --- the cell
 
     async def status(self, endpoint: str | None = None) -> dict[str, Any]:
         """What one replica says about itself (the first endpoint that answers, if none is named). Opens no session.
@@ -279,7 +311,7 @@ class Client:
         >>> (await client.add_member("http://host-4:7420"))["replica"]
         """
         if replica == 0:  # an id of one's own makes the call one that can be repeated
-            replica = _int_in(await self.members(), "highest") + 1
+            replica = int_in(await self.members(), "highest") + 1
         return dict(await self._keeper.call("add_member", {"replica": replica, "address": address}))
 
     async def promote_member(self, replica: int) -> dict[str, Any]:
@@ -316,34 +348,23 @@ class Client:
             raise InternalError(f"{address}: the answer names no members")
         return answer
 
-    def _actor(self) -> str:
-        """Who asks for a lock: the task, by a number of its own, so that two never look like one."""
-        task = asyncio.current_task()
-        actor = self._actors.get(task) if task is not None else None
-        if actor is None:
-            if not self._actor_prefix:
-                labels = self._keeper.labels
-                self._actor_prefix = f"{labels.get('host', '')[:64]}:{os.getpid()}"
-            actor = f"{self._actor_prefix}:{next(self._actor_numbers)}"
-            if task is not None:
-                self._actors[task] = actor
-        return actor
+    def _lock(self, ask: Ask, terms: Terms) -> Lock:
+        return Lock(LockState(self._keeper, (ask,), terms), self._actor)
 
-    def _tell_state(self, state: str) -> None:
-        if self._on_state is not None:
-            try:
-                self._on_state(state)
-            except Exception:
-                log.exception("on_state raised")
-
-
-def _tell_given_up(hold: Hold) -> None:
-    if isinstance(hold.tag, LockState):
-        hold.tag.given_up(hold)
-
-
-def _int_in(answer: Mapping[str, Any], name: str) -> int:
-    value = answer.get(name)
-    if not isinstance(value, int):
-        raise InternalError(f"the cell's answer holds no {name}")
-    return value
+    async def _adopt(self, paths: tuple[str, ...], terms: Terms) -> LockState:
+        """The state of the lock object for what came with a resumed session; both flavours make theirs of it."""
+        keeper = self._keeper
+        deadline_ms = keeper.clocks()[0] + keeper.request_ms
+        life = keeper.alive()
+        if life.session is None:
+            await keeper.ready(life, deadline_ms)
+        wanted = sorted(short_of(path_of(path)) for path in paths)
+        for hold in life.holds.inherited.values():
+            if sorted(part.path for part in hold.parts) == wanted:
+                by_path = {part.path: part for part in hold.parts}
+                parts = [(path, by_path[short_of(path)]) for path in paths]
+                asks = tuple(Ask(path, part.mode, part.permits) for path, part in parts)
+                state = LockState(keeper, asks, terms, hold)
+                await state.adopted(life, deadline_ms)
+                return state
+        raise NotFound(f"{', '.join(paths)}: no lock of exactly these paths came with this session, or it was adopted")

@@ -30,6 +30,19 @@ def contents_of(contents: bytes) -> bytes:
     return contents
 
 
+def guarded(arguments: dict[str, object], if_sequencer: str | None) -> dict[str, object]:
+    """The arguments of a change, and that it is only to be made while that sequencer is valid, if one was given."""
+    return arguments if if_sequencer is None else {**arguments, "if_sequencer": if_sequencer}
+
+
+def int_in(answer: Mapping[str, Any], name: str) -> int:
+    """A number in an answer."""
+    value = answer.get(name)
+    if not isinstance(value, int):
+        raise InternalError(f"the cell's answer holds no {name}")
+    return value
+
+
 def file_of(answer: Mapping[str, Any]) -> File:
     """The answer to `get`."""
     contents = answer.get("contents")

@@ -20,6 +20,13 @@ class Guard:
         """Whether this is the process that used it first."""
         return self.pid == os.getpid()
 
+    def in_its_loop(self) -> bool:
+        """Whether the loop that used it first runs, and calls this."""
+        try:
+            return asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            return False
+
     def check_process(self) -> None:
         """Raises ClientForked in a child of the process that used it first."""
         if self.pid and not self.at_home():

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,14 +19,16 @@ from coordclient.aio.channel import Channel, refusal_of
 from coordclient.aio.guard import Guard
 from coordclient.aio.life import Backlog, Life, settle, settle_error
 from coordclient.aio.link import Link
+from coordclient.aio.pulse import Pulse
 from coordclient.calls import NEVER_MS, Call, Then, Verdict
 from coordclient.endpoints import CHANCE_MAX, Endpoints
 from coordclient.errors import BadRequest, ClientClosed, CoordError, InternalError, SessionExpired, Unavailable
 from coordclient.holds import Hold
-from coordclient.protocol.errors import ERRORS, Action, Refusal
+from coordclient.protocol.errors import ERRORS, Action
 from coordclient.protocol.frames import frame
 from coordclient.serving import Serving
 from coordclient.session import Reading, State
+from coordclient.tickets import Resume, Ticket
 
 TICK_MS_MAX = 250
 CLOSE_MS = 2_000
@@ -33,7 +36,8 @@ log = logging.getLogger("coordclient")
 
 
 class Keeper:
-    """See the module docstring. `on_state` and `on_given_up` are called in the loop and must not raise."""
+    """See the module docstring. What begins with `on_` is called in the loop and must not raise: `on_jeopardy` for each
+    hold that is believed when its session goes into jeopardy."""
 
     def __init__(
         self,
@@ -45,6 +49,8 @@ class Keeper:
         labels: Mapping[str, str],
         on_state: Callable[[str], None],
         on_given_up: Callable[[Hold], None],
+        on_jeopardy: Callable[[Hold], None],
+        ticket: Ticket | None = None,
         clocks: Callable[[], Reading] = clock.read,
     ) -> None:
         self.endpoints = endpoints
@@ -55,7 +61,11 @@ class Keeper:
         self.life: Life | None = None
         self.guard = Guard()
         self._on_state = on_state
-        self._on_given_up = on_given_up
+        self._on_jeopardy = on_jeopardy
+        self.lost = on_given_up
+        self._ticket = ticket  # of a session that is to be resumed and was not yet
+        self._resume: Resume | None = None
+        self.draw_secret: Callable[[], str] = lambda: secrets.token_urlsafe(32)
         self._link = Link(
             endpoints, cell=cell, lease_ms=lease_ms, labels=labels, clocks=clocks, owner=self, on_frames=self._on_frames
         )
@@ -64,15 +74,16 @@ class Keeper:
         self._timer: asyncio.TimerHandle | None = None
         self._armed_ms = NEVER_MS
         self._serving = Serving(lease_ms)
+        self._pulse = Pulse(endpoints, self._link, self._serving, clocks, self)
         self._told = State.EXPIRED
 
     # --- what clients and locks ask for
 
-    async def call(self, operation: str, arguments: Mapping[str, object], timeout_ms: int | None = None) -> Any:
-        """One call; its result, or the exception of its error."""
-        life = self.alive()
-        deadline_ms = self.clocks()[0] + (self.request_ms if timeout_ms is None else timeout_ms)
-        call = await self.begin(life, operation, arguments, deadline_ms)
+    async def call(self, operation: str, arguments: Mapping[str, object], life: Life | None = None) -> Any:
+        """One call, in the present life unless another is named; its result, or the exception of its error."""
+        if life is None:
+            life = self.alive()
+        call = await self.begin(life, operation, arguments, self.clocks()[0] + self.request_ms)
         try:
             return await call.tag  # type: ignore[misc]
         except asyncio.CancelledError:
@@ -84,7 +95,10 @@ class Keeper:
         self.guard.use()
         life = self.life
         if life is None or life.over is not None:
-            life = self.life = Life()
+            if self._ticket is not None and self._resume is None:
+                # Drawn at the first use: two processes that were forked before it must not resume as one.
+                self._resume = Resume(self._ticket, self.draw_secret())
+            life = self.life = Life(self._resume)
             self._run = asyncio.get_running_loop().create_task(self._live(life))
             self._arm(TICK_MS_MAX)
         return life
@@ -93,7 +107,7 @@ class Keeper:
         """Begin a call when the window has room, and send it if possible; its `tag` is the future of its answer."""
         calls = life.calls
         if life.backlog or not calls.free():
-            await self._room(life, operation, deadline_ms)
+            await life.wait_for_room(operation, deadline_ms, self.clocks)
         if life.over is not None:
             raise life.over.fresh()
         call = calls.begin(operation, arguments, deadline_ms, asyncio.get_running_loop().create_future())
@@ -124,6 +138,8 @@ class Keeper:
 
     def withdraw(self, life: Life, call: Call) -> None:
         """Nobody waits for this acquire any more: leave no waiter and no hold of it behind."""
+        if not self.guard.in_its_loop():
+            return  # the loop has ended, and whatever is left of it is thrown away
         answered = call.number not in life.calls.pending  # with a grant, perhaps, that nobody has taken
         if (life.calls.give_up(call) or answered) and life.over is None:
             self.begin_lasting(life, "cancel", {"target": call.number})
@@ -160,17 +176,38 @@ class Keeper:
 
     async def close(self) -> None:
         """Close the session, if the cell can be told; then everything else. The second time it does nothing."""
-        if not self.guard.close():
-            return
+        if self.guard.close():
+            await self._part("close_session", "the client was closed")
+
+    async def leave(self, busy: Callable[[Hold], bool]) -> Ticket:
+        """As `close`, but the session stays for whoever resumes it: the ticket for that. The cell is told that nothing
+        is believed any more when no hold is `busy`, at the latest after the longest stop margin."""
+        self.guard.use()
+        life = self.life
+        session = None if life is None or life.over is not None else life.session
+        if session is None:
+            raise SessionExpired("there is no session to leave")
+        if self.guard.close():
+            await self._part("leave_session", "this process has left it to another", busy)
+        return Ticket(session.id, session.secret)
+
+    async def _part(self, operation: str, reason: str, busy: Callable[[Hold], bool] | None = None) -> None:
+        """Nothing is believed from now on; tell the cell by `operation`; then let go of everything."""
         life = self.life
         if life is not None and life.over is None:
-            life.drop_calls(ClientClosed("the client was closed before an answer came"))
+            error = ClientClosed(f"{reason}, before an answer came")
+            life.drop_calls(error)
+            doubtful = life.doubtful(self.clocks())
             if life.session is not None and self._link.channel is not None:
-                # The cell frees every lock before its answer is here, so nothing is believed to be held from now on.
-                for hold in life.holds.session_over("the client was closed"):
-                    self._on_given_up(hold)
-                await asyncio.wait([self.begin_lasting(life, "close_session", {}, min(CLOSE_MS, self.request_ms))])
-            self.ended(life, ClientClosed("the client was closed"))
+                # The cell may free every lock before its answer is here.
+                over = life.holds.session_over(reason)
+                for hold in over:
+                    self.lost(hold)
+                working = [hold for hold in over if busy is not None and busy(hold)]
+                await life.all_stopped(working, max((hold.stop_margin_ms for hold in working), default=0))
+                if not doubtful:  # otherwise the process before this one may believe: the lease and lock-delays end it
+                    await asyncio.wait([self.begin_lasting(life, operation, {}, min(CLOSE_MS, self.request_ms))])
+            self.ended(life, ClientClosed(reason))
         if self._timer is not None:
             self._timer.cancel()
         if self._run is not None:
@@ -186,7 +223,7 @@ class Keeper:
         if life.session is not None:
             life.session.disconnected()
             if life.session.state is State.ACTIVE and life.session.left_ms(self.clocks()) > 0:
-                self._tell(State.ACTIVE)
+                self.tell(State.ACTIVE)
         life.wake()
         self.tick()
 
@@ -201,9 +238,11 @@ class Keeper:
         """This life is over; the next call begins another one."""
         if life.over is not None:
             return
+        if life.session is None and isinstance(error, SessionExpired):
+            self._ticket = self._resume = None  # there is nothing to resume; the next call opens a session
         life.end(error)
         for hold in life.holds.session_over(str(error)):
-            self._on_given_up(hold)
+            self.lost(hold)
         if self.life is life:
             self.life = None
             if self._link.channel is not None:
@@ -211,7 +250,11 @@ class Keeper:
             if self._run is not None and self._run is not asyncio.current_task():
                 self._run.cancel()
         if life.session is not None:
-            self._tell(State.EXPIRED)
+            self.tell(State.EXPIRED)
+
+    def resumed(self, life: Life) -> None:
+        """The ticket is used up."""
+        self._ticket = self._resume = None
 
     # --- frames
 
@@ -274,7 +317,7 @@ class Keeper:
         if verdict.error is not None:
             settle_error(verdict.call.tag, verdict.error)
         if verdict.then is Then.SESSION_OVER:
-            self.ended(life, SessionExpired(refusal.message, details=refusal.details))
+            self._pulse.session_over(life, refusal)
         elif verdict.then is Then.RETRY:
             self._serving.refused(refusal.code, self.clocks()[0])
             if verdict.call.retry_ms < self._armed_ms:
@@ -287,43 +330,12 @@ class Keeper:
         refusal = refusal_of(item)
         if number is None:
             if item[0] == 0 and refusal is not None and ERRORS[refusal.code].action is Action.NEW_SESSION:
-                self.ended(life, SessionExpired(refusal.message, details=refusal.details))
+                self._pulse.session_over(life, refusal)
             channel.answer(item)
         elif refusal is None:
-            self._renewed(life, channel, number, item[1])
+            self._pulse.renewed(life, channel, number, item[1])
         else:
-            self._keep_alive_refused(life, refusal)
-
-    def _renewed(self, life: Life, channel: Channel, number: int, answer: object) -> None:
-        session = life.session
-        now = self.clocks()
-        fields = answer if isinstance(answer, dict) else {}
-        epoch, lease_ms, members = fields.get("epoch"), fields.get("lease_ms"), fields.get("members")
-        if session is None or not isinstance(epoch, int) or not isinstance(lease_ms, int):
-            self._link.leave("answers a KeepAlive by something else")
-            return
-        self._give_up(life, now)  # first: what is over is over, whatever was waiting in a buffer
-        if epoch < session.epoch:
-            self._link.leave(f"is a master of epoch {epoch}, which is over")
-        elif session.answered(number, epoch, lease_ms, now):
-            self._serving.served()
-            self.endpoints.connected(channel.address)
-            self._link.members_are(members, life, channel)
-            self._tell(State.ACTIVE)
-            life.wake()
-        self.tick()
-
-    def _keep_alive_refused(self, life: Life, refusal: Refusal) -> None:
-        action = ERRORS[refusal.code].action
-        if action is Action.NEW_SESSION:
-            self.ended(life, SessionExpired(refusal.message, details=refusal.details))
-        elif action is Action.GO_TO_MASTER:
-            to = refusal.details.get("address")
-            self._link.go_to(to if isinstance(to, str) else None)
-        elif action is Action.RETRY:
-            self._serving.refused(refusal.code, self.clocks()[0])
-        else:
-            self._link.leave(f"refuses a KeepAlive: {refusal.code}: {refusal.message}")
+            self._pulse.refused(life, refusal)
 
     # --- time
 
@@ -333,40 +345,31 @@ class Keeper:
         if life is None:
             return
         now = self.clocks()
-        self._give_up(life, now)
+        self.give_up(life, now)
         session = life.session
         if session is not None:
             for state in session.tick(now):
                 if state is State.EXPIRED:
                     self.ended(life, SessionExpired(session.reason))
                     return
-                self._tell(state)
+                self.tell(state)
+                for hold in [hold for hold in life.holds.all.values() if hold.safe(now)]:
+                    self._on_jeopardy(hold)
             if session.state is State.ACTIVE:
-                for hold in life.holds.to_release():
-                    self.begin_lasting(life, "release", {"path": hold.path, "hold": hold.number})
+                for hold in life.holds.to_release(now):
+                    self.begin_lasting(life, "release", hold.release())
+            for operation, arguments in life.holds.to_give_up(now):
+                self.begin_lasting(life, operation, arguments)
         for call, error in life.calls.expire(now[0], self.report()):
             settle_error(call.tag, error)
         self._flush(life)
-        self._keep_alive(life, now)
+        self._pulse.send(life, now)
         self._arm(self._next_ms(life, now))
 
-    def _keep_alive(self, life: Life, now: Reading) -> None:
-        """Send a KeepAlive when one is due, or when the silence of the cell is to be told from a slow answer."""
-        channel, session, serving = self._link.channel, life.session, self._serving
-        waiting = bool(life.keep_alives) or life.calls.expects_answer()
-        serving.tick(now[0], None if channel is None else channel.received, waiting)
-        if channel is None or session is None:
-            return
-        if (reason := serving.why_leave(now[0])) is not None:
-            self._link.leave(reason)
-        elif session.keep_alive_due_ms(now) <= 0 or (serving.doubtful and not life.keep_alives):
-            number = life.calls.reserve()
-            life.keep_alives[number] = session.transmit(now)
-            channel.send(frame([number, "keep_alive", {"number": life.keep_alives[number]}, life.calls.acked]))
-
-    def _give_up(self, life: Life, now: Reading) -> None:
+    def give_up(self, life: Life, now: Reading) -> None:
+        """Tell the holders of what is over by these clocks."""
         for hold in life.holds.tick(now):
-            self._on_given_up(hold)
+            self.lost(hold)
 
     def _next_ms(self, life: Life, now: Reading) -> int:
         next_ms = min(TICK_MS_MAX, life.calls.next_ms(now[0]), life.holds.next_ms(now))
@@ -387,14 +390,8 @@ class Keeper:
             self.ended(life, InternalError(f"a bug in coordclient: {type(error).__name__}: {error}"))
         self.ended(life, Unavailable(f"no session could be opened ({self.endpoints.report()})"))
 
-    async def _room(self, life: Life, operation: str, deadline_ms: int) -> None:
-        while life.backlog or not life.calls.free():
-            left_ms = deadline_ms - self.clocks()[0]
-            if left_ms <= 0:
-                raise Unavailable(f"{operation}: too many calls were unanswered for too long, nothing was done")
-            await life.more_room(left_ms)
-
-    def _tell(self, state: State) -> None:
+    def tell(self, state: State) -> None:
+        """Tell the application, once."""
         if state is not self._told:
             self._told = state
             self._on_state(state.value)

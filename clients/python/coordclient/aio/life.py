@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from coordclient.calls import Calls
-from coordclient.errors import CoordError
-from coordclient.holds import Holds, HoldState
-from coordclient.session import Session
+from coordclient.errors import CoordError, SessionExpired, Unavailable
+from coordclient.holds import Hold, Holds, HoldState
+from coordclient.protocol.errors import Refusal
+from coordclient.session import Reading, Session
+from coordclient.tickets import Resume
 
 WAIT_MS_MAX = 3_600_000  # of one wait inside a loop
 
@@ -32,15 +34,16 @@ class Backlog:
 class Life:
     """One session from the first call to its end. `session` is None until the cell has opened it."""
 
-    def __init__(self) -> None:
+    def __init__(self, resume: Resume | None = None) -> None:
         self.session: Session | None = None
+        self.resume = resume  # instead of opening a session
         self.calls = Calls()
         self.holds = Holds()
         self.over: CoordError | None = None  # why it is over
         self.keep_alives: dict[int, int] = {}  # call number -> number of the transmission, on the present channel
         self.room: deque[asyncio.Future[None]] = deque()  # who waits for room in the window
         self.backlog: deque[Backlog] = deque()
-        self.changed: list[asyncio.Future[None]] = []  # who waits for a renewal, the opening or the end
+        self.changed: list[asyncio.Future[None]] = []  # who waits for a renewal, the opening, the end, or a holder's
 
     def wanted(self) -> bool:
         """Whether anybody needs the session: it exists, or somebody waits for it."""
@@ -56,13 +59,28 @@ class Life:
         self.changed.remove(future)
         return False
 
-    async def more_room(self, wait_ms: int) -> None:
-        """Wait until the window may have room, or until `wait_ms` passed."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.room.append(future)
-        await asyncio.wait([future], timeout=min(wait_ms, WAIT_MS_MAX) / 1_000)
-        if future.done():
-            future.result()
+    async def all_stopped(self, holds: list[Hold], wait_ms: int) -> None:
+        """Wait until whoever worked under these holds has ended, or until `wait_ms` passed."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + wait_ms / 1_000
+        while any(not hold.stopped for hold in holds) and (left := end - loop.time()) > 0:
+            await self.change(max(1, round(left * 1_000)))
+
+    async def wait_for_room(self, operation: str, deadline_ms: int, clocks: Callable[[], Reading]) -> None:
+        """Wait until a call can be begun; raises Unavailable at the deadline, by the first clock."""
+        while self.backlog or not self.calls.free():
+            left_ms = deadline_ms - clocks()[0]
+            if left_ms <= 0:
+                raise Unavailable(f"{operation}: too many calls were unanswered for too long, nothing was done")
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self.room.append(future)
+            await asyncio.wait([future], timeout=min(left_ms, WAIT_MS_MAX) / 1_000)
+            if future.done():
+                future.result()
+
+    def doubtful(self, now: Reading) -> bool:
+        """Whether the process that had this session before may still believe in a lock of it."""
+        return any(hold.doubt_ms(now) > 0 for hold in (*self.holds.all.values(), *self.holds.inherited.values()))
 
     def leaves_behind(self, actor: str) -> bool:
         """Whether the cell may still see this actor hold or wait for what it has given up or released here.
@@ -128,3 +146,10 @@ def settle_error(tag: object, error: CoordError) -> None:
     if isinstance(tag, asyncio.Future) and not tag.done():
         tag.set_exception(error)
         tag.exception()
+
+
+def over_of(refusal: Refusal) -> SessionExpired:
+    """Why a session is over, as the application is told: an operator's reason is in its text."""
+    reason = refusal.details.get("reason")
+    text = f"an operator has ended the session: {reason}" if refusal.code == "session_killed" else refusal.message
+    return SessionExpired(text, details=refusal.details)

@@ -13,13 +13,15 @@ from typing import Any, Protocol
 import aiohttp
 
 from coordclient.aio.channel import Channel, ChannelError, OnFrames, open_channel
-from coordclient.aio.life import Life
+from coordclient.aio.life import Life, over_of
 from coordclient.endpoints import CHANCE_MAX, PATIENCE_MS_MAX, Endpoints, linger_ms, poll_ms
-from coordclient.errors import CoordError, SessionExpired, error_of
+from coordclient.errors import CoordError, error_of
+from coordclient.holds import inherited_of
 from coordclient.protocol.errors import ERRORS, Action, Refusal
 from coordclient.session import Reading, Session
 
 ATTACH_MS_MAX = 3_000  # a new master may not serve yet
+LAST_WORD_MS_MAX = 2_000
 
 
 class Owner(Protocol):
@@ -33,6 +35,9 @@ class Owner(Protocol):
 
     def ended(self, life: Life, error: CoordError) -> None:
         """The cell says that the session is over, or every replica refuses to open one."""
+
+    def resumed(self, life: Life) -> None:
+        """The session of a ticket is this life's from now on."""
 
 
 class Link:
@@ -61,6 +66,7 @@ class Link:
         self._http: aiohttp.ClientSession | None = None
         self._members = 0  # the version of the membership whose members were asked for
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._leaving: set[Channel] = set()  # channels that still say something for a session that is over here
         self._refusals: dict[str, CoordError] = {}  # address -> why it will never open a session for us
 
     async def run(self, life: Life) -> None:
@@ -102,6 +108,25 @@ class Link:
         if channel is not None:
             channel.lose("not the master")
             self._endpoints.redirected(channel.address, address)
+
+    def say_last(self, life: Life, operation: str, after: Callable[[], Any]) -> None:
+        """The session is over here: when `after()` has come to its end the cell is told so by `operation`, as far as
+        the present channel carries it. Nobody else speaks on that channel any more."""
+        channel = self.channel
+        if channel is not None:
+            self.channel = None
+            self._leaving.add(channel)
+            self.background(self._say_last(channel, life, operation, after))
+
+    async def _say_last(self, channel: Channel, life: Life, operation: str, after: Callable[[], Any]) -> None:
+        try:
+            await after()
+            await channel.request(life.calls.reserve(), life.calls.acked, operation, {}, LAST_WORD_MS_MAX)
+        except (ChannelError, Refusal):
+            return  # the session ends by its lease instead
+        finally:
+            self._leaving.discard(channel)
+            await channel.close()
 
     async def close(self) -> None:
         """Everything that it opened."""
@@ -146,7 +171,8 @@ class Link:
         finally:
             if self.channel is channel:
                 channel.lose("closed by this client")
-            self.background(channel.close())
+            if channel not in self._leaving:
+                self.background(channel.close())
 
     async def _linger(self, life: Life, channel: Channel, patience_ms: int) -> bool:
         """With a living replica that is not the master: until it knows one to try, or is it itself (True)."""
@@ -171,19 +197,38 @@ class Link:
 
     async def _attach(self, life: Life, channel: Channel, timeout_ms: int) -> None:
         calls = life.calls
-        if life.session is None:
-            opening = {"lease_ms": self._lease_ms, "client": self._labels}
-            number, sent = calls.reserve(), self._clocks()
-            life.session = _session_of(
-                await channel.request(number, calls.acked, "open_session", opening, timeout_ms), sent
-            )
-        session = life.session
+        session = life.session or await (self._open if life.resume is None else self._resume)(life, channel, timeout_ms)
         attaching = {"session": session.id, "secret": session.secret, "attachment": session.next_attachment()}
         number = calls.reserve()
         answer = await channel.request(number, calls.acked, "attach", attaching, timeout_ms)
         epoch = answer.get("epoch")
         if not isinstance(epoch, int) or not session.believes(epoch):
             raise ChannelError(f"is a master of epoch {epoch!r}, which is over")
+
+    async def _open(self, life: Life, channel: Channel, timeout_ms: int) -> Session:
+        opening = {"lease_ms": self._lease_ms, "client": self._labels}
+        number, sent = life.calls.reserve(), self._clocks()
+        answer = await channel.request(number, life.calls.acked, "open_session", opening, timeout_ms)
+        life.session = session = _session_of(answer, sent)
+        return session
+
+    async def _resume(self, life: Life, channel: Channel, timeout_ms: int) -> Session:
+        resume = life.resume
+        if resume is None:
+            raise ChannelError("no ticket to resume a session by")
+        resuming = {**resume.arguments(), "client": self._labels}
+        number, sent = life.calls.reserve(), self._clocks()
+        answer = await channel.request(number, life.calls.acked, "resume_session", resuming, timeout_ms)
+        session = _resumed(answer, resume.new_secret, sent, self._clocks())
+        try:
+            inherited = inherited_of(session, answer["holds"])
+            life.calls.go_on_at(int(answer["next_call"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ChannelError(f"resumed a session, but does not say what it holds: {error!r}") from None
+        life.holds.inherited.update((hold.number, hold) for hold in inherited)
+        life.session = session
+        self._owner.resumed(life)
+        return session
 
     def members_are(self, version: object, life: Life, channel: Channel) -> None:
         """The master says which membership counts; who takes part is asked for when it is another than before.
@@ -211,7 +256,7 @@ class Link:
             to = refusal.details.get("address")
             self._endpoints.redirected(address, to if isinstance(to, str) else None)
         elif action is Action.NEW_SESSION:
-            self._owner.ended(life, SessionExpired(refusal.message, details=refusal.details))
+            self._owner.ended(life, over_of(refusal))
         else:
             self._endpoints.failed(address, f"{refusal.code}: {refusal.message}", self._clocks()[0])
             self._refused(life, address, refusal)
@@ -234,6 +279,13 @@ class Link:
 def _hand_out(channel: Channel, frames: list[list[Any]]) -> None:
     for item in frames:
         channel.answer(item)
+
+
+def _resumed(answer: Mapping[str, Any], secret: str, sent: Reading, now: Reading) -> Session:
+    session, lease_ms, epoch, left = (answer.get(name) for name in ("session", "lease_ms", "epoch", "left"))
+    if not (isinstance(session, int) and isinstance(lease_ms, int) and isinstance(epoch, int)):
+        raise ChannelError("resumed a session, but does not say which")
+    return Session(session, secret, lease_ms, epoch, sent, resumed=True, inherited=None if left is True else now)
 
 
 def _session_of(answer: Mapping[str, Any], sent: Reading) -> Session:
