@@ -86,7 +86,7 @@ async def ask(bench: Bench, who: str) -> None:
         "status": bench.client.status,
         "cell_status": bench.client.cell_status,
         "members": bench.client.members,
-        "locks": bench.client.locks,
+        "locks": bench.client.list_locks,
     }
     while True:
         what = bench.chance.choice((*questions, "sessions"))

@@ -7,7 +7,8 @@ import contextlib
 from collections.abc import AsyncIterator
 from random import Random
 
-from coordclient.aio.lock import Lock, Mode
+from coordclient.aio.lock import Lock
+from coordclient.aio.terms import Mode
 from coordclient.errors import Deadlock, Locked, LockTimeout, NotFound
 from tests.histories.hold import Hold
 from tests.simulation.client import ClientProcess
