@@ -28,7 +28,18 @@ def _own_paths(cell: str, operation: Operation, arguments: dict[object, object])
             value = arguments.get(argument.name)
             if isinstance(value, str) and value.startswith("/ls/"):
                 arguments = {**arguments, argument.name: parse_path(value, cell)}
+        elif argument.kind is Kind.LOCKS:
+            listed = arguments.get(argument.name)
+            if isinstance(listed, list):
+                arguments = {**arguments, argument.name: [_own_path(cell, one) for one in listed]}
     return arguments
+
+
+def _own_path(cell: str, lock: object) -> object:
+    path = lock.get("path") if isinstance(lock, dict) else None
+    if isinstance(lock, dict) and isinstance(path, str) and path.startswith("/ls/"):
+        return {**lock, "path": parse_path(path, cell)}
+    return lock
 
 
 def too_deep(value: object) -> bool:

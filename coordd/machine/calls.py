@@ -16,6 +16,8 @@ from coordd.machine.limits import CALL_WINDOW, Limits
 from coordd.machine.state import Reply, Session, client_bytes
 
 # What a late copy of an acquire is told when its hold has gone since. Never again "granted".
+REVOKED = Refusal("not_held", "this call was granted, and an operator has taken its hold back since")
+TRANSFERRED = Refusal("not_held", "this call was granted, and its hold has been handed to another session since")
 RELEASED = Refusal("not_held", "this call was granted, and its hold has been released since")
 CANCELLED = Refusal("cancelled", "this call was cancelled by its own client")
 
@@ -95,4 +97,6 @@ def _details_bytes(details: dict[str, object]) -> int:
     holder, cycle = details.get("holder"), details.get("cycle")
     client = holder.get("client") if isinstance(holder, dict) else None
     labels = client_bytes(client) if isinstance(client, dict) else 0
+    reason = holder.get("revoked") if isinstance(holder, dict) else details.get("reason")
+    labels += len(reason) if isinstance(reason, str) else 0
     return labels + (1536 * len(cycle) if isinstance(cycle, list) else 0)

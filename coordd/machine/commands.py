@@ -9,6 +9,7 @@ the master decides by itself is a command too and names what it saw, so that a s
 |---|---|
 | `expire_session` | `session, incarnation, epoch` |
 | `end_lock_delay` | `path, session, hold, epoch` |
+| `end_revoked` | `path, session, hold, epoch` |
 | `set_sequencer_key` | `key` (32 bytes), `epoch` |
 
 `open_session` gets one more argument from the master: `secret` (32 hex digits).
@@ -25,7 +26,7 @@ from coordclient.protocol.codec import decode, encode
 BATCH_VERSION = 1
 BATCH_COMMANDS_MAX = 512
 BATCH_BYTES_MAX = 1024 * 1024
-MASTER_COMMANDS = ("expire_session", "end_lock_delay", "set_sequencer_key")
+MASTER_COMMANDS = ("expire_session", "end_lock_delay", "end_revoked", "set_sequencer_key")
 
 
 @dataclass(frozen=True, slots=True)

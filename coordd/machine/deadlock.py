@@ -1,13 +1,15 @@
 """Cycles of actors that wait for each other. An actor is `(session, actor)`: the task or thread that asked.
 
 A waiting actor waits for every holder whose mode shuts it out and for everyone ahead of it in the queue: each of these
-must leave before it can go on, so a cycle of such edges never resolves by itself. Never invented: no edge leads to a
-delayed hold (it ends by itself), to or from anybody without an actor (it may give up by itself), or from an actor that
-waits at two places at once (some other task of that name may go on). A cycle may go unseen: beyond
-`Limits.deadlock_steps`, and wherever an edge is missing.
+must leave before it can go on, so a cycle of such edges never resolves by itself. Who waits for several locks waits for
+all these at each of them. Never invented: no edge leads to a delayed or revoked hold (it ends by itself), from a
+request for a semaphore to one of several who hold it (any other may leave), to or from anybody without an actor (it may
+give up by itself), or from an actor that waits in two calls at once (some other task of that name may go on). A cycle
+may go unseen: beyond `Limits.deadlock_steps`, and wherever an edge is missing.
 
 Edges appear only when somebody starts to wait (a grant turns an edge to a waiter ahead into one to a holder), so
-looking then is enough, and the youngest of the cycle is the one who is told.
+looking then is enough, and the youngest of the cycle is the one who is told. A transfer lets a waiter pass others, but
+whoever holds and waits no more closes no cycle.
 """
 
 from __future__ import annotations
@@ -19,16 +21,21 @@ from coordd.machine.state import Lock, Session, State, Waiter
 Actor = tuple[int, str]
 
 
-def find_cycle(state: State, session: Session, actor: str, lock: Lock, mode: str) -> list[dict[str, object]] | None:
-    """The cycle that would close if this actor waited for `lock` in `mode`: each entry waits for the next at `path`."""
+def find_cycle(state: State, session: Session, places: list[Waiter]) -> list[dict[str, object]] | None:
+    """The cycle that would close if `places`, all of one request, went to the ends of their queues.
+
+    Each entry waits for the next at `path`.
+    """
+    actor = places[0].actor
     if not any(hold.actor == actor for hold in session.holds.values()):
         return None  # nobody can wait for an actor that holds nothing
     start = (session.id, actor)
-    if _shuts_out(lock, mode) and any((hold.session, hold.actor) == start for hold in lock.holders.values()):
-        return [_entry(start, lock)]
+    for place in places:
+        if start in _holders(place):
+            return [_entry(start, place.lock)]
     if any(waiter.actor == actor for waiter in session.waiters.values()):
         return None
-    return _Search(state, start).run(lock, mode)
+    return _Search(state, start).run(places)
 
 
 class _Search:
@@ -41,14 +48,16 @@ class _Search:
         self.waiting: dict[int, dict[str, Waiter | None]] = {}  # per session: an actor's only waiter; None: it has more
         self.steps = state.limits.deadlock_steps
 
-    def run(self, lock: Lock, mode: str) -> list[dict[str, object]] | None:
-        pending: list[tuple[Actor, Lock, str, Waiter | None]] = [(self.start, lock, mode, None)]
+    def run(self, places: list[Waiter]) -> list[dict[str, object]] | None:
+        pending = [(self.start, place) for place in places]
         while pending:
-            waiting, at, wanted, place = pending.pop()
-            # What those ahead wait for, this one waits for too, except where an exclusive request keeps a shared one
-            # from its shared co-holders. So of those ahead one is followed at most, and a long queue costs little.
-            follow_ahead = not _shuts_out(at, wanted)
-            for blocker, ahead in _blockers(at, wanted, place):
+            waiting, place = pending.pop()
+            at = place.lock
+            # What those ahead wait for, this one waits for too, except where they wait for holders that it goes with,
+            # or at other locks. So of those ahead that are here alone one is followed at most, and a long queue costs
+            # little.
+            follow_ahead = not _waits_for_holders(at, place.mode)
+            for blocker, ahead in _blockers(place):
                 self.steps -= 1
                 if self.steps < 0:
                     return None
@@ -57,16 +66,17 @@ class _Search:
                 if blocker in self.came_from:
                     continue
                 self.came_from[blocker] = (waiting, at)
-                if ahead is not None and not (follow_ahead and ahead.mode == "exclusive"):
+                needed = ahead is None or ahead.group is not None
+                if ahead is not None and not needed and not (follow_ahead and _waits_for_holders(at, ahead.mode)):
                     continue
                 waiter = self.only_waiter(blocker)
                 if waiter is not None:
-                    follow_ahead = follow_ahead and ahead is None
-                    pending.append((blocker, waiter.lock, waiter.mode, waiter))
+                    follow_ahead = follow_ahead and needed
+                    pending += [(blocker, other) for other in places_of(waiter)]
         return None
 
     def only_waiter(self, actor: Actor) -> Waiter | None:
-        """Where the actor waits, if it waits at exactly one place."""
+        """The request of the actor, if it waits in exactly one call."""
         session, name = actor
         known = self.waiting.get(session)
         if known is None:
@@ -86,17 +96,30 @@ class _Search:
         return entries
 
 
-def _shuts_out(lock: Lock, mode: str) -> bool:
-    return lock.mode != "shared" or mode != "shared"
+def places_of(waiter: Waiter) -> list[Waiter]:
+    """All places of the same request."""
+    return [waiter] if waiter.group is None else waiter.group
 
 
-def _blockers(lock: Lock, mode: str, place: Waiter | None) -> Iterator[tuple[Actor, Waiter | None]]:
-    """Who must leave before this request can be granted: holders, then those ahead of `place` (None: of the end)."""
-    if _shuts_out(lock, mode):
-        for hold in lock.holders.values():
-            if hold.actor and not hold.delayed:
-                yield (hold.session, hold.actor), None
-    for waiter in lock.waiters.values():
+def _waits_for_holders(lock: Lock, mode: str) -> bool:
+    """Whether each of those who hold the lock now must leave before such a request can be granted."""
+    if mode == "semaphore" == lock.mode:
+        return lock.permits == 1
+    return mode != "shared" or lock.mode != "shared"
+
+
+def _holders(place: Waiter) -> Iterator[Actor]:
+    if _waits_for_holders(place.lock, place.mode):
+        for hold in place.lock.holders.values():
+            if hold.actor and not hold.delayed and not hold.revoked:
+                yield hold.session, hold.actor
+
+
+def _blockers(place: Waiter) -> Iterator[tuple[Actor, Waiter | None]]:
+    """Who must leave before this place can be granted: holders, then those ahead of it (all, where it is not there)."""
+    for actor in _holders(place):
+        yield actor, None
+    for waiter in place.lock.waiters.values():
         if waiter is place:
             return
         if waiter.actor:

@@ -2,12 +2,13 @@
 
 Two replicas with the same history at a slot have lived the same life up to it; two that once differ differ for ever, so
 it is enough to compare it now and then (`coordd.engine.digests`). Each slot extends it by what was logged there, by
-every answer and waking, by the counts of the state, and by an *inspection*: a few nodes (with their locks) and
-sessions as they stand. Those come in turn, the longest not seen first, so that what no answer shows (a bit that fell
+every answer and waking, by the counts of the state, and by an *inspection*: a few nodes (with their locks), sessions
+and losses as they stand. Those come in turn, the longest not seen first, so that what no answer shows (a bit that fell
 over, a field that a snapshot lost, a node that one replica forgot to remove) is found within a round of the state.
 
 The turn is the order of `State.nodes` and `State.sessions` itself: whoever was inspected goes to the end. So the order
-of both belongs to the replicated state, and snapshots keep it. How much is inspected follows from the bytes of the log:
+of both belongs to the replicated state, and snapshots keep it. Losses have an order of their own already, so their turn
+goes by path, and the state keeps the last path. How much is inspected follows from the bytes of the log:
 an idle cell inspects nothing, a busy one spends a small and steady share.
 
 What is hashed here is part of `MACHINE_VERSION`: builds that hash differently would stop each other. The words of a
@@ -22,7 +23,8 @@ from zlib import crc32
 
 from coordclient.protocol.codec import encode
 from coordclient.protocol.errors import Refusal
-from coordd.machine.snapshot import DIGEST_BYTES, describe_lock, describe_node, describe_session
+from coordd.machine.losses import next_in_turn
+from coordd.machine.snapshot import DIGEST_BYTES, describe_lock, describe_losses, describe_node, describe_session
 from coordd.machine.state import Applied, Reply, State
 
 _SHARE = 16  # one byte is inspected for so many bytes of the log
@@ -42,7 +44,9 @@ def extend(state: State, payload: bytes, applied: Sequence[Applied] = ()) -> Non
         len(state.nodes),
         len(state.locks),
         len(state.delayed),
+        len(state.revoked),
         len(state.sessions),
+        len(state.losses),
         crc32(payload),
         crc32(encode(answers)),
         crc32(encode(woken)) if woken else 0,
@@ -63,10 +67,19 @@ def _inspect(state: State, size: int) -> int:
     checksum = 0
     while state.credit > 0:
         state.inspected += 1
-        item = _next_session(state) if state.inspected % 2 and state.sessions else _next_node(state)
+        item = _next(state)
         state.credit -= len(item)
         checksum = crc32(item, checksum)
     return checksum
+
+
+def _next(state: State) -> bytes:
+    turn = state.inspected % 3
+    if turn == 1 and state.sessions:
+        return _next_session(state)
+    if turn == 2 and state.losses:
+        return encode(describe_losses(state, next_in_turn(state)))
+    return _next_node(state)
 
 
 def _next_node(state: State) -> bytes:
@@ -83,5 +96,5 @@ def _next_session(state: State) -> bytes:
     state.sessions.move_to_end(number)
     session = state.sessions[number]
     replies = [(call, _answer(session.replies[call][0])) for call in sorted(session.replies)]
-    lists = (len(session.holds), len(session.waiters), len(session.ephemerals), session.reply_bytes)
+    lists = (len(session.holds), len(session.waiters), len(session.ephemerals), session.reply_bytes, session.more)
     return encode([describe_session(session), replies, lists])

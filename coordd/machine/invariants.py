@@ -9,9 +9,21 @@ from dataclasses import dataclass
 
 from coordclient.protocol.paths import name_of, parent_of
 from coordd.machine.calls import reply_bytes
+from coordd.machine.deadlock import places_of
+from coordd.machine.grants import each_hold, has_room, parts_of
 from coordd.machine.limits import CALL_WINDOW
 from coordd.machine.machine import Machine
-from coordd.machine.state import Lock, Node, Session, State, checksum_of, node_bytes
+from coordd.machine.state import (
+    Hold,
+    Lock,
+    Node,
+    Session,
+    State,
+    Waiter,
+    checksum_of,
+    mute_of,
+    node_bytes,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +67,12 @@ def check(machine: Machine) -> None:
         assert session.id == owner
         _check_session(state, session)
     for (path, owner, call), hold in state.delayed.items():
-        assert hold.delayed and owner not in state.sessions, "delayed holds are of sessions that have ended"
+        assert hold.delayed and hold.lock_delay_ms > 0 and not hold.revoked
         assert state.locks[path].holders[owner, call] is hold
+    for (path, owner, call), hold in state.revoked.items():
+        assert hold.revoked and state.locks[path].holders[owner, call] is hold
+        assert state.sessions[owner].notices[path, call] == hold.revoked, "whoever should give up is told"
+    assert state.losses_paths == sorted(state.losses), "the turn of the losses drifted"
     assert (state.keyed is not None) == bool(state.key)
     _check_limits(state)
 
@@ -85,33 +101,65 @@ def _check_node(state: State, node: Node) -> None:
 
 def _check_lock(state: State, lock: Lock) -> None:
     path = lock.node.path
-    assert lock.holders, f"{path}: a lock that nobody holds is gone, and nobody waits for it"
-    assert lock.mode in ("exclusive", "shared")
-    assert lock.mode == "shared" or len(lock.holders) == 1, f"{path}: two exclusive holders"
-    assert lock.token == lock.node.lock_generation <= state.revision
+    _check_period(lock)
     for (owner, call), hold in lock.holders.items():
         assert (hold.session, hold.call) == (owner, call) and hold.lock is lock
+        assert (hold.token == 0) == (lock.mode != "semaphore")
+        assert lock.token <= (hold.token or lock.token) <= state.revision
         if hold.delayed:
-            assert state.delayed[path, owner, call] is hold and hold.lock_delay_ms > 0
+            assert state.delayed[path, owner, call] is hold and hold.group is None
         else:
-            assert state.sessions[owner].holds[call] is hold, f"{path}: held by a session that is gone"
+            assert hold in parts_of(state.sessions[owner].holds[call]), f"{path}: held by a session that is gone"
+        assert not hold.revoked or state.revoked[path, owner, call] is hold, "revoked holds belong to living holders"
     for (owner, call), waiter in lock.waiters.items():
         assert (waiter.session, waiter.call) == (owner, call) and waiter.lock is lock
-        assert state.sessions[owner].waiters[call] is waiter, f"{path}: a waiter of a session that is gone"
-    if lock.waiters:
-        first = next(iter(lock.waiters.values()))
-        full = len(lock.holders) >= state.limits.holders_per_node
-        assert full or "exclusive" in (lock.mode, first.mode), f"{path}: the first of the queue could be granted"
+        waiting = places_of(state.sessions[owner].waiters[call])
+        assert waiter in waiting, f"{path}: a waiter of a session that is gone"
+    first = next(iter(lock.waiters.values()), None)
+    assert first is None or not _could_go(state, first), f"{path}: the first of the queue could be granted"
+    assert lock.holders or (first is not None and first.group), f"{path}: nobody holds it, and nothing keeps it busy"
+
+
+def _check_period(lock: Lock) -> None:
+    path = lock.node.path
+    if not lock.holders:
+        assert (lock.mode, lock.permits, lock.token) == ("", 0, 0), f"{path}: a period that is over"
+        return
+    assert lock.mode in ("exclusive", "shared", "semaphore")
+    assert lock.mode != "exclusive" or len(lock.holders) == 1, f"{path}: two exclusive holders"
+    assert (lock.permits > 0) == (lock.mode == "semaphore")
+    assert lock.mode != "semaphore" or len(lock.holders) <= lock.permits, f"{path}: more holders than permits"
+    assert lock.token == lock.node.lock_generation
+
+
+def _could_go(state: State, first: Waiter) -> bool:
+    """Whether all places of this request are the first of their queues, and their locks go with it."""
+    for place in places_of(first):
+        lock = place.lock
+        if next(iter(lock.waiters.values())) is not place or not has_room(state, lock, place.mode, place.permits):
+            return False
+    return True
 
 
 def _check_session(state: State, session: Session) -> None:
     assert 0 < session.id <= state.revision
+    more = 0
     for call, hold in session.holds.items():
-        assert not hold.delayed and state.locks[hold.lock.node.path].holders[session.id, call] is hold
+        more += len(parts_of(hold)) - 1
+        _check_group(parts_of(hold))
         assert call not in session.waiters and call not in session.replies, "a call is remembered in one place"
+    for hold in each_hold(session):
+        assert not hold.delayed and state.locks[hold.lock.node.path].holders[session.id, hold.call] is hold
+        assert hold.client is session.client
     for call, waiter in session.waiters.items():
-        assert state.locks[waiter.lock.node.path].waiters[session.id, call] is waiter
+        more += len(places_of(waiter)) - 1
+        _check_group(places_of(waiter))
+        for place in places_of(waiter):
+            assert state.locks[place.lock.node.path].waiters[session.id, call] is place
         assert call not in session.replies, "a call is remembered in one place"
+    assert more == session.more, "the count of parts drifted"
+    assert _same_refusal(session, mute_of(session)) and not (session.mute and session.waiters)
+    assert session.left <= session.incarnation
     for path, node in session.ephemerals.items():
         assert state.nodes[path] is node and node.openers is not None and session.id in node.openers
     assert all(session.acked <= call < session.acked + CALL_WINDOW for call in session.replies)
@@ -119,16 +167,33 @@ def _check_session(state: State, session: Session) -> None:
     assert session.reply_bytes == sum(size for _, size in session.replies.values()), "the count of bytes drifted"
 
 
+def _same_refusal(session: Session, mute: object) -> bool:
+    return str(session.mute) == str(mute)
+
+
+def _check_group(parts: list[Hold] | list[Waiter]) -> None:
+    """What one acquire has: one part of number 0, or parts with numbers in order, which know each other."""
+    numbers = [part.part for part in parts]
+    if parts[0].group is None:
+        assert numbers == [0]
+    else:
+        assert numbers == sorted(set(numbers)) and numbers[0] > 0
+        assert all(part.group is parts[0].group for part in parts)
+
+
 def _check_limits(state: State) -> None:
     limits = state.limits
     assert len(state.sessions) <= limits.sessions
     assert len(state.nodes) <= limits.nodes and state.bytes <= limits.total_bytes
     for session in state.sessions.values():
-        assert len(session.holds) + len(session.waiters) <= limits.holds_per_session
+        assert len(session.holds) + len(session.waiters) + session.more <= limits.holds_per_session
+        assert len(session.notices) <= limits.notices_per_session
         assert len(session.waiters) <= limits.waiters_per_session
         assert len(session.ephemerals) <= limits.ephemerals_per_session
     for lock in state.locks.values():
         assert len(lock.holders) <= limits.holders_per_node and len(lock.waiters) <= limits.waiters_per_node
+    assert len(state.losses) <= limits.losses_paths
+    assert all(0 < len(losses) <= limits.losses_per_path for losses in state.losses.values())
     for node in state.nodes.values():
         assert node.children is None or len(node.children) <= limits.children_per_directory
 
@@ -149,7 +214,9 @@ def check_delta(before: Summary, machine: Machine) -> None:
         assert node.content_generation >= content_generation and node.lock_generation >= lock_generation
     for path, lock in state.locks.items():
         mode, token, holders = before.locks.get(path, ("", 0, frozenset()))
-        assert lock.token == token or lock.token > before.revision, f"{path}: a new period has a new token"
-        if lock.token == token:
+        assert lock.token in (0, token) or lock.token > before.revision, f"{path}: a new period has a new token"
+        if lock.holders and lock.token == token:
             assert lock.mode == mode, f"{path}: a period has one mode"
-            assert mode == "shared" or frozenset(lock.holders) == holders, f"{path}: two holders with one token"
+            assert mode != "exclusive" or frozenset(lock.holders) == holders, f"{path}: two holders with one token"
+            fresh = [hold for key, hold in lock.holders.items() if key not in holders]
+            assert all(not hold.token or hold.token > before.revision for hold in fresh), f"{path}: a token came again"

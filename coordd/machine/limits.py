@@ -15,8 +15,9 @@ CALL_WINDOW = 1024
 class Limits:
     """Each is the largest number allowed; one more is refused with `limit`, and the message names the field.
 
-    `holds_per_session` counts what is waited for too, so that a grant out of a queue can never exceed it. The bytes
-    remembered for a session may exceed their bound by one reply: the bound is looked at before a call runs.
+    `holds_per_session` counts what is waited for too, so that a grant out of a queue can never exceed it, and each part
+    of an `acquire_all`. The bytes remembered for a session may exceed their bound by one reply: the bound is looked at
+    before a call runs. Of losses the oldest go instead.
     """
 
     sessions: int = 10_000
@@ -31,6 +32,10 @@ class Limits:
     total_bytes: int = 256 * 1024 * 1024
     answer_bytes: int = 448 * 1024
     deadlock_steps: int = 10_000
+    notices_per_session: int = 256
+    losses_per_path: int = 8
+    losses_paths: int = 4_096
+    places_steps: int = 100_000
 
 
 LIMITS = Limits()

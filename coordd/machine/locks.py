@@ -6,34 +6,35 @@
   shared request behind a waiting exclusive one waits.
 - Whatever makes a holder or a waiter leave calls `settle` in the same command: everyone who can now be granted is.
 - A *period* goes from free to held until free again; its token is the revision of its beginning, and all holders of a
-  shared period carry it. Delayed holds (their session expired, the lock-delay runs) belong to the period: they let
-  shared requests join a shared period and keep everything else out, until the master logs `end_lock_delay`.
+  shared period carry it. Those of a semaphore carry the revision of their own grants; the first of a period says how
+  many permits there are. Delayed holds (their session has lost them, the lock-delay runs) belong to the period: they
+  let others join a shared or semaphore period that has room and keep everything else out, until the master logs
+  `end_lock_delay`.
+- Who waits for several (`coordd.machine.several`) has a place in each queue and is granted when he is the first of all
+  of them and every lock goes with him. Nobody overtakes him, also where the lock is free.
 """
 
 from __future__ import annotations
 
 from coordclient.protocol.errors import Refusal
-from coordclient.protocol.paths import is_below
+from coordclient.protocol.operations import check_permits
 from coordd.machine import namespace
 from coordd.machine.calls import CANCELLED, RELEASED, call_window, forget_hold
-from coordd.machine.deadlock import find_cycle
-from coordd.machine.limits import CALL_WINDOW
-from coordd.machine.sequencer import sequencer_of
-from coordd.machine.state import (
-    Arguments,
-    Hold,
-    Lock,
-    Reply,
-    Session,
-    State,
-    Waiter,
-    Woken,
-    check_answer,
-    client_bytes,
-    describe_hold,
-    holder_of,
-    refuse_limit,
+from coordd.machine.deadlock import find_cycle, places_of
+from coordd.machine.grants import (
+    delay,
+    differs,
+    each_hold,
+    grant,
+    grant_place,
+    grant_places,
+    grant_reply,
+    has_room,
+    parts_of,
+    take_away,
 )
+from coordd.machine.limits import CALL_WINDOW
+from coordd.machine.state import Arguments, Hold, Lock, Session, State, Waiter, Woken, holder_of, refuse_limit
 
 
 def acquire(
@@ -41,25 +42,33 @@ def acquire(
 ) -> dict[str, object] | None:
     """Grants (the reply), queues (None) or refuses."""
     assert session is not None
-    if call == 0:
-        raise Refusal("bad_request", "acquire: it needs a call number, which names the hold")
-    if state.keyed is None:
-        raise Refusal("unavailable", "acquire: the cell has no sequencer key yet; its first master is making one")
-    limits = state.limits
-    if len(session.holds) + len(session.waiters) >= limits.holds_per_session:
-        refuse_limit("holds_per_session", limits.holds_per_session)
+    check_may_acquire(state, session, call, "acquire", 1)
     path: str = arguments["path"]
     mode: str = arguments["mode"]
+    permits: int = arguments["permits"]
+    if permits or mode == "semaphore":
+        check_permits("acquire", mode, permits)
     lock = state.locks.get(path)
     if lock is None:
         lock = _lock_free_node(state, path, principal)
-    elif lock.waiters or mode != "shared" or lock.mode != "shared" or len(lock.holders) >= limits.holders_per_node:
-        _wait(state, session, call, lock, mode, arguments)
+    elif lock.waiters or not has_room(state, lock, mode, permits):
+        _wait(state, session, call, lock, mode, permits, arguments)
         return None
     else:
         state.revision += 1
-    hold = _grant(state, lock, session, call, mode, arguments["actor"], arguments["lock_delay_ms"])
+    hold = grant(state, lock, session, call, mode, permits, arguments["actor"], arguments["lock_delay_ms"])
     return grant_reply(state, hold)
+
+
+def check_may_acquire(state: State, session: Session, call: int, operation: str, count: int) -> None:
+    """Refuses whatever this session may not hold or wait for now."""
+    if call == 0:
+        raise Refusal("bad_request", f"{operation}: it needs a call number, which names the hold")
+    if state.keyed is None:
+        raise Refusal("unavailable", f"{operation}: the cell has no sequencer key yet; its first master is making one")
+    bound = state.limits.holds_per_session
+    if len(session.holds) + len(session.waiters) + session.more + count > bound:
+        refuse_limit("holds_per_session", bound)
 
 
 def _lock_free_node(state: State, path: str, principal: str) -> Lock:
@@ -72,56 +81,34 @@ def _lock_free_node(state: State, path: str, principal: str) -> Lock:
     return lock
 
 
-def _grant(state: State, lock: Lock, session: Session, call: int, mode: str, actor: str, lock_delay_ms: int) -> Hold:
-    if not lock.holders:
-        lock.mode = mode
-        lock.token = lock.node.lock_generation = state.revision
-    else:
-        assert lock.mode == mode == "shared", "only shared holders join a period"
-    hold = Hold(lock, session.id, call, actor, lock_delay_ms, state.wall_ms, session.client)
-    lock.holders[session.id, call] = session.holds[call] = hold
-    return hold
+def _wait(state: State, session: Session, call: int, lock: Lock, mode: str, permits: int, arguments: Arguments) -> None:
+    actor = arguments["actor"]
+    place = Waiter(lock, session.id, call, mode, permits, actor, arguments["lock_delay_ms"], state.wall_ms)
+    check_may_wait(state, session, [place], arguments["wait"])
+    state.revision += 1
+    lock.waiters[session.id, call] = session.waiters[call] = place
 
 
-def recall(state: State, session: Session, call: int) -> Reply | None:
-    """The answer that was given to this call, if its session remembers it or a hold that it made is still there."""
-    remembered = session.replies.get(call)
-    if remembered is not None:
-        return remembered[0]
-    hold = session.holds.get(call)
-    return None if hold is None else grant_reply(state, hold)
-
-
-def grant_reply(state: State, hold: Hold) -> dict[str, object]:
-    """The answer to the acquire that made this hold."""
-    lock = hold.lock
-    return {
-        "path": lock.node.path,
-        "mode": lock.mode,
-        "token": lock.token,
-        "hold": hold.call,
-        "sequencer": sequencer_of(state, hold),
-    }
-
-
-def _wait(state: State, session: Session, call: int, lock: Lock, mode: str, arguments: Arguments) -> None:
-    path, actor = lock.node.path, arguments["actor"]
-    if not arguments["wait"]:
-        raise Refusal(
-            "not_acquired", f"{path} is held or waited for", holder=holder_of(lock), waiters=len(lock.waiters)
-        )
+def check_may_wait(state: State, session: Session, places: list[Waiter], wait: bool) -> None:
+    """Refuses what cannot or need not wait in these queues. A lock without node is one that has still to be made."""
+    for place in places:
+        refusal = differs(place.lock, place.mode, place.permits)
+        if refusal is not None:
+            raise refusal
     limits = state.limits
-    if len(lock.waiters) >= limits.waiters_per_node:
+    if not wait:
+        lock = next(p.lock for p in places if p.lock.waiters or not has_room(state, p.lock, p.mode, p.permits))
+        text = f"{lock.node.path} is held or waited for"
+        raise Refusal("not_acquired", text, holder=holder_of(lock), waiters=len(lock.waiters))
+    if any(len(place.lock.waiters) >= limits.waiters_per_node for place in places):
         refuse_limit("waiters_per_node", limits.waiters_per_node)
     if len(session.waiters) >= limits.waiters_per_session:
         refuse_limit("waiters_per_session", limits.waiters_per_session)
-    if actor:
-        cycle = find_cycle(state, session, actor, lock, mode)
+    if places[0].actor:
+        cycle = find_cycle(state, session, places)
         if cycle is not None:
-            raise Refusal("deadlock", f"waiting for {path} would never end", cycle=cycle)
-    state.revision += 1
-    waiter = Waiter(lock, session.id, call, mode, actor, arguments["lock_delay_ms"], state.wall_ms)
-    lock.waiters[session.id, call] = session.waiters[call] = waiter
+            paths = ", ".join(place.lock.node.path for place in places[:3])
+            raise Refusal("deadlock", f"waiting for {paths} would never end", cycle=cycle)
 
 
 # ---- leaving ----
@@ -130,22 +117,36 @@ def _wait(state: State, session: Session, call: int, lock: Lock, mode: str, argu
 def release(
     state: State, session: Session | None, call: int, principal: str, arguments: Arguments, woken: list[Woken]
 ) -> dict[str, object]:
-    """Ends a hold of this session; the lock passes on at once."""
+    """Ends a hold of this session, or all that one acquire holds; the locks pass on at once."""
     assert session is not None
-    hold = session.holds.get(arguments["hold"])
-    if hold is None or hold.lock.node.path != arguments["path"]:
-        raise Refusal("not_held", f"this session has no hold {arguments['hold']} on {arguments['path']}")
+    number, path = arguments["hold"], arguments["path"]
+    hold = session.holds.get(number)
+    parts = [part for part in parts_of(hold) if path in ("", part.lock.node.path)] if hold is not None else []
+    if not parts:
+        raise _not_held(session, number, path)
     state.revision += 1
-    _drop(state, session, hold, woken)
-    forget_hold(session, hold.call, RELEASED)
+    for part in parts:
+        take_away(state, session, part, "released")
+    _leave(state, session, number, parts, RELEASED, woken)
     return {"revision": state.revision}
 
 
-def _drop(state: State, session: Session, hold: Hold, woken: list[Woken]) -> None:
-    lock = hold.lock
-    del session.holds[hold.call]
-    del lock.holders[session.id, hold.call]
-    settle(state, lock, woken)
+def _not_held(session: Session, number: int, path: str) -> Refusal:
+    """What the session has not; if an operator took it, the session has been told of that herewith."""
+    reasons = [session.notices.pop(key) for key in list(session.notices) if key[1] == number and path in ("", key[0])]
+    where = f" on {path}" if path else ""
+    if reasons:
+        text = f"hold {number}{where} of this session was taken by an operator: {reasons[0]}"
+        return Refusal("not_held", text, reason=reasons[0])
+    return Refusal("not_held", f"this session has no hold {number}{where}")
+
+
+def _leave(state: State, session: Session, call: int, parts: list[Hold], reply: Refusal, woken: list[Woken]) -> None:
+    """These parts of one grant have been taken away; nobody has been granted their locks yet."""
+    for part in parts:
+        settle(state, part.lock, woken)
+    if call not in session.holds:
+        forget_hold(session, call, reply)
 
 
 def cancel(
@@ -157,116 +158,109 @@ def cancel(
     waiter, hold = session.waiters.get(target), session.holds.get(target)
     if waiter is not None:
         state.revision += 1
-        del session.waiters[target]
-        del waiter.lock.waiters[session.id, target]
+        withdraw(session, waiter)
         woken.append(Woken(session.id, target, CANCELLED))
-        settle(state, waiter.lock, woken)
-        did = "withdrew"
-    elif hold is not None:
+        for place in places_of(waiter):
+            settle(state, place.lock, woken)
+        forget_hold(session, target, CANCELLED)
+        return {"did": "withdrew"}
+    if hold is not None:
         state.revision += 1
-        _drop(state, session, hold, woken)
-        did = "released"
-    elif target < session.acked or target in session.replies or target == call:
+        parts = parts_of(hold)
+        for part in parts:
+            take_away(state, session, part, "released")
+        _leave(state, session, target, parts, CANCELLED, woken)
+        return {"did": "released"}
+    if target < session.acked or target in session.replies or target == call:
         return {"did": "nothing"}
-    elif target >= session.acked + CALL_WINDOW:
+    if target >= session.acked + CALL_WINDOW:
         raise call_window(session)
-    else:
-        state.revision += 1
-        did = "marked"
+    state.revision += 1
     forget_hold(session, target, CANCELLED)
-    return {"did": did}
+    return {"did": "marked"}
+
+
+def withdraw(session: Session, waiter: Waiter) -> None:
+    """Takes a request out of all its queues. Their locks are not settled yet."""
+    places = places_of(waiter)
+    for place in places:
+        del place.lock.waiters[session.id, place.call]
+    del session.waiters[waiter.call]
+    session.more -= len(places) - 1
 
 
 def settle(state: State, lock: Lock, woken: list[Woken]) -> None:
-    """A holder or a waiter has left: grants everyone who can be granted now, and takes a free lock away."""
-    waiters, holders = lock.waiters, lock.holders
+    """A holder or a waiter has left: grants everyone who can be granted now, and takes free locks away.
+
+    Who leaves the queues of several locks may let others go on there, so those locks are looked at too, until nothing
+    more follows. Each look costs what it grants, and the places of one request that it cannot grant.
+    """
+    if state.locks.get(lock.node.path) is not lock:
+        return  # it went with another part of the same request
+    pending = _settle_one(state, lock, woken)
+    while pending:
+        lock = pending.pop()
+        if state.locks.get(lock.node.path) is lock:
+            pending += _settle_one(state, lock, woken)
+
+
+def _settle_one(state: State, lock: Lock, woken: list[Woken]) -> list[Lock]:
+    """Goes along this queue as far as it can; returns the other locks whose queues have moved with it."""
+    waiters, touched = lock.waiters, []
     while waiters:
         first = next(iter(waiters.values()))
-        if holders and (first.mode != "shared" or lock.mode != "shared"):
-            return
-        if len(holders) >= state.limits.holders_per_node:
-            return
+        places = places_of(first)
+        if not all(_has_its_turn(state, place) for place in places):
+            break
+        refusal = next(filter(None, (differs(place.lock, place.mode, place.permits) for place in places)), None)
         session = state.sessions[first.session]
-        del waiters[first.session, first.call]
-        del session.waiters[first.call]
-        hold = _grant(state, lock, session, first.call, first.mode, first.actor, first.lock_delay_ms)
-        woken.append(Woken(session.id, first.call, grant_reply(state, hold)))
-    if not holders:
-        del state.locks[lock.node.path]
-        namespace.collect(state, lock.node)
+        withdraw(session, first)
+        if refusal is not None:
+            forget_hold(session, first.call, refusal)
+            woken.append(Woken(session.id, first.call, refusal))
+        elif first.group is None:
+            woken.append(Woken(session.id, first.call, grant_reply(state, grant_place(state, session, first))))
+        else:
+            session.more += len(places) - 1
+            woken.append(Woken(session.id, first.call, grant_places(state, session, places)))
+        touched += [place.lock for place in places if place is not first]
+    if not lock.holders:
+        lock.mode, lock.permits, lock.token = "", 0, 0
+        if not waiters:
+            del state.locks[lock.node.path]
+            namespace.collect(state, lock.node)
+    return touched
+
+
+def _has_its_turn(state: State, place: Waiter) -> bool:
+    """Whether it is the first of its queue, and the lock goes with it, or never will in the present period."""
+    lock = place.lock
+    if next(iter(lock.waiters.values())) is not place:
+        return False
+    return has_room(state, lock, place.mode, place.permits) or differs(lock, place.mode, place.permits) is not None
 
 
 def end_session_locks(state: State, session: Session, expired: bool, woken: list[Woken]) -> None:
     """The session's waiters leave first, then its holds: freed, or delayed where the session expired."""
-    touched: dict[str, Lock] = {}
     gone = Refusal("session_expired", "the session ended while this call waited")
-    for call in sorted(session.waiters):
-        waiter = session.waiters[call]
-        del waiter.lock.waiters[session.id, call]
-        touched[waiter.lock.node.path] = waiter.lock
-        woken.append(Woken(session.id, call, gone))
-    for call in sorted(session.holds):
-        hold = session.holds[call]
-        path = hold.lock.node.path
-        if expired and hold.lock_delay_ms:
-            hold.delayed = True
-            state.delayed[path, session.id, call] = hold
+    touched = {place.lock.node.path: place.lock for place in withdraw_all(session, gone, woken)}
+    cause = "closed" if not expired else "killed" if session.killed else "expired"
+    for hold in list(each_hold(session)):
+        touched[hold.lock.node.path] = hold.lock
+        if expired:
+            delay(state, session, hold, cause, session.killed)
         else:
-            del hold.lock.holders[session.id, call]
-        touched[path] = hold.lock
-    session.waiters.clear()
-    session.holds.clear()
+            take_away(state, session, hold, cause)
     for lock in touched.values():
         settle(state, lock, woken)
 
 
-def end_lock_delay(
-    state: State, session: Session | None, call: int, principal: str, arguments: Arguments, woken: list[Woken]
-) -> dict[str, object]:
-    """The master's decision that a lock-delay is over; does nothing if the master or the hold has gone since."""
-    key = (arguments["path"], arguments["session"], arguments["hold"])
-    hold = state.delayed.get(key) if arguments["epoch"] == state.epoch else None
-    if hold is None:
-        return {"ended": False}
-    state.revision += 1
-    del state.delayed[key]
-    del hold.lock.holders[hold.session, hold.call]
-    settle(state, hold.lock, woken)
-    return {"ended": True}
-
-
-# ---- reading ----
-
-
-def list_locks(state: State, arguments: Arguments) -> dict[str, object]:
-    """All locks of the subtree that are held, delayed or waited for, sorted by path."""
-    top = arguments["path"]
-    chosen = [state.locks[path] for path in sorted(state.locks) if is_below(path, top)]
-    check_answer(state, sum(_answer_bytes(state, lock) for lock in chosen), f"the list of locks below {top}")
-    return {"revision": state.revision, "locks": [_describe(state, lock) for lock in chosen]}
-
-
-def _answer_bytes(state: State, lock: Lock) -> int:
-    size = 128 + len(lock.node.path)
-    for hold in lock.holders.values():
-        size += 128 + len(hold.actor) + client_bytes(hold.client)
-    for waiter in lock.waiters.values():
-        size += 128 + len(waiter.actor) + client_bytes(state.sessions[waiter.session].client)
-    return size
-
-
-def _describe(state: State, lock: Lock) -> dict[str, object]:
-    waiters = [
-        {
-            "session": waiter.session,
-            "call": waiter.call,
-            "actor": waiter.actor,
-            "mode": waiter.mode,
-            "since_ms": waiter.since_ms,
-            "place": place,
-            "client": state.sessions[waiter.session].client,
-        }
-        for place, waiter in enumerate(lock.waiters.values(), 1)
-    ]
-    holders = [describe_hold(hold) for hold in lock.holders.values()]
-    return {"path": lock.node.path, "mode": lock.mode, "token": lock.token, "holders": holders, "waiters": waiters}
+def withdraw_all(session: Session, reply: Refusal, woken: list[Woken]) -> list[Waiter]:
+    """Takes every request of the session out of its queues, and wakes it with `reply`. Their locks are not settled."""
+    left: list[Waiter] = []
+    for call in sorted(session.waiters):
+        waiter = session.waiters[call]
+        left += places_of(waiter)
+        withdraw(session, waiter)
+        woken.append(Woken(session.id, call, reply))
+    return left

@@ -15,7 +15,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from coordclient.protocol.errors import Refusal
-from coordd.machine import calls, history, locks, namespace, sequencer, sessions, snapshot
+from coordd.machine import (
+    calls,
+    grants,
+    history,
+    locks,
+    namespace,
+    revoking,
+    sequencer,
+    sessions,
+    several,
+    snapshot,
+    views,
+)
 from coordd.machine.commands import decode_batch_fields
 from coordd.machine.limits import CALL_WINDOW, LIMITS, Limits
 from coordd.machine.state import Applied, Arguments, Reply, Session, State, Woken
@@ -27,26 +39,40 @@ Handler = Callable[[State, Session | None, int, str, Arguments, list[Woken]], di
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """How one logged operation is applied. `remembered`: its reply is kept; a grant is kept by its hold instead."""
+    """How one logged operation is applied.
+
+    `remembered`: its reply is kept; a grant is kept by its hold instead. `from_mute`: a session that was killed, or
+    whose process has said goodbye, may do it too: it only gives back.
+    """
 
     handler: Handler
     needs_session: bool
     remembered: bool = True
+    from_mute: bool = False
 
 
 HANDLERS: Mapping[str, Row] = {
     "open_session": Row(sessions.open_session, False),
-    "close_session": Row(sessions.close_session, True, remembered=False),
+    "close_session": Row(sessions.close_session, True, remembered=False, from_mute=True),
+    "leave_session": Row(sessions.leave_session, True, from_mute=True),
+    "resume_session": Row(sessions.resume_session, False),
+    "kill_session": Row(sessions.kill_session, False),
+    "acknowledge_kill": Row(sessions.acknowledge_kill, True, remembered=False, from_mute=True),
     "put": Row(namespace.put, False),
     "create": Row(namespace.create, False),
     "open": Row(namespace.open_node, True),
     "mkdir": Row(namespace.mkdir, False),
     "delete": Row(namespace.delete, False),
     "acquire": Row(locks.acquire, True, remembered=False),
-    "release": Row(locks.release, True),
-    "cancel": Row(locks.cancel, True),
+    "acquire_all": Row(several.acquire_all, True, remembered=False),
+    "release": Row(locks.release, True, from_mute=True),
+    "cancel": Row(locks.cancel, True, from_mute=True),
+    "transfer": Row(revoking.transfer, True),
+    "unlock": Row(revoking.unlock, False),
+    "give_up": Row(revoking.give_up, True, from_mute=True),
     "expire_session": Row(sessions.expire_session, False),
-    "end_lock_delay": Row(locks.end_lock_delay, False),
+    "end_lock_delay": Row(revoking.end_lock_delay, False),
+    "end_revoked": Row(revoking.end_revoked, False),
     "set_sequencer_key": Row(sessions.set_sequencer_key, False),
 }
 
@@ -104,8 +130,10 @@ class Machine:
             if call and not calls.is_new(session, call, state.limits.remembered_bytes_per_session):
                 if call in session.waiters:
                     return Applied(None)
-                known = locks.recall(state, session, call)
+                known = grants.recall(state, session, call)
                 return Applied(calls.refusal_of(session, call, state.limits) if known is None else known)
+            if session.mute is not None and not row.from_mute:
+                return Applied(session.mute)
         elif row.needs_session:
             return Applied(_REQUIRED)
         woken: list[Woken] = []
@@ -135,7 +163,7 @@ class Machine:
             return _EXPIRED
         if call == 0 or call in found.waiters:
             return None
-        known = locks.recall(self.state, found, call)
+        known = grants.recall(self.state, found, call)
         if known is None and call < max(acked, found.acked):
             return calls.FORGOTTEN
         return known
@@ -156,6 +184,18 @@ class Machine:
         for key in sorted(delayed):
             path, session, call = key
             yield path, session, call, delayed[key].lock_delay_ms
+
+    def revoked_holds(self) -> Iterator[tuple[str, int, int, int]]:
+        """`(path, session, hold, lease_ms)` of every hold that an operator wants back from a living session."""
+        revoked = self.state.revoked
+        for key in sorted(revoked):
+            path, session, call = key
+            yield path, session, call, self.state.sessions[session].lease_ms
+
+    def notices(self, session: int) -> list[list[object]]:
+        """`[path, hold, reason]` for the answers to the KeepAlives of that session; empty where there is none."""
+        found = self.state.sessions.get(session)
+        return [] if found is None or not found.notices else views.notices_of(found)
 
     @property
     def has_key(self) -> bool:
@@ -186,7 +226,7 @@ class Machine:
 
     def query(self, operation: str, arguments: Arguments, session: int = 0) -> dict[str, object]:
         """The result of a read of the table of operations, as of now; raises `Refusal`."""
-        return QUERIES[operation](self.state, arguments)
+        return QUERIES[operation](self.state, arguments, session)
 
     # ---- snapshots ----
 
@@ -206,19 +246,22 @@ class Machine:
         return snapshot.digest_of(self.state)
 
 
-Query = Callable[[State, Arguments], dict[str, object]]
+Query = Callable[[State, Arguments, int], dict[str, object]]
 
 
-def _check_sequencer(state: State, arguments: Arguments) -> dict[str, object]:
+def _check_sequencer(state: State, arguments: Arguments, session: int) -> dict[str, object]:
     reason = sequencer.check(state, arguments["sequencer"])
-    return {"valid": not reason, "reason": reason}
+    found: dict[str, object] = {"valid": not reason, "reason": reason, "revision": state.revision}
+    return {**found, "stale": True} if arguments["stale"] else found
 
 
 QUERIES: Mapping[str, Query] = {
     "get": namespace.get,
     "stat": namespace.stat,
     "ls": namespace.ls,
-    "locks": locks.list_locks,
-    "list_sessions": sessions.list_sessions,
+    "locks": views.list_locks,
+    "why": views.why,
+    "list_sessions": views.list_sessions,
+    "session_info": views.session_info,
     "check_sequencer": _check_sequencer,
 }

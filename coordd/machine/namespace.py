@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from coordclient.protocol.errors import Refusal
 from coordclient.protocol.paths import name_of, parent_of
+from coordd.machine.sequencer import guard
 from coordd.machine.state import (
     Arguments,
     Node,
@@ -167,6 +168,7 @@ def put(
 ) -> dict[str, object]:
     """Writes a whole file; makes it if it is missing, except with `if_generation`."""
     path, contents = arguments["path"], arguments["contents"]
+    guard(state, arguments["if_sequencer"])
     if_generation, if_absent = arguments["if_generation"], arguments["if_absent"]
     if if_absent and if_generation is not None:
         raise Refusal("bad_request", "put: if_absent and if_generation exclude each other")
@@ -212,6 +214,7 @@ def create(
 ) -> dict[str, object]:
     """Makes a file; an ephemeral one is opened by the session at once."""
     path, contents, ephemeral = arguments["path"], arguments["contents"], arguments["ephemeral"]
+    guard(state, arguments["if_sequencer"])
     if path in state.nodes:
         raise Refusal("exists", f"{path} exists already")
     if ephemeral and session is None:
@@ -251,6 +254,7 @@ def mkdir(
     state: State, session: Session | None, call: int, principal: str, arguments: Arguments, woken: list[Woken]
 ) -> dict[str, object]:
     """Makes a directory."""
+    guard(state, arguments["if_sequencer"])
     path = arguments["path"]
     if path in state.nodes:
         raise Refusal("exists", f"{path} exists already")
@@ -263,6 +267,7 @@ def delete(
     state: State, session: Session | None, call: int, principal: str, arguments: Arguments, woken: list[Woken]
 ) -> dict[str, object]:
     """Removes a file or an empty directory that nobody holds or waits for."""
+    guard(state, arguments["if_sequencer"])
     node = find(state, arguments["path"])
     if node.parent is None:
         raise Refusal("bad_request", "delete: the root stays")
@@ -280,7 +285,7 @@ def delete(
 # ---- reading ----
 
 
-def get(state: State, arguments: Arguments) -> dict[str, object]:
+def get(state: State, arguments: Arguments, session: int) -> dict[str, object]:
     """A whole file."""
     node = find(state, arguments["path"])
     if node.children is not None:
@@ -288,12 +293,12 @@ def get(state: State, arguments: Arguments) -> dict[str, object]:
     return {"contents": node.contents, "stat": stat_of(node)}
 
 
-def stat(state: State, arguments: Arguments) -> dict[str, object]:
+def stat(state: State, arguments: Arguments, session: int) -> dict[str, object]:
     """All about a node but its contents."""
     return {"stat": stat_of(find(state, arguments["path"]))}
 
 
-def ls(state: State, arguments: Arguments) -> dict[str, object]:
+def ls(state: State, arguments: Arguments, session: int) -> dict[str, object]:
     """The children of a directory, sorted by name."""
     node = find(state, arguments["path"])
     children = node.children

@@ -13,7 +13,8 @@ from hashlib import blake2s
 from hmac import compare_digest
 from urllib.parse import quote, unquote
 
-from coordd.machine.state import Hold, State
+from coordclient.protocol.errors import Refusal
+from coordd.machine.state import Hold, State, token_of
 
 FORMAT = "coord1"
 CODE_BYTES = 16
@@ -42,7 +43,7 @@ def sequencer_of(state: State, hold: Hold) -> str:
     """The sequencer of a present hold."""
     lock = hold.lock
     path = quote_path(lock.node.path)
-    text = f"{FORMAT}:{state.cell}:{path}:{lock.mode}:{lock.token}:{hold.session}:{hold.call}"
+    text = f"{FORMAT}:{state.cell}:{path}:{lock.mode}:{token_of(hold)}:{hold.session}:{hold.call}"
     assert state.keyed is not None, "no grant without a key"
     code = state.keyed.copy()
     code.update(text.encode())
@@ -64,11 +65,18 @@ def check(state: State, text: str) -> str:
     token, session, call = map(int, numbers)
     lock = state.locks.get(unquote(path))
     hold = lock.holders.get((session, call)) if lock is not None else None
-    if lock is None or hold is None or lock.token != token or lock.mode != mode:
+    if lock is None or hold is None or token_of(hold) != token or lock.mode != mode:
         return "the lock was released or lost"
     if hold.delayed:
-        return "the session of the holder has expired"
+        return "the holder has lost it, and its lock-delay runs"
     return ""
+
+
+def guard(state: State, text: str | None) -> None:
+    """Refuses the change that `text` guards, unless it is a valid sequencer now; None: the change is not guarded."""
+    reason = "" if text is None else check(state, text)
+    if reason:
+        raise Refusal("guard_failed", f"if_sequencer: {reason}", reason=reason)
 
 
 def _is_ours(state: State, text: str, code: str) -> bool:

@@ -2,24 +2,27 @@
 
 `snapshot = body + digest`; digest = BLAKE2b of body, 16 bytes; body = msgpack
 `[SNAPSHOT_VERSION, MACHINE_VERSION, cell, applied_upto, epoch, revision, history, credit, inspected, key, key_before,
-sessions, nodes, locks]`:
+sessions, nodes, locks, losses]`:
 
 - sessions, in the order in which they will be inspected (`coordd.machine.history`): `[id, secret, incarnation,
-  lease_ms, principal, opened_ms, client, acked, replies]`, replies by call: `[call, refused, map]` (a refusal is
-  `Refusal.to_wire()`);
+  lease_ms, principal, opened_ms, client, acked, left, gone, killed, notices, replies]`, notices in the order of
+  telling: `[path, hold, reason]`, replies by call: `[call, refused, map]` (a refusal is `Refusal.to_wire()`);
 - nodes, in that order too: `[path, directory, contents, instance, content_generation, lock_generation, acl_generation,
   revision, created_ms, modified_ms, owner, [read, write, change], temporary, openers: nil | [session by id]]`;
-- locks by path: `[path, mode, token, holders, waiters]`, holders in the order of their grants:
-  `[session, call, actor, lock_delay_ms, since_ms, client: nil | map]` (a map: delayed), waiters in the order of the
-  queue: `[session, call, mode, actor, lock_delay_ms, since_ms]`.
+- locks by path: `[path, mode, permits, token, holders, waiters]`, holders in the order of their grants:
+  `[session, call, part, actor, lock_delay_ms, since_ms, token, revoked, client: nil | map]` (a map: delayed), waiters
+  in the order of the queue: `[session, call, part, mode, permits, actor, lock_delay_ms, since_ms]`;
+- losses: `[path inspected last, [[path, [loss]]]]`, the paths that have changed last at the end, their losses too:
+  `[session, hold, client, principal, mode, token, since_ms, ended_ms, cause, reason]`.
 
-Checksums, parents, children, counts of bytes and the holds of sessions follow from these and are not written.
+Checksums, parents, children, counts of bytes, the holds of sessions, and what belongs to one `acquire_all` (the same
+session and call with a part above 0) follow from these and are not written.
 """
 
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import Any
+from typing import Any, TypeVar
 
 from coordclient.protocol.codec import Malformed, decode, encode
 from coordclient.protocol.errors import Refusal
@@ -27,12 +30,24 @@ from coordclient.protocol.paths import name_of, parent_of
 from coordd.machine.calls import remember
 from coordd.machine.limits import Limits
 from coordd.machine.sequencer import set_key
-from coordd.machine.state import Hold, Lock, Node, Reply, Session, State, Waiter, checksum_of, node_bytes
+from coordd.machine.state import (
+    Hold,
+    Lock,
+    Loss,
+    Node,
+    Reply,
+    Session,
+    State,
+    Waiter,
+    checksum_of,
+    mute_of,
+    node_bytes,
+)
 
-SNAPSHOT_VERSION = 2
-MACHINE_VERSION = 1  # of the behaviour: rises when the same log would be applied differently
+SNAPSHOT_VERSION = 3
+MACHINE_VERSION = 2  # of the behaviour: rises when the same log would be applied differently
 DIGEST_BYTES = 16
-_FIELDS = 14
+_FIELDS = 15
 _HEAD = bytes((0x90 | _FIELDS, SNAPSHOT_VERSION, MACHINE_VERSION))  # an array that begins with two small numbers
 
 
@@ -72,6 +87,7 @@ def _body(state: State) -> bytes:
             [_session(session) for session in state.sessions.values()],
             [describe_node(node) for node in state.nodes.values()],
             [describe_lock(state.locks[path]) for path in sorted(state.locks)],
+            [state.looked_at, [describe_losses(state, path) for path in state.losses]],
         ]
     )
 
@@ -92,6 +108,10 @@ def describe_session(session: Session) -> list[object]:
         session.opened_ms,
         session.client,
         session.acked,
+        session.left,
+        session.gone,
+        session.killed,
+        [[path, hold, reason] for (path, hold), reason in session.notices.items()],
     ]
 
 
@@ -122,14 +142,38 @@ def describe_node(node: Node) -> list[object]:
 def describe_lock(lock: Lock) -> list[object]:
     """A lock's fields, its holders and its queue."""
     holders = [
-        [hold.session, hold.call, hold.actor, hold.lock_delay_ms, hold.since_ms, hold.client if hold.delayed else None]
+        [
+            hold.session,
+            hold.call,
+            hold.part,
+            hold.actor,
+            hold.lock_delay_ms,
+            hold.since_ms,
+            hold.token,
+            hold.revoked,
+            hold.client if hold.delayed else None,
+        ]
         for hold in lock.holders.values()
     ]
     waiters = [
-        [waiter.session, waiter.call, waiter.mode, waiter.actor, waiter.lock_delay_ms, waiter.since_ms]
+        [
+            waiter.session,
+            waiter.call,
+            waiter.part,
+            waiter.mode,
+            waiter.permits,
+            waiter.actor,
+            waiter.lock_delay_ms,
+            waiter.since_ms,
+        ]
         for waiter in lock.waiters.values()
     ]
-    return [lock.node.path, lock.mode, lock.token, holders, waiters]
+    return [lock.node.path, lock.mode, lock.permits, lock.token, holders, waiters]
+
+
+def describe_losses(state: State, path: str) -> list[object]:
+    """The losses that are remembered of a path."""
+    return [path, [list(loss) for loss in state.losses[path]]]
 
 
 # ---- reading ----
@@ -161,7 +205,7 @@ def decode_state(data: bytes, limits: Limits) -> State:
 
 def _build(fields: list[Any], limits: Limits) -> State:
     _, _, cell, applied_upto, epoch, revision, history, credit, inspected, key, key_before = fields[:11]
-    sessions, nodes, locks = fields[11:]
+    sessions, nodes, locks, (looked_at, losses) = fields[11:]
     state = State(cell, limits)
     state.applied_upto, state.epoch, state.revision = applied_upto, epoch, revision
     state.history, state.credit, state.inspected = bytes(history), credit, inspected
@@ -176,13 +220,22 @@ def _build(fields: list[Any], limits: Limits) -> State:
         _link_node(state, node)
     for lock_fields in locks:
         _read_lock(state, lock_fields)
+    for session in state.sessions.values():
+        _group(session)
+    state.looked_at = looked_at
+    state.losses.update((path, [Loss(*loss) for loss in of_path]) for path, of_path in losses)
+    state.losses_paths = sorted(state.losses)
     return state
 
 
 def _read_session(state: State, fields: list[Any]) -> None:
-    number, secret, incarnation, lease_ms, principal, opened_ms, client, acked, replies = fields
+    number, secret, incarnation, lease_ms, principal, opened_ms, client, acked = fields[:8]
+    left, gone, killed, notices, replies = fields[8:]
     session = Session(number, secret, lease_ms, principal, opened_ms, client)
     session.incarnation, session.acked = incarnation, acked
+    session.left, session.gone, session.killed = left, gone, killed
+    session.mute = mute_of(session)
+    session.notices = {(path, hold): reason for path, hold, reason in notices}
     for call, refused, wire in replies:
         reply: Reply = Refusal.from_wire(wire) if refused else wire
         remember(session, call, reply)
@@ -214,23 +267,62 @@ def _link_node(state: State, node: Node) -> None:
 
 
 def _read_lock(state: State, fields: list[Any]) -> None:
-    path, mode, token, holders, waiters = fields
+    path, mode, permits, token, holders, waiters = fields
     lock = state.locks[path] = Lock(state.nodes[path])
-    lock.mode, lock.token = mode, token
-    for session_id, call, actor, lock_delay_ms, since_ms, client in holders:
-        session = state.sessions.get(session_id)
-        delayed = client is not None
-        if not delayed:
-            assert session is not None
-            client = session.client
-        hold = Hold(lock, session_id, call, actor, lock_delay_ms, since_ms, client)
-        lock.holders[session_id, call] = hold
-        if delayed:
-            hold.delayed = True
-            state.delayed[path, session_id, call] = hold
-        else:
-            assert session is not None
-            session.holds[call] = hold
-    for session_id, call, mode, actor, lock_delay_ms, since_ms in waiters:
-        waiter = Waiter(lock, session_id, call, mode, actor, lock_delay_ms, since_ms)
-        lock.waiters[session_id, call] = state.sessions[session_id].waiters[call] = waiter
+    lock.mode, lock.permits, lock.token = mode, permits, token
+    for holder in holders:
+        _read_hold(state, lock, holder)
+    for session_id, call, part, mode, permits, actor, lock_delay_ms, since_ms in waiters:
+        waiter = Waiter(lock, session_id, call, mode, permits, actor, lock_delay_ms, since_ms)
+        lock.waiters[session_id, call] = waiter
+        _add(state.sessions[session_id].waiters, waiter, part)
+
+
+def _read_hold(state: State, lock: Lock, fields: list[Any]) -> None:
+    session_id, call, part, actor, lock_delay_ms, since_ms, token, revoked, client = fields
+    path, delayed = lock.node.path, client is not None
+    session = state.sessions.get(session_id)
+    if not delayed:
+        assert session is not None
+        client = session.client
+    hold = Hold(lock, session_id, call, actor, lock_delay_ms, since_ms, client)
+    hold.token, hold.part, hold.revoked, hold.delayed = token, part, revoked, delayed
+    lock.holders[session_id, call] = hold
+    if revoked:
+        state.revoked[path, session_id, call] = hold
+    if delayed:
+        state.delayed[path, session_id, call] = hold
+    else:
+        assert session is not None
+        _add(session.holds, hold, part)
+
+
+_Part = TypeVar("_Part", Hold, Waiter)
+
+
+def _add(by_call: dict[int, _Part], one: _Part, part: int) -> None:
+    """The parts of an `acquire_all` come by path; `_group` puts them in their order."""
+    one.part = part
+    first = by_call.setdefault(one.call, one)
+    if part:
+        if first.group is None:
+            first.group = []
+        first.group.append(one)
+
+
+def _group(session: Session) -> None:
+    session.more = _in_order(session.holds) + _in_order(session.waiters)
+
+
+def _in_order(by_call: dict[int, _Part]) -> int:
+    """How many parts there are besides the first of each call."""
+    more = 0
+    for call, first in by_call.items():
+        group = first.group
+        if group is not None:
+            group.sort(key=lambda one: one.part)
+            for one in group:
+                one.group = group
+            by_call[call] = group[0]
+            more += len(group) - 1
+    return more

@@ -2,9 +2,9 @@
 
 Only data and the two helpers that every module needs. Objects are changed in place, for speed; nothing outside
 `coordd.machine` changes them. Order matters nowhere but in `Lock.waiters` (the queue), `Lock.holders` (order of
-grants), and `State.nodes` and `State.sessions` (the turn in which the history inspects them): wherever else a dict is
-walked to change state, it is walked sorted, so that a replica that came from a snapshot and one that lived through the
-log do the same.
+grants), `Session.notices` (order of telling), `State.losses` (the longest unchanged first), and `State.nodes` and
+`State.sessions` (the turn in which the history inspects them): wherever else a dict is walked to change state, it is
+walked sorted, so that a replica that came from a snapshot and one that lived through the log do the same.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b, blake2s
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from coordclient.protocol.errors import Refusal
 from coordd.machine.limits import LIMITS, Limits
@@ -89,16 +89,28 @@ class Node:
 
 
 class Session:
-    """One session. `replies` remembers what calls >= `acked` were answered, each with about how large it is."""
+    """One session. `replies` remembers what calls >= `acked` were answered, each with about how large it is.
+
+    `holds` and `waiters` have one entry per call: of an `acquire_all` its first part, which has the others in `group`;
+    `more` counts those others. `gone`: its present process has said goodbye; `left`: all processes up to this
+    incarnation have. `killed`: why an operator ended it, or "". `notices`: holds that an operator wants back or has
+    taken, with the reason, until the client answers. `mute`: `mute_of`, kept because every call looks at it.
+    """
 
     __slots__ = (
         "acked",
         "client",
         "ephemerals",
+        "gone",
         "holds",
         "id",
         "incarnation",
+        "killed",
         "lease_ms",
+        "left",
+        "more",
+        "mute",
+        "notices",
         "opened_ms",
         "principal",
         "replies",
@@ -117,35 +129,51 @@ class Session:
         self.principal = principal
         self.opened_ms = opened_ms
         self.client = client
+        self.left = 0
+        self.gone = False
+        self.killed = ""
+        self.mute: Refusal | None = None
+        self.notices: dict[tuple[str, int], str] = {}
         self.acked = 0
         self.replies: dict[int, tuple[Reply, int]] = {}
         self.reply_bytes = 0
         self.holds: dict[int, Hold] = {}
         self.waiters: dict[int, Waiter] = {}
         self.ephemerals: dict[str, Node] = {}
+        self.more = 0
 
 
 class Lock:
     """A node that is held, waited for or delayed; when none is left the lock object goes.
 
-    `mode` and `token` are those of the present period: from free to held until free again. All holders have them.
-    Somebody waits only if somebody holds (delayed included).
+    `mode`, `permits` (of a semaphore, else 0) and `token` are those of the present period: from free to held until free
+    again. All holders have them, but for the tokens of a semaphore. While nobody holds, and only the first of the queue
+    keeps the lock busy (it waits for several and cannot have all), they are "", 0 and 0.
     """
 
-    __slots__ = ("holders", "mode", "node", "token", "waiters")
+    __slots__ = ("holders", "mode", "node", "permits", "token", "waiters")
 
     def __init__(self, node: Node) -> None:
         self.node = node
         self.mode = ""
+        self.permits = 0
         self.token = 0
         self.holders: dict[tuple[int, int], Hold] = {}
         self.waiters: dict[tuple[int, int], Waiter] = {}
 
 
 class Hold:
-    """One grant: of the lock object that made the acquire `call` of `session`. `delayed`: its session has expired."""
+    """One grant: of the lock object that made the acquire `call` of `session`.
 
-    __slots__ = ("actor", "call", "client", "delayed", "lock", "lock_delay_ms", "session", "since_ms")
+    `delayed`: its session has lost it, and its lock-delay runs. `revoked`: why an operator wants it back, or "".
+    `token` is that of a semaphore's hold, else 0: see `token_of`. `part`: 0 of an `acquire`; of an `acquire_all` the
+    place in its list, from 1, and `group` has all of it that its session still holds.
+    """
+
+    __slots__ = (
+        "actor", "call", "client", "delayed", "group", "lock", "lock_delay_ms", "part", "revoked", "session",
+        "since_ms", "token",
+    )  # fmt: skip
 
     def __init__(
         self, lock: Lock, session: int, call: int, actor: str, lock_delay_ms: int, since_ms: int, client: dict[str, str]
@@ -157,24 +185,54 @@ class Hold:
         self.lock_delay_ms = lock_delay_ms
         self.since_ms = since_ms
         self.client = client
+        self.token = 0
+        self.part = 0
+        self.group: list[Hold] | None = None
+        self.revoked = ""
         self.delayed = False
 
 
 class Waiter:
-    """One acquire in a queue."""
+    """A place in a queue. `part` and `group` as in `Hold`: who waits for several has one of these in each queue."""
 
-    __slots__ = ("actor", "call", "lock", "lock_delay_ms", "mode", "session", "since_ms")
+    __slots__ = ("actor", "call", "group", "lock", "lock_delay_ms", "mode", "part", "permits", "session", "since_ms")
 
     def __init__(
-        self, lock: Lock, session: int, call: int, mode: str, actor: str, lock_delay_ms: int, since_ms: int
+        self,
+        lock: Lock,
+        session: int,
+        call: int,
+        mode: str,
+        permits: int,
+        actor: str,
+        lock_delay_ms: int,
+        since_ms: int,
     ) -> None:
         self.lock = lock
         self.session = session
         self.call = call
         self.mode = mode
+        self.permits = permits
         self.actor = actor
         self.lock_delay_ms = lock_delay_ms
         self.since_ms = since_ms
+        self.part = 0
+        self.group: list[Waiter] | None = None
+
+
+class Loss(NamedTuple):
+    """How a hold ended; what `why` tells of it."""
+
+    session: int
+    hold: int
+    client: dict[str, str]
+    principal: str
+    mode: str
+    token: int
+    since_ms: int
+    ended_ms: int
+    cause: str
+    reason: str
 
 
 class State:
@@ -194,8 +252,12 @@ class State:
         "keyed",
         "limits",
         "locks",
+        "looked_at",
+        "losses",
+        "losses_paths",
         "nodes",
         "revision",
+        "revoked",
         "sessions",
         "wall_ms",
     )
@@ -217,7 +279,11 @@ class State:
         self.bytes = node_bytes(root)
         self.locks: dict[str, Lock] = {}
         self.delayed: dict[tuple[str, int, int], Hold] = {}
+        self.revoked: dict[tuple[str, int, int], Hold] = {}
         self.sessions: OrderedDict[int, Session] = OrderedDict()
+        self.losses: OrderedDict[str, list[Loss]] = OrderedDict()  # newest last
+        self.losses_paths: list[str] = []  # sorted: the turn in which the history inspects them
+        self.looked_at = ""  # the path of the losses inspected last
         self.wall_ms = 0
 
 
@@ -239,9 +305,29 @@ def refuse_limit(name: str, bound: int) -> NoReturn:
     raise Refusal("limit", f"{name.replace('_', ' ')}: the limit of {bound} is reached", limit=name, bound=bound)
 
 
-def holder_of(lock: Lock) -> dict[str, object]:
-    """The holder that a refusal names: the first of the present period."""
-    return describe_hold(next(iter(lock.holders.values())))
+def killed_by_operator(session: Session) -> Refusal:
+    """What a killed session is told."""
+    return Refusal("session_killed", f"an operator ended this session: {session.killed}", reason=session.killed)
+
+
+def mute_of(session: Session) -> Refusal | None:
+    """Why nothing new of this session runs; None where it may."""
+    if session.killed:
+        return killed_by_operator(session)
+    if session.gone:
+        return Refusal("cancelled", "this process has said goodbye; only one that resumes the session may go on")
+    return None
+
+
+def token_of(hold: Hold) -> int:
+    """The fencing token: that of the period, but of a semaphore's hold that of its own grant."""
+    return hold.token or hold.lock.token
+
+
+def holder_of(lock: Lock) -> dict[str, object] | None:
+    """The holder that a refusal names: the first of the present period; None while somebody only waits."""
+    first = next(iter(lock.holders.values()), None)
+    return None if first is None else describe_hold(first)
 
 
 def describe_hold(hold: Hold) -> dict[str, object]:
@@ -251,9 +337,12 @@ def describe_hold(hold: Hold) -> dict[str, object]:
         "hold": hold.call,
         "actor": hold.actor,
         "since_ms": hold.since_ms,
-        "token": hold.lock.token,
+        "token": token_of(hold),
         "mode": hold.lock.mode,
+        "permits": hold.lock.permits,
+        "lock_delay_ms": hold.lock_delay_ms,
         "delayed": hold.delayed,
+        "revoked": hold.revoked or None,
         "client": hold.client,
     }
 

@@ -5,8 +5,8 @@
     |                                UnsupportedVersion, WrongCell, SessionRequired
     |- NotFound (FileNotFoundError), Exists (FileExistsError), Conflict, NotEmpty, Locked,
     |  NotADirectory (NotADirectoryError), IsADirectory (IsADirectoryError)
-    |- LockTimeout (TimeoutError), LockLost, Deadlock, CallCancelled
-    |- SessionExpired, StaleChannel, ClientForked, ClientClosed
+    |- LockTimeout (TimeoutError), LockLost, Deadlock, CallCancelled, GuardFailed, PermitsDiffer, NotWaiting
+    |- SessionExpired: SessionKilled; StaleChannel, ClientForked, ClientClosed
     |- PermissionDenied (PermissionError), StaleToken (PermissionError)
     |- Unavailable (ConnectionError) nothing was done; the same call may succeed later: Overloaded, NotMaster
     |- LimitReached: CallWindow
@@ -163,6 +163,24 @@ class Deadlock(CoordError):
     code = "deadlock"
 
 
+class GuardFailed(CoordError):
+    """The sequencer that guards the change is not valid any more; nothing was changed, `details["reason"]` says why."""
+
+    code = "guard_failed"
+
+
+class PermitsDiffer(CoordError):
+    """The semaphore is held with another number of permits; `details["permits"]` has it."""
+
+    code = "permits_differ"
+
+
+class NotWaiting(CoordError):
+    """The session that should get the lock does not wait for it in the same mode."""
+
+    code = "not_waiting"
+
+
 class CallCancelled(CoordError):
     """This call was cancelled by its own client."""
 
@@ -173,6 +191,12 @@ class SessionExpired(CoordError):
     """The session has ended, and with it every lock and ephemeral file that it had. The next call opens a new one."""
 
     code = "session_expired"
+
+
+class SessionKilled(SessionExpired):
+    """An operator ended the session; the message has the reason."""
+
+    code = "session_killed"
 
 
 class StaleChannel(CoordError):
@@ -250,8 +274,8 @@ class InternalError(OutcomeUnknown):
 _CLASSES: tuple[type[CoordError], ...] = (
     BadRequest, BadPath, TooLarge, UnknownOperation, UnsupportedVersion, WrongCell, SessionRequired, NotFound, Exists,
     Conflict, NotEmpty, NotADirectory, IsADirectory, Locked, LockTimeout, LockLost, Deadlock, CallCancelled,
-    SessionExpired, StaleChannel, PermissionDenied, Unavailable, Overloaded, NotMaster, LimitReached, CallWindow,
-    OutcomeUnknown, InternalError,
+    GuardFailed, PermitsDiffer, NotWaiting, SessionExpired, SessionKilled, StaleChannel, PermissionDenied, Unavailable,
+    Overloaded, NotMaster, LimitReached, CallWindow, OutcomeUnknown, InternalError,
 )  # fmt: skip
 CLASSES: Mapping[str, type[CoordError]] = {cls.code: cls for cls in _CLASSES}
 

@@ -10,6 +10,7 @@ from coordclient.aio.keeper import Keeper
 from coordd.engine.lessor import Lessor
 from coordd.engine.mastership import Mastership
 from coordd.machine import deadlock, namespace, snapshot
+from coordd.machine import grants as grants_module
 from coordd.machine import locks as locks_module
 from coordd.machine import sequencer as sequencer_module
 from coordd.machine import sessions as sessions_module
@@ -221,8 +222,8 @@ def _any_of_the_period(right: Any) -> Any:
 
 
 def _only_holders_block(right: Any) -> Any:
-    def blockers(lock: Any, mode: str, place: Any) -> Any:
-        return ((actor, ahead) for actor, ahead in right(lock, mode, place) if ahead is None)
+    def blockers(place: Any) -> Any:
+        return ((actor, ahead) for actor, ahead in right(place) if ahead is None)
 
     return blockers
 
@@ -245,6 +246,11 @@ def _first_opener_counts(right: Any) -> Any:
     return opened
 
 
+def grants_made(make: Any) -> list[Any]:
+    """Patches of both ways to a grant: at once, and out of a queue."""
+    return [(locks_module, "grant", make), (grants_module, "grant", make)]
+
+
 BUGS = (
     Bug(
         "two holders after release and expiry meet",
@@ -252,7 +258,7 @@ BUGS = (
         "cell",
         [row("release", _release_is_kept_in_mind), (sessions_module, "end_session_locks", _ends_whoever_holds)],
     ),
-    Bug("token from a counter of the replica's own", "locks", "cell", [(locks_module, "_grant", _own_counter)]),
+    Bug("token from a counter of the replica's own", "locks", "cell", grants_made(_own_counter)),
     Bug(
         "shared co-holder's sequencer valid after release",
         "locks",
@@ -268,8 +274,8 @@ BUGS = (
     Bug("delayed holds do not count", "locks", "cell", [(locks_module, "settle", _delayed_do_not_count)]),
     Bug("lock-delay skipped after fail-over", "locks", "cell", [(Lessor, "regain", _no_delay_after_regain)]),
     Bug("half the lock-delay", "locks", "cell", [(Lessor, "watch_delays", _half_the_delay)]),
-    Bug("token counted per node", "locks", "cell", [(locks_module, "_grant", _token_of_the_node)]),
-    Bug("token of the node's making", "locks", "cell", [(locks_module, "_grant", _token_kept)]),
+    Bug("token counted per node", "locks", "cell", grants_made(_token_of_the_node)),
+    Bug("token of the node's making", "locks", "cell", grants_made(_token_kept)),
     Bug("last waiter granted first", "locks", "cell", [(locks_module, "settle", _last_comes_first)]),
     Bug("shared request overtakes the queue", "locks", "cell", [row("acquire", _shared_overtakes)]),
     Bug("nobody is woken by a cancel", "locks", "cell", [row("cancel", _nobody_woken)]),

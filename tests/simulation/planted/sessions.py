@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from coordclient import holds as holds_module
@@ -23,7 +24,7 @@ def row(operation: str, make: Any) -> Any:
 
     def rows(right: Mapping[str, Row]) -> dict[str, Row]:
         old = right[operation]
-        return {**right, operation: Row(make(old.handler), old.needs_session, old.remembered)}
+        return {**right, operation: replace(old, handler=make(old.handler))}
 
     return (machine_module, "HANDLERS", rows)
 

@@ -178,7 +178,9 @@ async def test_a_channel_speaks_for_a_session_once_attach_was_answered() -> None
     assert [call.operation for call in service.calls] == ["attach"]
     service.waiting.pop(1)({"session": 9})
     await channel.take(calls([4, "keep_alive", {"number": 5}, 3]))
-    assert service.calls[-1] == Call(2, "keep_alive", {"number": 5}, session=9, call=4, acked=3, attachment=2)
+    assert service.calls[-1] == Call(
+        2, "keep_alive", {"number": 5, "hold_ms": 0}, session=9, call=4, acked=3, attachment=2
+    )
     await until(lambda: pipe.written)
     answers = [decode(payload) for payload in split_frames(pipe.messages()[0])]
     assert {answer[0]: answer[2]["code"] for answer in answers if len(answer) == 3} == {

@@ -265,15 +265,18 @@ class Cell:
 
     # ---- clients ----
 
-    def call(self, operation: str, node: Node | None = None, **fields: Any) -> int:
-        """Hand one call to a replica's next step; returns its request. What is not a field of Call is an argument."""
+    def call(self, operation: str, node: Node | None = None, given: Any = None, **fields: Any) -> int:
+        """Hand one call to a replica's next step; returns its request. What is not a field of Call is an argument.
+
+        `given`: arguments that are called as a field of Call is.
+        """
         about = {
             name: fields.pop(name)
             for name in ("session", "call", "acked", "attachment", "secret", "principal")
             if name in fields and not (operation == "attach" and name in ("session", "secret", "attachment"))
         }
         self._requests += 1
-        arguments = check_arguments(find_operation(operation), fields)
+        arguments = check_arguments(find_operation(operation), fields | (given or {}))
         (node or self.master()).inbox.append(Call(self._requests, operation, arguments, **about))
         return self._requests
 

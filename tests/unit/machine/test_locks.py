@@ -317,6 +317,7 @@ def test_anyone_can_ask_who_holds_since_when_and_who_waits(cell: Cell) -> None:
             "path": "/x/a",
             "mode": "exclusive",
             "token": cell.lock_at("/x/a")["token"],
+            "permits": 0,
             "holders": [
                 {
                     "session": first,
@@ -325,7 +326,10 @@ def test_anyone_can_ask_who_holds_since_when_and_who_waits(cell: Cell) -> None:
                     "since_ms": since_ms,
                     "token": cell.lock_at("/x/a")["token"],
                     "mode": "exclusive",
+                    "permits": 0,
+                    "lock_delay_ms": 5_000,
                     "delayed": False,
+                    "revoked": None,
                     "client": {"host": "alpha"},
                 }
             ],
@@ -335,6 +339,8 @@ def test_anyone_can_ask_who_holds_since_when_and_who_waits(cell: Cell) -> None:
                     "call": 1,
                     "actor": "worker",
                     "mode": "shared",
+                    "permits": 0,
+                    "several": False,
                     "since_ms": since_ms + 1,
                     "place": 1,
                     "client": {"host": "beta"},

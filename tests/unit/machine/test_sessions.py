@@ -29,6 +29,8 @@ def test_a_session_has_the_secret_that_the_master_drew_and_the_lease_it_asked_fo
             "lease_ms": 3_000,
             "client": {"host": "alpha"},
             "principal": "alice",
+            "incarnation": 1,
+            "killed": None,
             "opened_ms": cell.wall_ms,
             "holds": 0,
             "waiters": 0,

@@ -48,13 +48,19 @@ _ROWS = (
     ErrorKind("is_a_directory", 409, Action.GIVE_UP, "the path is a directory"),
     ErrorKind("locked", 409, Action.GIVE_UP, "the node is held or waited for; the answer names a holder"),
     # locks
+    ErrorKind(
+        "guard_failed", 409, Action.GIVE_UP, "the sequencer that guards the change is not valid; nothing was done"
+    ),
     ErrorKind("not_acquired", 409, Action.GIVE_UP, "the lock is not free and the caller did not want to wait"),
     ErrorKind("cancelled", 409, Action.GIVE_UP, "this call was cancelled by its own client"),
     ErrorKind("not_held", 409, Action.GIVE_UP, "this session does not have that hold"),
     ErrorKind("deadlock", 409, Action.GIVE_UP, "waiting would never end; the answer names the cycle"),
+    ErrorKind("permits_differ", 409, Action.GIVE_UP, "the semaphore is held with another number of permits"),
+    ErrorKind("not_waiting", 409, Action.GIVE_UP, "the session that should get the lock does not wait for it"),
     # sessions and calls
     ErrorKind("session_required", 401, Action.GIVE_UP, "this operation needs a session"),
     ErrorKind("session_expired", 410, Action.NEW_SESSION, "the session has ended, or the id or secret is wrong"),
+    ErrorKind("session_killed", 410, Action.NEW_SESSION, "an operator ended the session; the answer has the reason"),
     ErrorKind("stale_channel", 409, Action.GIVE_UP, "the session has moved to a newer channel"),
     ErrorKind("call_window", 429, Action.GIVE_UP, "too many calls of this session are unanswered"),
     ErrorKind("permission_denied", 403, Action.GIVE_UP, "the principal may not do this"),
@@ -74,7 +80,8 @@ class Refusal(Exception):
     """A named refusal of one request: the only way in which a request fails, on every layer of either side.
 
     `details` is plain data that travels with it: for `not_master` {"master": replica id | None, "address": url | None},
-    for `locked` {"holder": ...}, for `deadlock` {"cycle": [...]}.
+    for `locked` {"holder": ...} (None where nobody holds and somebody waits), for `deadlock` {"cycle": [...]}, for
+    `session_killed` and `guard_failed` {"reason": text}, for `permits_differ` {"permits", "asked"}.
     """
 
     def __init__(self, code: str, message: str, /, **details: object) -> None:

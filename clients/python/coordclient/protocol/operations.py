@@ -11,19 +11,52 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TypeVar
 
-from coordclient.protocol.addresses import ADDRESS_BYTES_MAX, parse_address
+from coordclient.protocol.addresses import ADDRESS_BYTES_MAX
+from coordclient.protocol.arguments import (
+    LOCKS_MAX,
+    MODES,
+    NUMBER_MAX,
+    PERMITS_MAX,
+    TEXT_BYTES_MAX,
+    Argument,
+    Kind,
+    check_permits,
+    check_value,
+)
 from coordclient.protocol.errors import Refusal
-from coordclient.protocol.paths import parse_path
 
-NUMBER_MAX = 2**53 - 1  # exact in JSON
+__all__ = [
+    "CONTENTS_BYTES_MAX",
+    "LEASE_MS_DEFAULT",
+    "LEASE_MS_MAX",
+    "LEASE_MS_MIN",
+    "LOCKS_MAX",
+    "LOCK_DELAY_MS_DEFAULT",
+    "LOCK_DELAY_MS_MAX",
+    "MODES",
+    "NUMBER_MAX",
+    "OPERATIONS",
+    "PERMITS_MAX",
+    "REASON_BYTES_MAX",
+    "SECRET_BYTES_MAX",
+    "SEQUENCER_BYTES_MAX",
+    "TEXT_BYTES_MAX",
+    "Argument",
+    "Kind",
+    "Operation",
+    "Way",
+    "check_arguments",
+    "check_permits",
+    "find_operation",
+]
+
 CONTENTS_BYTES_MAX = 256 * 1024
 LEASE_MS_MIN, LEASE_MS_MAX, LEASE_MS_DEFAULT = 1_000, 60_000, 12_000
 LOCK_DELAY_MS_MAX, LOCK_DELAY_MS_DEFAULT = 60_000, 5_000
-TEXT_BYTES_MAX = 1024
-
-_Sized = TypeVar("_Sized", str, bytes)
+SEQUENCER_BYTES_MAX = 4096
+SECRET_BYTES_MAX = 128
+REASON_BYTES_MAX = 256
 
 
 class Way(Enum):
@@ -34,31 +67,6 @@ class Way(Enum):
     SESSION = "session"  # decided by the master outside the log (KeepAlive, attach)
     CELL = "cell"  # about the cell itself; needs the master, is no command of the machine
     LOCAL = "local"  # answered by any replica about itself
-
-
-class Kind(Enum):
-    """Type of one argument."""
-
-    PATH = "path"
-    BYTES = "bytes"
-    TEXT = "text"
-    INT = "integer"
-    BOOL = "boolean"
-    MODE = "mode"
-    ADDRESS = "address"
-    LABELS = "map of texts"
-
-
-@dataclass(frozen=True, slots=True)
-class Argument:
-    """One argument: `low` and `high` bound an integer, or the length in bytes of a text or of bytes."""
-
-    name: str
-    kind: Kind
-    default: object = None
-    required: bool = False
-    low: int = 0
-    high: int = NUMBER_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +94,23 @@ _MEMBERS = (
     " majority, can_lose}: answering and can_lose count the voters that answer and keep up"
 )
 _IF_GENERATION = Argument("if_generation", Kind.INT, None)
+_IF_SEQUENCER = Argument("if_sequencer", Kind.TEXT, None, low=1, high=SEQUENCER_BYTES_MAX)  # valid, or nothing is done
+_WAIT = Argument("wait", Kind.BOOL, True)
+_LOCK_DELAY_MS = Argument("lock_delay_ms", Kind.INT, LOCK_DELAY_MS_DEFAULT, high=LOCK_DELAY_MS_MAX)
+_ACTOR = Argument("actor", Kind.TEXT, "", high=128)
+_LABELS = Argument("client", Kind.LABELS, {})  # host, pid, program, name: for people
+_SESSION = Argument("session", Kind.INT, required=True, low=1)
+_HOLD = Argument("hold", Kind.INT, required=True, low=1)
+_REASON = Argument("reason", Kind.TEXT, required=True, low=1, high=REASON_BYTES_MAX)
+_SESSION_ROW = (
+    "{session, lease_ms, left_ms, heard_ms_ago, client, principal, incarnation, killed: reason or null, opened_ms,"
+    " holds, waiters, ephemerals}"
+)
+_LOCK_ROW = (
+    "{path, mode ('' while nobody holds), token, permits,"
+    " holders: [{session, hold, actor, since_ms, token, mode, permits, lock_delay_ms, delayed, revoked: reason or null,"
+    " client}], waiters: [{session, call, actor, mode, permits, several, since_ms, place, client}]}"
+)
 
 _ROWS = (
     Operation(
@@ -93,7 +118,7 @@ _ROWS = (
         Way.WRITE,
         (
             Argument("lease_ms", Kind.INT, LEASE_MS_DEFAULT, low=LEASE_MS_MIN, high=LEASE_MS_MAX),
-            Argument("client", Kind.LABELS, {}),  # host, pid, program, name: for people
+            _LABELS,
         ),
         "{session, secret, lease_ms, epoch}",
     ),
@@ -101,8 +126,8 @@ _ROWS = (
         "attach",
         Way.SESSION,
         (
-            Argument("session", Kind.INT, required=True, low=1),
-            Argument("secret", Kind.TEXT, required=True, high=128),
+            _SESSION,
+            Argument("secret", Kind.TEXT, required=True, high=SECRET_BYTES_MAX),
             Argument("attachment", Kind.INT, required=True, low=1),  # rises with every channel of the session
         ),
         "{session, lease_ms, epoch}: from now on this channel speaks for the session; it renews no lease",
@@ -110,18 +135,50 @@ _ROWS = (
     Operation(
         "keep_alive",
         Way.SESSION,
-        (Argument("number", Kind.INT, required=True),),  # rises with every transmission
+        (
+            Argument("number", Kind.INT, required=True),  # rises with every transmission
+            Argument("hold_ms", Kind.INT, 0, high=LEASE_MS_MAX),  # how long the answer may be kept back
+        ),
         "{number, epoch, lease_ms, members}: the lease counts from when number was sent (client), received (master);"
-        " members is the version of the membership, to be asked for (status) when it is another than before",
+        " members is the version of the membership, to be asked for (status) when it is another than before;"
+        " revoked: [[path, hold, reason]] is there where an operator wants holds back, or has taken them, until each is"
+        " answered by give_up or release; the answer is held back for at most a third of the lease",
         session=True,
     ),
     Operation("close_session", Way.WRITE, (), "{}", session=True),
     Operation(
-        "list_sessions",
-        Way.READ,
+        "leave_session",
+        Way.WRITE,
         (),
-        "{revision, sessions: [{session, lease_ms, left_ms, client, principal, opened_ms, holds, waiters,"
-        " ephemerals}]}",
+        "{}: this process goes and believes in nothing any more; what the session has stays until its lease ends",
+        session=True,
+    ),
+    Operation(
+        "resume_session",
+        Way.WRITE,
+        (
+            _SESSION,
+            Argument("secret", Kind.TEXT, required=True, high=SECRET_BYTES_MAX),
+            Argument("new_secret", Kind.TEXT, required=True, low=32, high=SECRET_BYTES_MAX),  # drawn by the client
+            _LABELS,
+        ),
+        "{session, lease_ms, epoch, incarnation, next_call, left, holds: [{path, mode, permits, token, hold, sequencer,"
+        " lock_delay_ms}]}: new_secret alone is good from now on; left: every process before has said goodbye",
+    ),
+    Operation(
+        "kill_session",
+        Way.WRITE,
+        (_SESSION, _REASON),
+        "{session, holds, lease_ms}: it ends as an expiry when its client acknowledges, or when its lease is over",
+    ),
+    Operation("acknowledge_kill", Way.WRITE, (), "{}: the client believes in nothing of it any more", session=True),
+    Operation("list_sessions", Way.READ, (), f"{{revision, sessions: [{_SESSION_ROW}]}}"),
+    Operation(
+        "session_info",
+        Way.READ,
+        (Argument("session", Kind.INT, 0),),  # 0: that of the caller
+        f"{_SESSION_ROW} of one, and {{revision, waiting: [{{path, mode, place, since_ms, call}}], ephemeral_paths,"
+        " holds: [{path, mode, permits, token, hold, since_ms, lock_delay_ms, revoked: reason or null}]}",
     ),
     Operation("get", Way.READ, (_PATH,), "{contents, stat}"),
     Operation("stat", Way.READ, (_PATH,), "{stat}"),
@@ -129,36 +186,46 @@ _ROWS = (
     Operation(
         "put",
         Way.WRITE,
-        (_PATH, _CONTENTS, _IF_GENERATION, Argument("if_absent", Kind.BOOL, False), _PARENTS),
+        (_PATH, _CONTENTS, _IF_GENERATION, Argument("if_absent", Kind.BOOL, False), _PARENTS, _IF_SEQUENCER),
         "{stat}: writes the whole file, makes it if it is missing (not with if_generation)",
     ),
     Operation(
         "create",
         Way.WRITE,
-        (_PATH, _CONTENTS, Argument("ephemeral", Kind.BOOL, False), _PARENTS),
+        (_PATH, _CONTENTS, Argument("ephemeral", Kind.BOOL, False), _PARENTS, _IF_SEQUENCER),
         "{stat}: an ephemeral file needs a session, which opens it",
     ),
     Operation("open", Way.WRITE, (_PATH,), "{stat}: this session keeps the ephemeral node alive too", session=True),
-    Operation("mkdir", Way.WRITE, (_PATH, _PARENTS), "{stat}"),
-    Operation("delete", Way.WRITE, (_PATH, _IF_GENERATION), "{revision}"),
+    Operation("mkdir", Way.WRITE, (_PATH, _PARENTS, _IF_SEQUENCER), "{stat}"),
+    Operation("delete", Way.WRITE, (_PATH, _IF_GENERATION, _IF_SEQUENCER), "{revision}"),
     Operation(
         "acquire",
         Way.WRITE,
         (
             _PATH,
             Argument("mode", Kind.MODE, "exclusive"),
-            Argument("wait", Kind.BOOL, True),
-            Argument("lock_delay_ms", Kind.INT, LOCK_DELAY_MS_DEFAULT, high=LOCK_DELAY_MS_MAX),
-            Argument("actor", Kind.TEXT, "", high=128),
+            _WAIT,
+            _LOCK_DELAY_MS,
+            _ACTOR,
+            Argument("permits", Kind.INT, 0, high=PERMITS_MAX),  # of a semaphore, fixed by its first holder
         ),
         "{path, mode, token, hold, sequencer}: hold is the call number of the acquire",
         session=True,
         waits=True,
     ),
     Operation(
+        "acquire_all",
+        Way.WRITE,
+        (Argument("locks", Kind.LOCKS, required=True), _WAIT, _LOCK_DELAY_MS, _ACTOR),
+        "{hold, locks: [{path, mode, permits, token, sequencer}]}: all in one step, or none; a retry is told what is"
+        " still held of it",
+        session=True,
+        waits=True,
+    ),
+    Operation(
         "release",
         Way.WRITE,
-        (_PATH, Argument("hold", Kind.INT, required=True, low=1)),
+        (Argument("path", Kind.PATH, ""), _HOLD),  # without path: all that this acquire holds
         "{revision}",
         session=True,
     ),
@@ -170,18 +237,56 @@ _ROWS = (
         session=True,
     ),
     Operation(
+        "transfer",
+        Way.WRITE,
+        (_PATH, _HOLD, Argument("to", Kind.INT, required=True, low=1)),
+        "{revision, to, hold}: the first request of session to that waits for it in the same mode has it now",
+        session=True,
+    ),
+    Operation(
+        "give_up",
+        Way.WRITE,
+        (_PATH, _HOLD),
+        "{did: 'delayed' | 'freed' | 'noted'}: the holder has stopped believing in a hold that was revoked or broken",
+        session=True,
+    ),
+    Operation(
+        "unlock",
+        Way.WRITE,
+        (
+            _PATH,
+            _REASON,
+            Argument("now", Kind.BOOL, False),
+            Argument("session", Kind.INT, 0),
+            Argument("hold", Kind.INT, 0),
+        ),
+        "{path, holds: [{session, hold}], now}: takes holds back, those of any session and hold where these are 0; now:"
+        " at once and without lock-delay, though the holder may still believe; else the holder is asked first, or its"
+        " lease ends, and then its lock-delay",
+    ),
+    Operation(
         "check_sequencer",
         Way.READ,
-        (Argument("sequencer", Kind.TEXT, required=True, low=1, high=4096),),
-        "{valid, reason}",
+        (
+            Argument("sequencer", Kind.TEXT, required=True, low=1, high=SEQUENCER_BYTES_MAX),
+            Argument("stale", Kind.BOOL, False),  # any replica answers, by what it has applied so far
+        ),
+        "{valid, reason, revision}, and stale: true where it was asked for so",
     ),
     Operation(
         "locks",
         Way.READ,
         (Argument("path", Kind.PATH, "/"),),
-        "{revision, locks: [{path, mode, token,"
-        " holders: [{session, hold, actor, since_ms, token, mode, delayed, client}],"
-        " waiters: [{session, call, actor, mode, since_ms, place, client}]}]} of the subtree",
+        f"{{revision, locks: [{_LOCK_ROW}]}} of the subtree",
+    ),
+    Operation(
+        "why",
+        Way.READ,
+        (_PATH,),
+        "{revision, path, exists, lock: as in locks, or null, losses: [{session, hold, client, principal, mode, token,"
+        " since_ms, ended_ms, cause: 'released' | 'closed' | 'expired' | 'killed' | 'broken' | 'revoked' |"
+        " 'transferred', reason}] newest first}; holders have also {heard_ms_ago, left_ms: of the lease, delay_left_ms,"
+        " crash_wait_ms: the most that others wait after a crash of this holder}",
     ),
     Operation("members", Way.CELL, (), _MEMBERS),
     Operation(
@@ -213,7 +318,6 @@ _ROWS = (
 )
 
 OPERATIONS: Mapping[str, Operation] = {row.name: row for row in _ROWS}
-MODES = ("exclusive", "shared")
 
 
 def find_operation(name: object) -> Operation:
@@ -244,103 +348,5 @@ def check_arguments(operation: Operation, arguments: object) -> dict[str, object
                 raise Refusal("bad_request", f"{operation.name}: argument {argument.name} is missing")
             checked[argument.name] = argument.default
         else:
-            checked[argument.name] = _CHECKS[argument.kind](operation.name, argument, value)
+            checked[argument.name] = check_value(operation.name, argument, value)
     return checked
-
-
-def _wrong_type(operation: str, argument: Argument, value: object) -> Refusal:
-    return Refusal(
-        "bad_request",
-        f"{operation}: argument {argument.name} must be {argument.kind.value}, not {type(value).__name__}",
-    )
-
-
-def _check_path(operation: str, argument: Argument, value: object) -> str:
-    if not isinstance(value, str):
-        raise _wrong_type(operation, argument, value)
-    return parse_path(value)
-
-
-def _check_bytes(operation: str, argument: Argument, value: object) -> bytes:
-    if not isinstance(value, bytes):
-        raise _wrong_type(operation, argument, value)
-    return _check_length(operation, argument, value, len(value))
-
-
-def _check_text(operation: str, argument: Argument, value: object) -> str:
-    if not isinstance(value, str):
-        raise _wrong_type(operation, argument, value)
-    try:
-        size = len(value.encode())
-    except UnicodeEncodeError:
-        raise Refusal("bad_request", f"{operation}: argument {argument.name} is not valid text") from None
-    return _check_length(operation, argument, value, size)
-
-
-def _check_length(operation: str, argument: Argument, value: _Sized, size: int) -> _Sized:
-    if size > argument.high:
-        raise Refusal("too_large", f"{operation}: {argument.name} has {size} bytes; the limit is {argument.high}")
-    if size < argument.low:
-        raise Refusal(
-            "bad_request", f"{operation}: {argument.name} has {size} bytes; at least {argument.low} are needed"
-        )
-    return value
-
-
-def _check_int(operation: str, argument: Argument, value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise _wrong_type(operation, argument, value)
-    if not argument.low <= value <= argument.high:
-        raise Refusal(
-            "bad_request", f"{operation}: {argument.name} is {value}; it must be {argument.low} to {argument.high}"
-        )
-    return value
-
-
-def _check_bool(operation: str, argument: Argument, value: object) -> bool:
-    if not isinstance(value, bool):
-        raise _wrong_type(operation, argument, value)
-    return value
-
-
-def _check_mode(operation: str, argument: Argument, value: object) -> str:
-    if value not in MODES or not isinstance(value, str):
-        raise Refusal("bad_request", f"{operation}: {argument.name} must be one of {', '.join(MODES)}")
-    return value
-
-
-def _check_address(operation: str, argument: Argument, value: object) -> str:
-    text = _check_text(operation, argument, value)
-    try:
-        return parse_address(text)
-    except ValueError as error:
-        raise Refusal("bad_request", f"{operation}: {argument.name} = {text!r:.80}: {error}") from None
-
-
-def _check_labels(operation: str, argument: Argument, value: object) -> dict[str, str]:
-    if not isinstance(value, dict) or len(value) > 16:
-        raise _wrong_type(operation, argument, value)
-    for key, text in value.items():
-        if not (isinstance(key, str) and isinstance(text, str)):
-            raise _wrong_type(operation, argument, value)
-        if len(key) + len(text) > TEXT_BYTES_MAX // 4:
-            raise Refusal(
-                "too_large", f"{operation}: an entry of {argument.name} is over {TEXT_BYTES_MAX // 4} characters"
-            )
-        try:
-            (key + text).encode()
-        except UnicodeEncodeError:  # a lone surrogate, which JSON can spell; it must not reach an encoder
-            raise Refusal("bad_request", f"{operation}: argument {argument.name} is not valid text") from None
-    return value
-
-
-_CHECKS = {
-    Kind.PATH: _check_path,
-    Kind.BYTES: _check_bytes,
-    Kind.TEXT: _check_text,
-    Kind.INT: _check_int,
-    Kind.BOOL: _check_bool,
-    Kind.MODE: _check_mode,
-    Kind.ADDRESS: _check_address,
-    Kind.LABELS: _check_labels,
-}

@@ -1,0 +1,192 @@
+"""Arguments of operations: their kinds, and the check of each kind, with the words of its errors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeVar
+
+from coordclient.protocol.addresses import parse_address
+from coordclient.protocol.errors import Refusal
+from coordclient.protocol.paths import parse_path
+
+NUMBER_MAX = 2**53 - 1  # exact in JSON
+TEXT_BYTES_MAX = 1024
+PERMITS_MAX = 4096
+LOCKS_MAX = 64  # of one acquire_all
+MODES = ("exclusive", "shared", "semaphore")
+
+_Sized = TypeVar("_Sized", str, bytes)
+
+
+class Kind(Enum):
+    """Type of one argument."""
+
+    PATH = "path"
+    BYTES = "bytes"
+    TEXT = "text"
+    INT = "integer"
+    BOOL = "boolean"
+    MODE = "mode"
+    ADDRESS = "address"
+    LABELS = "map of texts"
+    LOCKS = "list of locks"
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One argument: `low` and `high` bound an integer, or the length in bytes of a text or of bytes."""
+
+    name: str
+    kind: Kind
+    default: object = None
+    required: bool = False
+    low: int = 0
+    high: int = NUMBER_MAX
+
+
+def check_value(operation: str, argument: Argument, value: object) -> object:
+    """The value as the machine wants it (paths in their short form); refuses by name what the argument forbids."""
+    return _CHECKS[argument.kind](operation, argument, value)
+
+
+def check_permits(operation: str, mode: str, permits: int) -> None:
+    """A semaphore has permits, and nothing else has."""
+    if (mode == "semaphore") != (permits > 0):
+        needed = f"1 to {PERMITS_MAX}" if mode == "semaphore" else "0"
+        raise Refusal("bad_request", f"{operation}: with mode {mode} permits must be {needed}, not {permits}")
+
+
+def _wrong_type(operation: str, argument: Argument, value: object) -> Refusal:
+    return Refusal(
+        "bad_request",
+        f"{operation}: argument {argument.name} must be {argument.kind.value}, not {type(value).__name__}",
+    )
+
+
+def _check_path(operation: str, argument: Argument, value: object) -> str:
+    if not isinstance(value, str):
+        raise _wrong_type(operation, argument, value)
+    if not value and argument.default == "":
+        return ""  # a path that may be left out
+    return parse_path(value)
+
+
+def _check_bytes(operation: str, argument: Argument, value: object) -> bytes:
+    if not isinstance(value, bytes):
+        raise _wrong_type(operation, argument, value)
+    return _check_length(operation, argument, value, len(value))
+
+
+def _check_text(operation: str, argument: Argument, value: object) -> str:
+    if not isinstance(value, str):
+        raise _wrong_type(operation, argument, value)
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        raise Refusal("bad_request", f"{operation}: argument {argument.name} is not valid text") from None
+    return _check_length(operation, argument, value, size)
+
+
+def _check_length(operation: str, argument: Argument, value: _Sized, size: int) -> _Sized:
+    if size > argument.high:
+        raise Refusal("too_large", f"{operation}: {argument.name} has {size} bytes; the limit is {argument.high}")
+    if size < argument.low:
+        raise Refusal(
+            "bad_request", f"{operation}: {argument.name} has {size} bytes; at least {argument.low} are needed"
+        )
+    return value
+
+
+def _check_int(operation: str, argument: Argument, value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise _wrong_type(operation, argument, value)
+    if not argument.low <= value <= argument.high:
+        raise Refusal(
+            "bad_request", f"{operation}: {argument.name} is {value}; it must be {argument.low} to {argument.high}"
+        )
+    return value
+
+
+def _check_bool(operation: str, argument: Argument, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise _wrong_type(operation, argument, value)
+    return value
+
+
+def _check_mode(operation: str, argument: Argument, value: object) -> str:
+    if value not in MODES or not isinstance(value, str):
+        raise Refusal("bad_request", f"{operation}: {argument.name} must be one of {', '.join(MODES)}")
+    return value
+
+
+def _check_address(operation: str, argument: Argument, value: object) -> str:
+    text = _check_text(operation, argument, value)
+    try:
+        return parse_address(text)
+    except ValueError as error:
+        raise Refusal("bad_request", f"{operation}: {argument.name} = {text!r:.80}: {error}") from None
+
+
+def _check_labels(operation: str, argument: Argument, value: object) -> dict[str, str]:
+    if not isinstance(value, dict) or len(value) > 16:
+        raise _wrong_type(operation, argument, value)
+    for key, text in value.items():
+        if not (isinstance(key, str) and isinstance(text, str)):
+            raise _wrong_type(operation, argument, value)
+        if len(key) + len(text) > TEXT_BYTES_MAX // 4:
+            raise Refusal(
+                "too_large", f"{operation}: an entry of {argument.name} is over {TEXT_BYTES_MAX // 4} characters"
+            )
+        try:
+            (key + text).encode()
+        except UnicodeEncodeError:  # a lone surrogate, which JSON can spell; it must not reach an encoder
+            raise Refusal("bad_request", f"{operation}: argument {argument.name} is not valid text") from None
+    return value
+
+
+_LOCK_PATH = Argument("path", Kind.PATH, required=True)
+_LOCK_MODE = Argument("mode", Kind.MODE, "exclusive")
+_LOCK_PERMITS = Argument("permits", Kind.INT, 0, high=PERMITS_MAX)
+_LOCK = {argument.name: argument for argument in (_LOCK_PATH, _LOCK_MODE, _LOCK_PERMITS)}
+
+
+def _check_locks(operation: str, argument: Argument, value: object) -> list[dict[str, object]]:
+    """Each a map {path, mode, permits} with all three, paths distinct."""
+    if not isinstance(value, list):
+        raise _wrong_type(operation, argument, value)
+    if not 1 <= len(value) <= LOCKS_MAX:
+        raise Refusal(
+            "bad_request", f"{operation}: {argument.name} has {len(value)} locks; 1 to {LOCKS_MAX} are allowed"
+        )
+    checked = [_check_lock(operation, argument, one) for one in value]
+    paths = {one["path"] for one in checked}
+    if len(paths) < len(checked):
+        raise Refusal("bad_request", f"{operation}: a path is twice in {argument.name}")
+    return checked
+
+
+def _check_lock(operation: str, argument: Argument, value: object) -> dict[str, object]:
+    if not isinstance(value, dict) or not set(value) <= set(_LOCK):
+        raise Refusal("bad_request", f"{operation}: each of {argument.name} is a map of {', '.join(_LOCK)}")
+    if value.get("path") is None:
+        raise Refusal("bad_request", f"{operation}: one of {argument.name} has no path")
+    given = {**{name: one.default for name, one in _LOCK.items()}, **value}
+    path = _check_path(operation, _LOCK_PATH, given["path"])
+    mode = _check_mode(operation, _LOCK_MODE, given["mode"])
+    permits = _check_int(operation, _LOCK_PERMITS, given["permits"])
+    check_permits(operation, mode, permits)
+    return {"path": path, "mode": mode, "permits": permits}
+
+
+_CHECKS = {
+    Kind.PATH: _check_path,
+    Kind.BYTES: _check_bytes,
+    Kind.TEXT: _check_text,
+    Kind.INT: _check_int,
+    Kind.BOOL: _check_bool,
+    Kind.MODE: _check_mode,
+    Kind.ADDRESS: _check_address,
+    Kind.LABELS: _check_labels,
+    Kind.LOCKS: _check_locks,
+}

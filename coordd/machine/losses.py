@@ -1,0 +1,62 @@
+"""Losses: how the last holds of each path ended, for `why`. Replicated and bounded; no decision depends on them.
+
+Of each path the newest few are kept, and where there are too many paths, the one unchanged for longest goes.
+`State.losses` stands in that order; `State.losses_paths` has the same paths sorted, so that the history can inspect
+them in turn without disturbing it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right, insort
+
+from coordd.machine.state import Hold, Loss, Session, State
+
+
+def record(state: State, session: Session, hold: Hold, cause: str, reason: str = "") -> None:
+    """The session has lost this hold, or given it back."""
+    lock = hold.lock
+    path = lock.node.path
+    losses = state.losses
+    of_path = losses.get(path)
+    if of_path is None:
+        if len(losses) >= state.limits.losses_paths:
+            oldest, _ = losses.popitem(last=False)
+            del state.losses_paths[bisect_left(state.losses_paths, oldest)]
+        of_path = losses[path] = []
+        insort(state.losses_paths, path)
+    else:
+        losses.move_to_end(path)
+        if len(of_path) >= state.limits.losses_per_path:
+            del of_path[0]
+    of_path.append(
+        Loss(
+            session.id,
+            hold.call,
+            hold.client,
+            session.principal,
+            lock.mode,
+            hold.token or lock.token,
+            hold.since_ms,
+            state.wall_ms,
+            cause,
+            reason,
+        )
+    )
+
+
+def amend(state: State, hold: Hold, cause: str, reason: str) -> None:
+    """The loss of this delayed hold has another end than was recorded, if it is remembered at all."""
+    path = hold.lock.node.path
+    of_path = state.losses.get(path, [])
+    for place, loss in enumerate(of_path):
+        if (loss.session, loss.hold) == (hold.session, hold.call):
+            of_path[place] = loss._replace(cause=cause, reason=reason)
+            state.losses.move_to_end(path)
+
+
+def next_in_turn(state: State) -> str:
+    """The path whose losses are to be inspected now; there are some."""
+    paths = state.losses_paths
+    at = bisect_right(paths, state.looked_at)
+    state.looked_at = paths[at % len(paths)]
+    return state.looked_at
