@@ -95,7 +95,8 @@ class Changes:
 
     @property
     def _settled(self) -> bool:
-        return self._core.proposer is not None and self._core.proposer.settled
+        """True when a majority of the voters knows who votes, as far as can be said after a reign: nothing, then."""
+        return self._core.proposer is None or self._core.proposer.settled
 
     def _row(self, member: int, membership: Membership) -> dict[str, object]:
         own = member == self._own
@@ -170,10 +171,13 @@ class Changes:
         if self._done and self._settled:
             self._answer_done()
 
-    def _answer_done(self) -> None:
+    def _answer_done(self, settled: bool = True) -> None:
         done, self._done = self._done, []
         for change, changed in done:
-            self._finish(change, {**self.members(self._now_ms), "replica": change.replica, "changed": changed})
+            said = {**self.members(self._now_ms), "replica": change.replica, "changed": changed}
+            if not settled and change.call.operation == "promote_member":
+                said["can_lose"] = 0  # who was removed stays until he is not needed, but who votes now may not know it
+            self._finish(change, said)
 
     def refuse_late(self, before_ms: int) -> None:
         """Those that could not even be proposed for too long."""
@@ -186,7 +190,7 @@ class Changes:
 
         Of the others the caller knows what to say.
         """
-        self._answer_done()
+        self._answer_done(settled=False)
         transfers, self._transfers = self._transfers, []
         for change, to in transfers:
             self._finish(change, {"master": self._own, "to": to, "changed": True})

@@ -131,3 +131,22 @@ def test_a_promotion_is_answered_when_the_cell_can_bear_the_loss_that_the_answer
     assert (cell.answers[request]["changed"], cell.answers[request]["can_lose"]) == (True, 1)
     master.crash()
     assert cell.master().replica in (other, 3)
+
+
+def test_a_reign_that_ends_before_a_promotion_has_settled_answers_that_none_can_be_lost() -> None:
+    cell = cell_of(2)
+    master = cell.master()
+    add(cell, 3)
+    cell.dropped = lambda sender, to, message: isinstance(message, Heartbeat)
+    request = cell.call("promote_member", replica=3)
+    cell.until(lambda: len(master.engine.replica.membership.voters) == 3, limit_ms=1_000)
+    master.inbox.append(HandOverRequest())
+    cell.until(lambda: request in cell.answers, limit_ms=1_000)
+    assert (cell.answers[request]["changed"], cell.answers[request]["can_lose"]) == (True, 0)
+
+
+def test_a_master_that_removes_itself_says_how_many_more_may_fail() -> None:
+    cell = cell_of(5)
+    request = cell.call("remove_member", replica=cell.master().replica)
+    cell.until(lambda: request in cell.answers, limit_ms=1_000)
+    assert (cell.answers[request]["voters"], cell.answers[request]["can_lose"]) == (4, 1)
