@@ -13,14 +13,16 @@ from __future__ import annotations
 import os
 import select
 import signal
-import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from coordctl import family, order, pipes
 from coordctl.command import (
+    CAUGHT,
     ENVIRONMENT_PATH,
     ENVIRONMENT_SEQUENCER,
     ENVIRONMENT_TOKEN,
+    FORWARDED,
+    Command,
     start_command,
 )
 from coordctl.errors import Exit, Failure, complain
@@ -29,29 +31,29 @@ from coordctl.order import Order
 from coordctl.output import note
 from coordctl.terminal import Terminal
 
-FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 ENDS_HOLDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 KEYBOARD = (signal.SIGINT, signal.SIGQUIT)
 _RESCAN_SECONDS = 0.02
+Show = Callable[[Sequence[pipes.Message]], None]
 
 
 class Front:
     """One run of `lock`; `run` returns the exit code."""
 
-    def __init__(
-        self, order_: Order, reader: int, to_keeper: int, keeper: int, show: Callable[[pipes.Message], None]
-    ) -> None:
+    def __init__(self, order_: Order, reader: int, to_keeper: int, keeper: int, show: Show) -> None:
         self.order = order_
         self.to_keeper = to_keeper
         self.keeper = keeper
-        self._show = show  # prints a grant, where there is no command to give it to
+        self._show = show  # prints the grants, where there is no command to give it to
         self._inbox = pipes.Inbox(reader)
         self._signals = pipes.make_pipe()
         self._terminal = Terminal.of_this_process() if order_.command else None
-        self._command: subprocess.Popen[bytes] | None = None
+        self._command: Command | None = None
         self._status: int | None = None  # what the command ended with, as waitpid says it
         self._had_terminal = False
+        self._grants: list[pipes.Message] = []  # path, token, sequencer of each lock
         self._granted = False
+        self._begun = False  # what a grant is for was done
         self._deadline = 0.0
         self._exit: int | None = None
         self._lost: str | None = None
@@ -77,6 +79,9 @@ class Front:
                 self._on_message(message)
             if self._inbox.closed and self._exit is None:
                 self._lose("the process that keeps the lock is gone")
+            # Only when all news is read: a front that was stopped finds a grant and its loss side by side.
+            if self._granted and not self._begun and self._exit is None:
+                self._begin()
             if ended:
                 self._on_end()
             self._on_time(at)
@@ -86,7 +91,7 @@ class Front:
 
     def _catch_signals(self) -> None:
         signal.set_wakeup_fd(self._signals[1], warn_on_full_buffer=False)
-        for number in (*FORWARDED, signal.SIGCHLD, signal.SIGCONT):
+        for number in CAUGHT:
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup and background jobs: ignored stays ignored
                 signal.signal(number, lambda _number, _frame: None)
 
@@ -104,7 +109,7 @@ class Front:
 
     def _taken_signals(self) -> list[int]:
         try:
-            return list(os.read(self._signals[0], 4096))
+            return list(dict.fromkeys(os.read(self._signals[0], 4096)))
         except BlockingIOError:
             return []
 
@@ -119,8 +124,13 @@ class Front:
                 self._exit = Exit.OK  # without a command a signal is how one ends holding the lock
             else:
                 self._exit = Exit.SIGNAL + number
-        elif number == signal.SIGCONT and self._command is not None:
+        elif number == signal.SIGCONT and self._command is not None and self._status is None:
             self._lend_terminal()
+        elif number == signal.SIGTSTP and self._lost is None:
+            # Ctrl-Z before the command had the terminal, or before it was lent again, or a kill -TSTP of this process.
+            if self._command is not None and self._status is None:
+                family.signal_group(self._command.pid, signal.SIGTSTP)
+            self._suspend(os.getpid())
 
     def _on_message(self, message: pipes.Message) -> None:
         match message:
@@ -130,8 +140,11 @@ class Front:
             case {"failed": int(code), "message": str(text)}:
                 complain(text)
                 self._exit = code
-            case {"granted": grant}:
-                self._on_grant(grant)
+            case {"grant": int(at), "token": int(token), "sequencer": str(sequencer)}:
+                self._grants.append({"path": self.order.paths[at], "token": token, "sequencer": sequencer})
+            case {"granted": float(deadline)}:
+                self._granted = True
+                self._deadline = deadline
             case {"deadline": float(deadline)}:
                 self._deadline = deadline
             case {"lost": str(reason)}:
@@ -139,33 +152,28 @@ class Front:
             case _:
                 raise AssertionError(f"a message of the keeper that the front does not know: {message}")
 
-    def _on_grant(self, grant: pipes.Message) -> None:
-        self._granted = True
-        self._deadline = grant["deadline"]
-        if self._exit is not None:
-            return  # a signal ended the waiting while this message was on its way
+    def _begin(self) -> None:
+        """The lock is ours: start the command, or show the grant."""
+        self._begun = True
         if not self.order.command:
-            self._show(grant)
+            self._show(self._grants)
             return
         if order.now() >= self.order.term_at(self._deadline):
             self._lose("its time was over before the command could begin")
             return
-        environment = {
-            **os.environ,
-            ENVIRONMENT_PATH: grant["path"],
-            ENVIRONMENT_TOKEN: str(grant["token"]),
-            ENVIRONMENT_SEQUENCER: grant["sequencer"],
-        }
         terminal = self._terminal if self._terminal is not None and self._terminal.is_ours() else None
         try:
-            self._command = start_command(self.order.command, environment, terminal, self.to_keeper)
+            self._command = start_command(self.order.command, self._environment(), terminal, self.to_keeper)
         except Failure as failure:
             complain(failure.message)
             self._exit = failure.exit_code
-        if terminal is not None:
-            self._had_terminal = True
-            if self._command is None:
-                terminal.take_back(terminal.foreground())
+        self._had_terminal = terminal is not None
+
+    def _environment(self) -> dict[str, str]:
+        """Of several locks one per line, in the order in which they were named."""
+        names = {ENVIRONMENT_PATH: "path", ENVIRONMENT_TOKEN: "token", ENVIRONMENT_SEQUENCER: "sequencer"}
+        values = {name: "\n".join(str(grant[key]) for grant in self._grants) for name, key in names.items()}
+        return {**os.environ, **values}
 
     def _lose(self, reason: str) -> None:
         """The lock is lost, or nobody renews it any more: the command has to go."""
@@ -176,7 +184,7 @@ class Front:
             complain(reason)
             self._exit = Exit.OTHER
             return
-        complain(f"lock lost: {self.order.path}: {reason}")
+        complain(f"lock lost: {self.order.name}: {reason}")
         if self._command is None:
             self._exit = Exit.LOST
             return
@@ -246,21 +254,26 @@ class Front:
             if self._command is None or pid != self._command.pid:
                 continue
             if os.WIFSTOPPED(status):
-                self._on_stop(os.WSTOPSIG(status))
+                self._on_stop()
             else:
                 self._status = status
-                self._command.returncode = os.waitstatus_to_exitcode(status)
                 ended = True
 
     def _on_end(self) -> None:
         assert self._status is not None
+        assert self._command is not None
         status = self._status
-        if self._terminal is not None and self._command is not None:
+        if self._terminal is not None:
             self._terminal.take_back(self._command.pid)
             if os.WIFSIGNALED(status):
                 self._terminal.restore()
         if self._lost is not None:
             return  # `_finish_kill` says when all are gone
+        failure = self._command.failure()
+        if failure is not None:
+            complain(failure.message)
+            self._exit = failure.exit_code
+            return
         code = os.waitstatus_to_exitcode(status)
         self._exit = code if code >= 0 else Exit.SIGNAL - code
         left = self._relatives()
@@ -283,17 +296,28 @@ class Front:
         if self._status is None and self._terminal is not None and self._terminal.is_ours():
             self._lend_terminal()
 
-    def _on_stop(self, number: int) -> None:
-        """Ctrl-Z: the job stops as a whole, so that the shell has its prompt again. The lock stays held meanwhile."""
+    def _on_stop(self) -> None:
+        """Ctrl-Z, or a stop of its own: the job stops as a whole, so that the shell has its prompt again."""
         if self._terminal is None or self._command is None or self._lost is not None:
             return
-        if number != signal.SIGTSTP or self._terminal.foreground() != self._command.pid:
-            return  # stopped by somebody's kill -STOP: theirs to continue
-        self._terminal.take_back(self._command.pid)
+        if self._terminal.foreground() == self._command.pid:  # else it waits in the background for the terminal
+            self._suspend(0)
+
+    def _suspend(self, whom: int) -> None:
+        """This process (or with it the rest of its group, 0) stops here, until the shell continues it. The lock stays
+        held meanwhile, and the keeper watches its deadline."""
+        if self._terminal is not None and self._command is not None:
+            self._terminal.take_back(self._command.pid)
         pipes.send(self.to_keeper, {"suspended": True})
-        os.kill(0, signal.SIGTSTP)  # here this process stops; it goes on when the shell says so
+        # The signal that continues this process is not news: taken for some it would continue the command once more,
+        # perhaps after it was stopped again.
+        handlers = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGCONT, signal.SIGTSTP)}
+        os.kill(whom, signal.SIGTSTP)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         pipes.send(self.to_keeper, {"suspended": False})
-        self._lend_terminal()
+        if self._command is not None and self._status is None:
+            self._lend_terminal()
 
     # -- the end
 
@@ -309,7 +333,7 @@ class Front:
             self._inbox.take()
             freed = self._inbox.closed
         if not freed and not self.order.quiet:
-            note(f"the release of {self.order.path} was not confirmed: it is free when its session has expired")
+            note(f"the release of {self.order.name} was not confirmed: it is free when its session has expired")
         self._pass_on_keyboard_signal()
         return code
 

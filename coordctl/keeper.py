@@ -1,9 +1,10 @@
-"""The keeper: the process that holds the coordd session and the lock, in a process session of its own.
+"""The keeper: the process that holds the coordd session and the locks, in a process session of its own.
 
-Duty: acquire the lock, tell the front the grant, each new deadline, and the loss; make the lock free when the front
-says that nothing of the command runs any more. When the front is gone or silent, or has not finished its kill in time,
-the keeper kills what is left of the command itself. It makes the lock free only when nothing is left; otherwise it
-leaves without a goodbye, and lease and lock-delay pass first.
+Duty: acquire what was ordered, tell the front the grant, each new deadline, and the loss; make the lock free when the
+front says that nothing of the command runs any more. When the front is gone or silent, or has not finished its kill in
+time, the keeper kills what is left of the command itself. It makes the lock free only when nothing is left; otherwise
+it leaves without a goodbye, and lease and lock-delay pass first. A front that is silent before it has told whom it
+started may still start it whenever it wakes; so it is killed before the lock becomes free.
 
 It does not listen to signals of the terminal or to TERM: it ends when the front has ended.
 """
@@ -24,7 +25,9 @@ from coordctl.family import Process
 from coordctl.order import Order
 
 if TYPE_CHECKING:
-    from coordclient.aio import Client, Lock
+    from coordclient import LockLost
+    from coordclient.aio import Client
+    from coordctl.claims import Claim
 
 _LOOK_SECONDS = 0.25
 _KILL_LOOK_SECONDS = 0.05
@@ -32,6 +35,7 @@ _WAITING_NOTE_SECONDS = 1.0
 _DEADLINE_STEP_SECONDS = 0.05  # smaller differences are rounding
 _FIRST_OWN_DESCRIPTOR = 3
 _NAME_CHARACTERS_MAX = 120
+_TEXT_CHARACTERS_MAX = 600
 
 
 def be_keeper(order_: Order, reader: int, writer: int, front: int) -> NoReturn:
@@ -41,10 +45,10 @@ def be_keeper(order_: Order, reader: int, writer: int, front: int) -> NoReturn:
         _leave_the_job({reader, writer}, keep_stderr=order_.verbose)
         asyncio.run(Keeper(order_, reader, writer, front).run())
     except Failure as failure:
-        pipes.send(writer, {"failed": failure.exit_code, "message": failure.message[:1000]})
+        pipes.send(writer, {"failed": failure.exit_code, "message": failure.message[:_TEXT_CHARACTERS_MAX]})
     except BaseException as error:  # whatever it is, the front has to hear of it: nobody reads a keeper's traceback
         text = f"the process that keeps the lock failed: {type(error).__name__}: {error}"
-        pipes.send(writer, {"failed": int(Exit.OTHER), "message": text[:1000]})
+        pipes.send(writer, {"failed": int(Exit.OTHER), "message": text[:_TEXT_CHARACTERS_MAX]})
         if order_.verbose:
             sys.excepthook(type(error), error, error.__traceback__)
             sys.stderr.flush()
@@ -80,12 +84,14 @@ class Keeper:
         self._inbox = pipes.Inbox(reader)
         self._front = family.look_up(front)
         self._command: Process | None = None
-        self._sequencer = ""
+        self._sequencers = ""
         self._heard = time.monotonic()
         self._done = False  # the front says that nothing of the command runs
         self._suspended = False
         self._news = asyncio.Event()
         self._deadline = 0.0
+        self._granted = False  # the front knows, and may start the command
+        self._lost: tuple[float, str] | None = None  # when, and why
 
     async def run(self) -> None:
         """Acquire, hold, make free."""
@@ -113,25 +119,35 @@ class Keeper:
             raise Failure(str(error), self.order.not_acquired_exit if code == Exit.NOT_ACQUIRED else code) from None
 
     async def _hold(self, client: Client) -> None:
-        # No stop margin: the margin is the time that the kill needs, and keeper and front see to it. A library that
-        # gave the lock up before the end of the kill could make it free while the command still runs.
-        lock = client.lock(self.order.path, self.order.mode, lock_delay=self.order.lock_delay, stop_margin=0.0)
-        if not await self._acquire(lock):
+        from coordctl.claims import Claim
+
+        claim = Claim(client, self.order, self._on_lost)
+        if not await self._acquire(claim):
             return
-        self._sequencer = lock.sequencer
-        self._deadline = order.now() + lock.remaining
-        grant = {"path": self.order.path, "token": lock.token, "sequencer": lock.sequencer, "deadline": self._deadline}
-        pipes.send(self.writer, {"granted": grant})
-        await self._until_over(lock)
+        self._deadline = order.now() + claim.remaining
+        self._sequencers = "\n".join(sequencer for _, sequencer in claim.grants())
+        if self._is_silent():
+            raise Failure(f"{self.order.name}: the front was stopped while it waited, so the lock was given back")
+        self._tell_grant(claim)
+        await self._until_over(claim)
         if not self._done and not await self._end_family():
             os._exit(0)  # something of the command could not be killed: the lock must not become free at once
 
+    def _tell_grant(self, claim: Claim) -> None:
+        self._granted = True
+        messages: list[pipes.Message] = [
+            {"grant": at, "token": token, "sequencer": sequencer}
+            for at, (token, sequencer) in enumerate(claim.grants())
+        ]
+        if not all(pipes.send(self.writer, message) for message in (*messages, {"granted": self._deadline})):
+            raise Failure(f"{self.order.name}: the front does not listen, so the lock was given back")
+
     # -- acquiring
 
-    async def _acquire(self, lock: Lock) -> bool:
+    async def _acquire(self, claim: Claim) -> bool:
         """False when the front does not want it any more."""
         wait = self.order.wait
-        wanted = asyncio.ensure_future(lock.acquire(timeout=-1 if wait is None else wait))
+        wanted = asyncio.ensure_future(claim.lock.acquire(timeout=-1 if wait is None else wait))
         noted = False
         since = time.monotonic()
         while not wanted.done():
@@ -143,61 +159,70 @@ class Keeper:
                 break
             if not noted and time.monotonic() - since >= _WAITING_NOTE_SECONDS:
                 noted = True
-                pipes.send(self.writer, {"note": f"waiting for {self.order.path}{await self._who_holds(lock)}"[:1000]})
+                text = f"waiting for {self.order.name}{await self._who_holds(claim)}"
+                pipes.send(self.writer, {"note": text[:_TEXT_CHARACTERS_MAX]})
         if not wanted.done():
             wanted.cancel()
             await asyncio.gather(wanted, return_exceptions=True)
             return False
         if not wanted.result():
-            raise Failure(
-                f"lock not acquired: {self.order.path}{await self._who_holds(lock)}", self.order.not_acquired_exit
-            )
+            text = f"lock not acquired: {self.order.name}{await self._who_holds(claim)}"
+            raise Failure(text, self.order.not_acquired_exit)
         return True
 
-    async def _who_holds(self, lock: Lock) -> str:
+    async def _who_holds(self, claim: Claim) -> str:
         """', held by ...' for people; empty when nobody does."""
         from coordclient import CoordError
-        from coordctl.locks import describe_holders
 
         try:
             async with asyncio.timeout(_WAITING_NOTE_SECONDS):
-                text = describe_holders(await lock.info())
+                text = await claim.who_holds()
         except (TimeoutError, CoordError):
             return "; the cell does not answer"
         return f", {text}" if text else ""
 
     # -- holding
 
-    async def _until_over(self, lock: Lock) -> None:
+    async def _until_over(self, claim: Claim) -> None:
         """Returns when the command has ended (`_done`), or when it is the keeper's turn to end it."""
-        lost_at: float | None = None
+        told = False
         while not (self._done or self._inbox.closed):
-            at = order.now()
-            if lost_at is None and not lock.held:
-                lost_at = at
-                self._tell_lost(_reason(lock))
-            elif lost_at is None and self._is_silent():
+            if self._lost is None and not claim.lock.held:
+                self._lost = (order.now(), claim.reason())
+            if self._lost is not None and not told:
+                told = True
+                # Who was told by the cell has given the lock up at that moment, and its lock-delay began no earlier.
+                self._tell_deadline(min(self._deadline, self._lost[0] + self.order.lock_delay))
+                self._tell_lost(self._lost[1])
+            elif self._lost is None and self._is_silent():
                 self._tell_lost("the front was stopped, so the keeper ended the command")
                 return
-            if at >= self._own_turn(lost_at):
+            if order.now() >= self._own_turn():
                 self._tell_lost("the front did not end the command in time, so the keeper did")
                 return
-            if lost_at is None:
-                self._tell_deadline(order.now() + lock.remaining)
+            if self._lost is None:
+                self._tell_deadline(order.now() + claim.remaining)
             try:
                 await asyncio.wait_for(self._news.wait(), _LOOK_SECONDS)
             except TimeoutError:
                 continue
             self._news.clear()
 
-    def _own_turn(self, lost_at: float | None) -> float:
+    def _on_lost(self, error: LockLost) -> None:
+        """The library's word, at once."""
+        if self._lost is None:
+            self._lost = (order.now(), str(error))
+            self._news.set()
+
+    def _own_turn(self) -> float:
         """When the keeper kills if the front has not: a front that is suspended with its job can do nothing."""
-        if lost_at is not None:
-            return self.order.kill_at(self._deadline, lost_at) + order.BEAT_SECONDS / 2
+        if self._lost is not None:
+            return self.order.kill_at(self._deadline, self._lost[0]) + order.BEAT_SECONDS / 2
         return self.order.term_at(self._deadline) if self._suspended else self._deadline - order.KILL_SECONDS
 
     def _tell_lost(self, reason: str) -> None:
-        pipes.send(self.writer, {"lost": reason[:1000]})
+        name = f"{self.order.name}: "
+        pipes.send(self.writer, {"lost": reason.removeprefix(name)[:_TEXT_CHARACTERS_MAX]})
 
     def _tell_deadline(self, deadline: float) -> None:
         """Later, when a KeepAlive was answered; earlier, when some clock says that more time has passed."""
@@ -234,6 +259,8 @@ class Keeper:
 
     async def _end_family(self) -> bool:
         """TERM, then KILL, to whatever is left of the command. True when nothing is left."""
+        if self._command is None and not await self._learn_command():
+            return False
         if self._command is None:
             return True
         term_sent = order.now()
@@ -248,6 +275,20 @@ class Keeper:
                 for row in left:
                     family.send_signal(row, signal.SIGKILL)
             if at >= kill_at + order.GIVE_UP_SECONDS:
+                return False
+            await asyncio.sleep(_KILL_LOOK_SECONDS)
+        return True
+
+    async def _learn_command(self) -> bool:
+        """Without a command's name, make sure that there is none and will be none. A child of the front has this pipe
+        open until it is the command, and says who it is before; so a pipe that ends when the front is dead is proof."""
+        if not self.order.command or not self._granted:
+            return True
+        if self._front is not None:
+            family.send_signal(self._front, signal.SIGKILL)
+        until = time.monotonic() + order.GIVE_UP_SECONDS
+        while not (self._inbox.closed or self._done):
+            if time.monotonic() >= until:
                 return False
             await asyncio.sleep(_KILL_LOOK_SECONDS)
         return True
@@ -270,21 +311,10 @@ class Keeper:
         for row in table.values():
             if row.group == group or _same(row, self._command):
                 found[row.pid] = row
-        for row in family.carriers(table, ENVIRONMENT_SEQUENCER, self._sequencer):
+        for row in family.carriers(table, ENVIRONMENT_SEQUENCER, self._sequencers):
             found[row.pid] = row
         front = self._front.pid if self._front is not None else 0
         return [row for row in found.values() if not row.gone and row.pid not in (own, front)]
-
-
-def _reason(lock: Lock) -> str:
-    """Why it is not held."""
-    from coordclient import LockLost
-
-    try:
-        lock.check()
-    except LockLost as error:
-        return str(error).removeprefix(f"{lock.path}: ")
-    return "the session has ended"
 
 
 def _same(now: Process | None, then: Process) -> bool:

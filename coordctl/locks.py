@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -107,7 +107,7 @@ def lock(
     if len(path) > _PATH_CHARACTERS_MAX:
         raise Failure(f"the path is longer than {_PATH_CHARACTERS_MAX} characters", Exit.USAGE)
     order = Order(
-        path=path,
+        paths=(path,),
         mode="shared" if shared else "exclusive",
         wait=0.0 if no_wait else wait,
         lock_delay=lock_delay,
@@ -119,27 +119,15 @@ def lock(
         quiet=settings.quiet,
         verbose=settings.verbose,
     )
-    return run_lock(order, lambda grant: _show_grant(settings, grant))
+    return run_lock(order, lambda grants: _show_grants(settings, grants))
 
 
-def _show_grant(settings: Settings, grant: dict[str, Any]) -> None:
+def _show_grants(settings: Settings, grants: Sequence[dict[str, Any]]) -> None:
     if settings.json:
-        print_json({key: grant[key] for key in ("path", "token", "sequencer")})
+        print_json(grants[0])
     else:
-        click.echo(str(grant["token"]))
+        click.echo(str(grants[0]["token"]))
     sys.stdout.flush()
-
-
-def describe_holders(info: LockInfo | None) -> str:
-    """'held by web-3:8213 (backup.sh) for 12s'; empty if nobody holds it."""
-    if info is None or not info.holders:
-        return ""
-    holder, others = info.holders[0], len(info.holders) - 1
-    who = client_text(holder.client) or f"session {holder.session}"
-    more = f" and {others} more" if others else ""
-    if holder.delayed:
-        return f"whose last holder, {who}{more}, was lost; its lock-delay is running"
-    return f"held by {who}{more} for {age(holder.since_ms)}"
 
 
 def _rows(found: Iterable[LockInfo], *, held: bool, waiting: bool) -> list[tuple[object, ...]]:

@@ -20,6 +20,7 @@ BEAT_SECONDS = 0.5  # each process shows the other this often that it runs
 SILENCE_SECONDS = 5.0  # a front that is silent for so long is taken for stopped
 GIVE_UP_SECONDS = 5.0  # a family that KILL has not ended after this is reported, not waited for
 RELEASE_SECONDS = 5.0  # how long the front waits at the end until the lock is free
+NAMES_MAX = 3  # of several locks, in a line for people
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Connection:
 class Order:
     """One `lock` command line; times in seconds. `wait` None: for ever, 0: try once."""
 
-    path: str
+    paths: tuple[str, ...]
     mode: Literal["exclusive", "shared"]
     wait: float | None
     lock_delay: float
@@ -46,6 +47,13 @@ class Order:
     connection: Connection
     quiet: bool = False
     verbose: bool = False
+
+    @property
+    def name(self) -> str:
+        """The locks, for people."""
+        shown = ", ".join(self.paths[:NAMES_MAX])
+        more = len(self.paths) - NAMES_MAX
+        return f"{shown} and {more} more" if more > 0 else shown
 
     def check(self) -> None:
         """Refuses (exit 2) times under which the command could outlive its lock."""

@@ -10,7 +10,10 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from coordclient import LockInfo
 
 Row = Sequence[object]
 _BOLD, _PLAIN = "\033[1m", "\033[0m"
@@ -109,3 +112,15 @@ def client_text(labels: Mapping[str, str] | None) -> str:
     where = ":".join(part for part in (str(labels.get("host", "")), str(labels.get("pid", ""))) if part)
     name = labels.get("name") or labels.get("program") or ""
     return f"{where} ({name})" if where and name else where or str(name)
+
+
+def describe_holders(info: LockInfo | None) -> str:
+    """'held by web-3:8213 (backup.sh) for 12s'; empty if nobody holds it."""
+    if info is None or not info.holders:
+        return ""
+    holder, others = info.holders[0], len(info.holders) - 1
+    who = client_text(holder.client) or f"session {holder.session}"
+    more = f" and {others} more" if others else ""
+    if holder.delayed:
+        return f"whose last holder, {who}{more}, was lost; its lock-delay is running"
+    return f"held by {who}{more} for {age(holder.since_ms)}"

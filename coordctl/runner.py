@@ -12,16 +12,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 
 from coordctl import pipes
 from coordctl.command import check_command
-from coordctl.front import Front
+from coordctl.front import Front, Show
 from coordctl.order import Order
 
 
-def run_lock(order: Order, show: Callable[[pipes.Message], None]) -> int:
-    """The exit code. `show` prints the grant where there is no command to give it to.
+def run_lock(order: Order, show: Show) -> int:
+    """The exit code. `show` prints the grants where there is no command to give it to.
 
     The keeper is forked, not started anew: this process has one thread and has not loaded the client library yet.
     """

@@ -64,10 +64,14 @@ class Terminal:
             except OSError:
                 return  # the next look at `foreground` tells
 
+    def hand_over(self, giver: int, group: int) -> None:
+        """The foreground goes from `giver` to `group`; nothing happens when a shell has taken it meanwhile."""
+        if self.foreground() == giver:
+            self.give(group)
+
     def take_back(self, group: int) -> None:
         """The foreground returns to us if `group` has it."""
-        if self.foreground() == group:
-            self.give(os.getpgrp())
+        self.hand_over(group, os.getpgrp())
 
     def restore(self) -> None:
         """The modes (echo, line editing) from before a command that was killed in the middle of something."""

@@ -6,6 +6,7 @@ import os
 import select
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -20,11 +21,16 @@ SECONDS = 20.0
 class Keeper:
     """The test plays the keeper; the front runs in a process of its own."""
 
-    def __init__(self, command: tuple[str, ...], prepare: Callable[[], object] = lambda: None) -> None:
+    def __init__(
+        self,
+        command: tuple[str, ...],
+        paths: tuple[str, ...] = ("/x",),
+        prepare: Callable[[], object] = lambda: None,
+    ) -> None:
         from_keeper, self.writer = pipes.make_pipe()
         keeper_reads, to_keeper = pipes.make_pipe()
         self.inbox = pipes.Inbox(keeper_reads)
-        asked = Order("/x", "exclusive", None, 5.0, 12.0, 0.2, 75, command, Connection(None, None, 1.0))
+        asked = Order(paths, "exclusive", None, 5.0, 12.0, 0.2, 75, command, Connection(None, None, 1.0))
         self.front = os.fork()
         if self.front == 0:
             os.close(self.writer)
@@ -35,8 +41,8 @@ class Keeper:
         os.close(to_keeper)
 
     def grant(self, deadline: float = 60.0) -> None:
-        message = {"path": "/x", "token": 1, "sequencer": "s", "deadline": order.now() + deadline}
-        pipes.send(self.writer, {"granted": message})
+        pipes.send(self.writer, {"grant": 0, "token": 1, "sequencer": "s"})
+        pipes.send(self.writer, {"granted": order.now() + deadline})
 
     def until(self, wanted: str) -> list[pipes.Message]:
         """All messages up to the one of that kind, or the end."""
@@ -75,7 +81,7 @@ def test_a_front_that_waits_shows_that_it_lives() -> None:
 
 
 def test_what_cannot_be_killed_is_reported_and_never_called_done() -> None:
-    keeper = Keeper(("sleep", "60"), unkillable)
+    keeper = Keeper(("sleep", "60"), prepare=unkillable)
     keeper.grant(deadline=1.0)
     (pid,) = (message["command"] for message in keeper.until("command") if "command" in message)
     try:
@@ -91,7 +97,7 @@ def test_without_proc_the_group_of_the_command_is_its_family() -> None:
     def no_proc() -> None:
         family.process_table = dict
 
-    keeper = Keeper(("sh", "-c", "trap '' TERM; sleep 61 & sleep 62"), no_proc)
+    keeper = Keeper(("sh", "-c", "trap '' TERM; sleep 61 & sleep 62"), prepare=no_proc)
     keeper.grant(deadline=2.0)
     (group,) = (message["command"] for message in keeper.until("command") if "command" in message)
     pipes.send(keeper.writer, {"lost": "the test says so"})
@@ -106,3 +112,26 @@ def test_a_grant_that_is_nearly_over_starts_no_command(deadline: float) -> None:
     keeper.grant(deadline)
     assert not any("command" in message for message in keeper.until("done"))
     assert keeper.end() == Exit.LOST
+
+
+def test_a_front_that_wakes_to_a_grant_and_its_loss_starts_no_command() -> None:
+    keeper = Keeper(("true",))
+    keeper.until("beat")
+    os.kill(keeper.front, signal.SIGSTOP)
+    os.waitpid(keeper.front, os.WUNTRACED)
+    keeper.grant()
+    pipes.send(keeper.writer, {"lost": "the front was stopped"})
+    os.kill(keeper.front, signal.SIGCONT)
+    told = keeper.until("done")
+    assert keeper.end() == Exit.LOST
+    assert not any("command" in message for message in (*told, *keeper.until("the end of all who could say it")))
+
+
+def test_of_several_locks_the_command_has_one_line_each(tmp_path: Path) -> None:
+    keeper = Keeper(("sh", "-c", f'printf "%s|" "$COORD_LOCK_PATH" "$COORD_LOCK_TOKEN" >{tmp_path}/seen'), ("/b", "/a"))
+    for at, token in enumerate((7, 8)):
+        pipes.send(keeper.writer, {"grant": at, "token": token, "sequencer": f"s{at}"})
+    pipes.send(keeper.writer, {"granted": order.now() + 60})
+    keeper.until("done")
+    assert keeper.end() == 0
+    assert (tmp_path / "seen").read_text() == "/b\n/a|7\n8|"

@@ -14,7 +14,7 @@ times = st.floats(0, 60)
 
 def make(lock_delay: float = 5.0, kill_after: float = 3.0, command: tuple[str, ...] = ("true",)) -> Order:
     return Order(
-        path="/x",
+        paths=("/x",),
         mode="exclusive",
         wait=None,
         lock_delay=lock_delay,

@@ -1,0 +1,62 @@
+"""What the keeper claims in the cell: one lock, a semaphore's permit, or several locks at once, and how it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
+
+from coordctl.order import Order
+from coordctl.output import describe_holders
+
+if TYPE_CHECKING:
+    from coordclient import LockLost
+    from coordclient.aio import Client, Lock
+
+    OnLost = Callable[[LockLost], object]
+
+
+class Claim:
+    """The lock object for one order. `on_lost` is called in the loop, at the moment of the loss.
+
+    No stop margin: the margin is the time that the kill needs, and keeper and front see to it. A library that gave the
+    lock up before the end of the kill could make it free while the command still runs.
+    """
+
+    def __init__(self, client: Client, order: Order, on_lost: OnLost) -> None:
+        self.client = client
+        self.order = order
+        mode: Literal["exclusive", "shared"] = "shared" if order.mode == "shared" else "exclusive"
+        (path,) = order.paths
+        self.lock: Lock = client.lock(path, mode, lock_delay=order.lock_delay, stop_margin=0.0, on_lost=on_lost)
+
+    @property
+    def remaining(self) -> float:
+        """Seconds until the deadline."""
+        return self.lock.remaining
+
+    def grants(self) -> list[tuple[int, str]]:
+        """Token and sequencer of each path, in their order; once it is held."""
+        return [(self.lock.token, self.lock.sequencer)]
+
+    def reason(self) -> str:
+        """Why it is not held."""
+        from coordclient import LockLost
+
+        try:
+            self.lock.check()
+        except LockLost as error:
+            return str(error)
+        return "the session has ended"
+
+    async def who_holds(self) -> str:
+        """'held by web-3:8213 (backup.sh) for 12s', of the first path that is held; empty if none is."""
+        for path in self.order.paths:
+            for row in await self.client.locks(path):
+                if text := describe_holders(row) if _is_at(row.path, path) else "":
+                    return text if len(self.order.paths) == 1 else f"{path} {text}"
+        return ""
+
+
+def _is_at(found: str, asked: str) -> bool:
+    """Whether the cell's short path is the one that was asked for (/ls/CELL/x is /x)."""
+    return found == asked or (asked.startswith("/ls/") and found == "/" + asked.split("/", 3)[3])
