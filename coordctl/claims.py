@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
+from coordctl.errors import Exit, Failure
 from coordctl.order import Order
 from coordctl.output import describe_holders
 
 if TYPE_CHECKING:
     from coordclient import LockLost
-    from coordclient.aio import Client, Lock
+    from coordclient.aio import Client, Lock, LockSet
 
     OnLost = Callable[[LockLost], object]
 
@@ -25,9 +26,16 @@ class Claim:
     def __init__(self, client: Client, order: Order, on_lost: OnLost) -> None:
         self.client = client
         self.order = order
-        mode: Literal["exclusive", "shared"] = "shared" if order.mode == "shared" else "exclusive"
-        (path,) = order.paths
-        self.lock: Lock = client.lock(path, mode, lock_delay=order.lock_delay, stop_margin=0.0, on_lost=on_lost)
+        self.lock: Lock | LockSet
+        delay, paths = order.lock_delay, order.paths
+        if len(paths) > 1:
+            mode: Literal["exclusive", "shared"] = "shared" if order.mode == "shared" else "exclusive"
+            self.lock = client.locks(list(paths), mode=mode, lock_delay=delay, stop_margin=0.0, on_lost=on_lost)
+        elif order.mode == "semaphore":
+            permits = order.permits
+            self.lock = client.semaphore(paths[0], permits=permits, lock_delay=delay, stop_margin=0.0, on_lost=on_lost)
+        else:
+            self.lock = client.lock(paths[0], order.mode, lock_delay=delay, stop_margin=0.0, on_lost=on_lost)
 
     @property
     def remaining(self) -> float:
@@ -36,6 +44,10 @@ class Claim:
 
     def grants(self) -> list[tuple[int, str]]:
         """Token and sequencer of each path, in their order; once it is held."""
+        from coordclient.aio import LockSet
+
+        if isinstance(self.lock, LockSet):
+            return [(self.lock.tokens[path], self.lock.sequencers[path]) for path in self.order.paths]
         return [(self.lock.token, self.lock.sequencer)]
 
     def reason(self) -> str:
@@ -51,10 +63,24 @@ class Claim:
     async def who_holds(self) -> str:
         """'held by web-3:8213 (backup.sh) for 12s', of the first path that is held; empty if none is."""
         for path in self.order.paths:
-            for row in await self.client.locks(path):
+            for row in await self.client.list_locks(path):
                 if text := describe_holders(row) if _is_at(row.path, path) else "":
                     return text if len(self.order.paths) == 1 else f"{path} {text}"
         return ""
+
+    async def write_value(self) -> None:
+        """The value of `elect` into the file of the lock, unless the lock is lost already."""
+        from coordclient import CoordError
+
+        if self.order.value is None:
+            return
+        ((_, sequencer),) = self.grants()
+        try:
+            await self.client.put(self.order.paths[0], self.order.value, if_sequencer=sequencer)
+        except CoordError as error:
+            if error.code != "guard_failed":
+                raise
+            raise Failure(f"lock lost: {self.order.name}: {error}", Exit.LOST) from None
 
 
 def _is_at(found: str, asked: str) -> bool:

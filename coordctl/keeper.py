@@ -126,6 +126,7 @@ class Keeper:
             return
         self._deadline = order.now() + claim.remaining
         self._sequencers = "\n".join(sequencer for _, sequencer in claim.grants())
+        await claim.write_value()
         if self._is_silent():
             raise Failure(f"{self.order.name}: the front was stopped while it waited, so the lock was given back")
         self._tell_grant(claim)
@@ -221,8 +222,8 @@ class Keeper:
         return self.order.term_at(self._deadline) if self._suspended else self._deadline - order.KILL_SECONDS
 
     def _tell_lost(self, reason: str) -> None:
-        name = f"{self.order.name}: "
-        pipes.send(self.writer, {"lost": reason.removeprefix(name)[:_TEXT_CHARACTERS_MAX]})
+        reason = reason.removeprefix(f"{', '.join(self.order.paths)}: ")  # as the library calls it
+        pipes.send(self.writer, {"lost": reason[:_TEXT_CHARACTERS_MAX]})
 
     def _tell_deadline(self, deadline: float) -> None:
         """Later, when a KeepAlive was answered; earlier, when some clock says that more time has passed."""

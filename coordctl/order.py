@@ -37,7 +37,7 @@ class Order:
     """One `lock` command line; times in seconds. `wait` None: for ever, 0: try once."""
 
     paths: tuple[str, ...]
-    mode: Literal["exclusive", "shared"]
+    mode: Literal["exclusive", "shared", "semaphore"]
     wait: float | None
     lock_delay: float
     lease: float
@@ -47,6 +47,8 @@ class Order:
     connection: Connection
     quiet: bool = False
     verbose: bool = False
+    permits: int = 0  # of a semaphore
+    value: bytes | None = None  # what the holder writes into the file (elect), guarded by its sequencer
 
     @property
     def name(self) -> str:
