@@ -4,6 +4,10 @@ Headers: `Content-Type` and `Accept` (application/json, application/msgpack), `C
 `Coord-Call: <number>` (a retry has the number of the first try and takes effect once), `Coord-Acked: <number>` (all
 calls below it have been answered). A replica that is not the master answers 307 with the master's address, or 503 with
 Retry-After when it knows none. An error has the status of the table of errors and its map as the body.
+
+A KeepAlive with `hold_ms` is held by the master on purpose: it is counted apart from what is being answered, and has
+its hold on top of the time that any call has. With no room for one more it is not held, and never refused: no session
+ends because others wait.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ from aiohttp.http_exceptions import PayloadEncodingError
 
 from coordclient.protocol.codec import Malformed, decode, encode
 from coordclient.protocol.errors import ERRORS, Refusal
-from coordclient.protocol.operations import NUMBER_MAX, Operation, Way, find_operation
+from coordclient.protocol.operations import LEASE_MS_MAX, NUMBER_MAX, Operation, Way, find_operation
 from coordd.api import json_body
 from coordd.api.limits import ApiLimits
 from coordd.api.requests import check_call, require_session
@@ -45,6 +49,7 @@ class Calls:
         self._service = service
         self._limits = limits
         self._in_flight = 0
+        self._held = 0
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """One request."""
@@ -82,6 +87,10 @@ class Calls:
                 "bad_request", "attach is for channels; a POST proves its session by the header Coord-Session"
             )
         require_session(operation, caller.session)
+        if arguments.get("hold_ms"):
+            if self._held < self._limits.posts_held:
+                return await self._hold(operation, arguments, caller)
+            arguments = {**arguments, "hold_ms": 0}
         if self._in_flight >= self._limits.posts_in_flight:
             raise Refusal("overloaded", f"{self._in_flight} POSTs are being answered; try again later")
         self._in_flight += 1
@@ -89,6 +98,15 @@ class Calls:
             return await self._submit(operation, arguments, caller)
         finally:
             self._in_flight -= 1
+
+    async def _hold(
+        self, operation: Operation, arguments: dict[str, object], caller: _Caller
+    ) -> dict[str, object] | Refusal:
+        self._held += 1
+        try:
+            return await self._submit(operation, arguments, caller)
+        finally:
+            self._held -= 1
 
     def _checked(self, name: str, body: bytes, body_format: str) -> tuple[Operation, dict[str, object]]:
         arguments: object = {}
@@ -122,12 +140,13 @@ class Calls:
 
         self._service.submit(call, deliver)
         patient = operation.waits and arguments.get("wait") is not False
+        seconds = self._limits.call_seconds + _held_seconds(arguments)
         try:
-            async with asyncio.timeout(None if patient else self._limits.call_seconds):
+            async with asyncio.timeout(None if patient else seconds):
                 return await answered
         except TimeoutError:
             code = "outcome_unknown" if operation.way in (Way.WRITE, Way.CELL) else "unavailable"
-            return Refusal(code, f"no answer within {self._limits.call_seconds} s")
+            return Refusal(code, f"no answer within {seconds} s")
         finally:
             if not answered.done() or answered.cancelled():
                 self._service.gone((request,))
@@ -148,6 +167,13 @@ class Calls:
         if not request.content.is_eof():
             response.force_close()  # the rest of the body is not waited for
         return response
+
+
+def _held_seconds(arguments: dict[str, object]) -> float:
+    """How long the master may keep the answer back at most."""
+    hold_ms = arguments.get("hold_ms", 0)
+    assert isinstance(hold_ms, int)
+    return min(hold_ms, LEASE_MS_MAX // 3) / 1000
 
 
 def _body_format(request: web.Request) -> str:

@@ -62,6 +62,7 @@ class Channel:
         self._call_soon = call_soon
         self._session = 0
         self._attachment = 0
+        self._incarnation = 1  # of the session, as the last attach was told
         self._waiting: set[int] = set()  # request numbers
         self._out: list[bytes] = []
         self._out_bytes = 0
@@ -110,7 +111,7 @@ class Channel:
     def _submit(self, call: int, operation: Operation, arguments: dict[str, object], acked: int) -> None:
         if len(self._waiting) >= self._limits.channel_in_flight:
             raise Refusal("overloaded", f"{len(self._waiting)} calls of this channel wait for their answers")
-        session, attachment = self._session, self._attachment
+        session, attachment, incarnation = self._session, self._attachment, self._incarnation
         if operation.name == "attach":
             self._check_attach(arguments)
         else:
@@ -121,20 +122,22 @@ class Channel:
         def deliver(result: dict[str, object] | Refusal) -> None:
             self._waiting.discard(request)
             if operation.name == "attach" and not isinstance(result, Refusal):
-                self._attached(arguments)
+                self._attached(arguments, result)
             self._answer(call, result)
 
-        self._service.submit(Call(request, operation.name, arguments, session, call, acked, attachment), deliver)
+        spoken = Call(request, operation.name, arguments, session, call, acked, attachment, incarnation)
+        self._service.submit(spoken, deliver)
 
     def _check_attach(self, arguments: dict[str, object]) -> None:
         if self._session and arguments["session"] != self._session:
             raise Refusal("bad_request", f"this channel speaks for session {self._session}; open another channel")
 
-    def _attached(self, arguments: dict[str, object]) -> None:
-        session, attachment = arguments["session"], arguments["attachment"]
-        assert isinstance(session, int) and isinstance(attachment, int)
-        if not self._session or (session == self._session and attachment > self._attachment):
-            self._session, self._attachment = session, attachment
+    def _attached(self, arguments: dict[str, object], result: dict[str, object]) -> None:
+        session, attachment, incarnation = arguments["session"], arguments["attachment"], result["incarnation"]
+        assert isinstance(session, int) and isinstance(attachment, int) and isinstance(incarnation, int)
+        newer = (incarnation, attachment) > (self._incarnation, self._attachment)
+        if not self._session or (session == self._session and newer):
+            self._session, self._attachment, self._incarnation = session, attachment, incarnation
 
     # ---- the frames to the client ----
 

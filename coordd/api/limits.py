@@ -28,6 +28,7 @@ class ApiLimits:
     outbox_bytes: int = 4 * 1024 * 1024  # replies that a channel's client has not read
     channel_in_flight: int = 4_096  # calls of one channel without an answer
     posts_in_flight: int = 10_000
+    posts_held: int = 10_000  # KeepAlives that the master holds on purpose
     head_seconds: float = 10.0
     hello_seconds: float = 10.0
     body_seconds: float = 10.0

@@ -4,6 +4,9 @@ A POST proves the session by its secret each time. A channel proves it once, by 
 number that rises with every channel of the session: frames of an older attachment are refused, because they may have
 lain in the buffer of a dead connection for any time. What was accepted before the newer attachment came stays accepted.
 
+A process that resumes a session gives it a new incarnation and a new secret, and begins to number its attachments anew.
+What comes by an attachment of an older incarnation, or with an older secret, is of a process that has lost the session.
+
 Attachment numbers are volatile and kept across masterships: a highest number seen is true for ever.
 """
 
@@ -23,6 +26,9 @@ class Secretive(Protocol):
     @property
     def secret(self) -> str: ...
 
+    @property
+    def incarnation(self) -> int: ...
+
 
 def stale_channel() -> Refusal:
     """To a frame, or an attach, of a channel that the session has left."""
@@ -38,7 +44,7 @@ class Doors:
     """Attachments of sessions, and proofs by secret."""
 
     def __init__(self) -> None:
-        self._attachments: dict[int, int] = {}
+        self._attachments: dict[int, tuple[int, int]] = {}  # session -> incarnation and attachment
 
     @staticmethod
     def proves(secret: str, info: Secretive | None) -> bool:
@@ -47,16 +53,32 @@ class Doors:
             return False
         return compare_digest(secret.encode("utf-8", "replace"), info.secret.encode())
 
-    def attach(self, session: int, attachment: int) -> Refusal | None:
+    def objection(self, call: Call, info: Secretive | None) -> tuple[Refusal, bool] | None:
+        """Why this call may not speak for its session, if so; and whether that is final.
+
+        What is not final may come of a state that lacks what was chosen last. An incarnation only rises, and so does
+        the number of an attachment.
+        """
+        if call.secret is not None:
+            return None if self.proves(call.secret, info) else (session_expired(call.session), False)
+        if call.operation == "attach":
+            return None  # it proves itself, by the secret
+        if info is not None and call.incarnation != info.incarnation:
+            return session_expired(call.session), call.incarnation < info.incarnation
+        return (stale_channel(), True) if self.is_stale(call) else None
+
+    def attach(self, session: int, incarnation: int, attachment: int) -> Refusal | None:
         """Remember a proved attachment; refused when a newer one is known."""
-        if attachment < self._attachments.get(session, 0):
+        newest = self._attachments.get(session, (0, 0))
+        if (incarnation, attachment) < newest:
             return stale_channel()
-        self._attachments[session] = attachment
+        self._attachments[session] = (incarnation, attachment)
         return None
 
     def is_stale(self, call: Call) -> bool:
         """True for a frame of an attachment that a newer one has replaced, or that never was."""
-        return call.attachment < self._attachments.get(call.session, 1)
+        newest = self._attachments.get(call.session, (1, 1))
+        return call.attachment == 0 or (call.incarnation, call.attachment) < newest
 
     def forget(self, session: int) -> None:
         """The session has ended."""

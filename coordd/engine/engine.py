@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import assert_never
 
+from coordclient.protocol.errors import Refusal
 from coordd.engine.digests import Digests
 from coordd.engine.effects import CutLog, Effects, Reply, RoleChange, TakeSnapshot
 from coordd.engine.inputs import (
@@ -68,6 +69,7 @@ class Engine:
         mastership.let_through()
         for client in clients:
             self._serve(client)
+        mastership.end_holds()
         if mastership.ask_for_round():
             self._settle()
             mastership.let_through()
@@ -147,8 +149,16 @@ class Engine:
             self._mastership.gone(client.requests)
         elif client.operation == "status":
             self._effects.replies.append(Reply(client.request, self.status(self._now_ms)))
+        elif client.operation == "check_sequencer" and client.arguments["stale"]:
+            self._effects.replies.append(Reply(client.request, self._stale_check(client)))
         else:
             self._mastership.take(client)
+
+    def _stale_check(self, call: Call) -> dict[str, object] | Refusal:
+        """From the own state, whoever is master; the answer says which revision that is."""
+        if not self.machine.has_key:
+            return Refusal("unavailable", "this replica knows nothing of the cell's locks yet")
+        return self.machine.query(call.operation, call.arguments)
 
     # ---- paxos and machine ----
 
@@ -272,5 +282,5 @@ class Engine:
         effects.differs, self._digests.doubt = self._digests.doubt, None
         mastership = self._mastership
         effects.replies += mastership.replies
-        mastership.replies = []
+        mastership.replies.clear()
         return effects

@@ -21,7 +21,8 @@ class Call:
     """One operation of a client; its arguments have passed `check_arguments`.
 
     `request` is the hub's number for the reply. `session` 0 means none. `secret` is given by POST, where every request
-    proves its session; on a channel `attach` has proved it (`secret` is None) and `attachment` is the number it gave.
+    proves its session; on a channel `attach` has proved it (`secret` is None), `attachment` is the number it gave, and
+    `incarnation` the one that it was told.
     """
 
     request: int
@@ -31,6 +32,7 @@ class Call:
     call: int = 0
     acked: int = 0
     attachment: int = 0
+    incarnation: int = 1
     secret: str | None = None
     principal: str = "anonymous"
 

@@ -1,11 +1,15 @@
-"""The lessor: which session is overdue, which lock-delay is over. Volatile, and only a master inside its lease has one.
+"""The lessor: which session is overdue, and which wait is over. Volatile, and only a master inside its lease has one.
 
-It holds deadlines and decides nothing by itself: `overdue` and `ended_delays` say what may be proposed *now*, and the
+Two things are waited for besides the leases of sessions, and both in one way: the lock-delay of a hold whose session
+expired, and the lease that the holder of a revoked hold may still believe in. A *wait* is named by the command that
+ends it and the hold that it is about; the replicated state says which there are, and how long each takes.
+
+The lessor holds deadlines and decides nothing by itself: `overdue` and `ended` say what may be proposed *now*, and the
 engine asks only inside its master lease (the one rule of the design). What was handed out is *in decision* until it was
 applied: a session in decision gets no KeepAlive answered, whatever arrives.
 
 Deadlines are counted on a clock of the lessor's own, which stands still during a stall of this replica, and after it
-until what came in meanwhile can have been taken in (`drain_ms`). So a stall makes every lease and every lock-delay grow
+until what came in meanwhile can have been taken in (`drain_ms`). So a stall makes every lease and every wait grow
 by the gap and a little, in one comparison, and a KeepAlive costs one dictionary entry.
 
 Each session has one entry in the heap, at most as late as its deadline: a KeepAlive moves only the deadline, and the
@@ -16,9 +20,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from heapq import heapify, heappop, heappush
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-DelayKey = tuple[str, int, int]  # path, session, hold
+
+class Wait(NamedTuple):
+    """`command` is the logged command that ends it: `end_lock_delay` or `end_revoked`."""
+
+    command: str
+    path: str
+    session: int
+    hold: int
+
+
+Waits = Iterable[tuple[Wait, int]]  # each with how long it takes, in milliseconds
 
 
 class Leased(Protocol):
@@ -44,9 +58,9 @@ class Lessor:
         self._deadlines: dict[int, int] = {}
         self._heap: list[tuple[int, int]] = []
         self._in_decision: dict[int, None] = {}
-        self._delays: dict[DelayKey, int] = {}
-        self._delay_heap: list[tuple[int, DelayKey]] = []
-        self._delays_in_decision: dict[DelayKey, None] = {}
+        self._waits: dict[Wait, int] = {}
+        self._wait_heap: list[tuple[int, Wait]] = []
+        self._waits_in_decision: dict[Wait, None] = {}
         self.ruling = False
 
     # ---- the clock ----
@@ -64,7 +78,7 @@ class Lessor:
 
     # ---- whether it rules ----
 
-    def regain(self, sessions: Mapping[int, Leased], delays: Iterable[tuple[str, int, int, int]]) -> None:
+    def regain(self, sessions: Mapping[int, Leased], waits: Waits) -> None:
         """The lease was regained: KeepAlives can be answered from now on, so everything begins whole from now on."""
         assert not self.ruling, "a lease that was not lost is not regained"
         self.ruling = True
@@ -74,9 +88,7 @@ class Lessor:
         }
         self._heap = [(deadline, session) for session, deadline in self._deadlines.items()]
         heapify(self._heap)
-        self._delays = {}
-        self._delay_heap = []
-        self.watch_delays(delays)
+        self.watch(waits)
 
     def pause(self) -> None:
         """The lease is lost: no deadline counts until it is regained. What is in decision stays so."""
@@ -84,12 +96,12 @@ class Lessor:
             return
         self.ruling = False
         self._deadlines, self._heap = {}, []
-        self._delays, self._delay_heap = {}, []
+        self._waits, self._wait_heap = {}, []
 
     def forget(self) -> None:
         """Not the master any more: nothing that was known here means anything."""
         self.pause()
-        self._in_decision, self._delays_in_decision = {}, {}
+        self._in_decision, self._waits_in_decision = {}, {}
 
     # ---- sessions ----
 
@@ -142,29 +154,35 @@ class Lessor:
         if info is not None:
             self.begin(session, info.lease_ms)
 
-    # ---- lock-delays ----
+    # ---- lock-delays, and leases of revoked holds ----
 
-    def watch_delays(self, delays: Iterable[tuple[str, int, int, int]]) -> None:
-        """Each `(path, session, hold, lock_delay_ms)` not yet known begins now, whole."""
+    def watch(self, waits: Waits) -> None:
+        """These are all there are: each not yet known begins now, whole, and one that is no longer there is over."""
         assert self.ruling
-        for path, session, hold, lock_delay_ms in delays:
-            key = (path, session, hold)
-            if key not in self._delays and key not in self._delays_in_decision:
-                self._delays[key] = self._time + lock_delay_ms
-                heappush(self._delay_heap, (self._time + lock_delay_ms, key))
+        before, self._waits = self._waits, {}
+        for wait, wait_ms in waits:
+            if wait not in self._waits_in_decision:
+                self._waits[wait] = before.get(wait, self._time + wait_ms)
+        self._wait_heap = [(deadline, wait) for wait, deadline in self._waits.items()]
+        heapify(self._wait_heap)
 
-    def ended_delays(self, limit: int) -> list[DelayKey]:
-        """At most `limit` lock-delays that are over; from now on they are in decision."""
-        assert self.ruling, "the end of a lock-delay is decided only inside the lease"
-        found: list[DelayKey] = []
-        heap = self._delay_heap
+    def wait_left_ms(self, wait: Wait) -> int | None:
+        """How long that wait still takes; None where it is not known."""
+        deadline = self._waits.get(wait)
+        return None if deadline is None else max(0, deadline - self._time)
+
+    def ended(self, limit: int) -> list[Wait]:
+        """At most `limit` waits that are over; from now on they are in decision."""
+        assert self.ruling, "the end of a wait is decided only inside the lease"
+        found: list[Wait] = []
+        heap = self._wait_heap
         while heap and heap[0][0] <= self._time and len(found) < limit:
-            key = heappop(heap)[1]
-            del self._delays[key]
-            self._delays_in_decision[key] = None
-            found.append(key)
+            wait = heappop(heap)[1]
+            del self._waits[wait]
+            self._waits_in_decision[wait] = None
+            found.append(wait)
         return found
 
-    def delay_decided(self, key: DelayKey) -> None:
-        """The end of that lock-delay was applied."""
-        del self._delays_in_decision[key]
+    def wait_decided(self, wait: Wait) -> None:
+        """The end of that wait was applied."""
+        del self._waits_in_decision[wait]

@@ -4,27 +4,31 @@ A *reign* is one mastership of this replica, named by its epoch. Everything here
 one reign and is forgotten when it ends: `notice` compares after every input of paxos, before anything is applied.
 
 The one rule: whatever is decided by time (a KeepAlive answered, a session expired, a lock-delay ended) is decided only
-while the master lease is valid at that very moment. Expiries and ends of lock-delays are therefore not queued: they are
-taken from the lessor when a batch is made, and proposed in the same breath.
+while the master lease is valid at that very moment. Expiries and ends of waits are therefore not queued: they are taken
+from the lessor when a batch is made, and proposed in the same breath.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from hashlib import sha256
-from typing import assert_never
 
 from coordclient.protocol.errors import Refusal
 from coordclient.protocol.operations import OPERATIONS, Way
 from coordd.engine.changes import Changes, WaitingChange
-from coordd.engine.doors import Doors, session_expired, stale_channel
+from coordd.engine.decisions import decide
+from coordd.engine.doors import Doors, session_expired
 from coordd.engine.effects import Reply
 from coordd.engine.inputs import Call
-from coordd.engine.lessor import Lessor
-from coordd.engine.pending import WAITS, Batch, DelayEnd, Entry, Expiry, KeySet, Pending, PendingCalls
+from coordd.engine.keepalives import KeepAlives
+from coordd.engine.lessor import Lessor, Wait
+from coordd.engine.outcomes import Outcomes
+from coordd.engine.pending import WAITS, Batch, Entry, KeySet, Pending, PendingCalls
 from coordd.engine.reads import WaitingCall, WaitingCalls
+from coordd.engine.resumes import Resumes
 from coordd.engine.settings import EngineSettings
+from coordd.engine.times import Times
 from coordd.machine.commands import encode_batch, pack_command
 from coordd.machine.machine import Machine
 from coordd.machine.state import Applied
@@ -48,8 +52,10 @@ class Mastership:
         self.waiting = WaitingCalls(settings)
         self.changes = Changes(settings, replica, self._finish_change)
         self._doors = Doors()
-        self._withheld: dict[int, list[WaitingCall]] = {}  # KeepAlives of sessions whose expiry is on its way
-        self._delays_changed = False
+        self._keepalives = KeepAlives(replica, self.lessor, self.calls, self._notices, self.replies.append)
+        self._resumes = Resumes()
+        self._outcomes = Outcomes(self.lessor, self._doors, self._keepalives, self._resumes, self.waiting)
+        self._times = Times(self.lessor, self._keepalives)
         self._key_proposed = False
         self._decisions_left = 0
         self._late_look_ms = now_ms
@@ -64,9 +70,9 @@ class Mastership:
         self._handlers |= {row.name: self._on_cell for row in OPERATIONS.values() if row.way is Way.CELL}
         self._handlers |= {
             "open_session": self._on_open_session,
+            "resume_session": self._on_resume_session,
             "keep_alive": self._on_keep_alive,
             "attach": self._on_attach,
-            "list_sessions": self._on_list_sessions,
         }
 
     # ---- the turn ----
@@ -97,11 +103,18 @@ class Mastership:
             return
         assert self.machine.epoch == self.reign, "a master serves only when its epoch entry is applied"
         if not self.lessor.ruling:
-            self.lessor.regain(self.machine.sessions, self.machine.delayed_holds())
+            self.lessor.regain(self.machine.sessions, self._waits())
             self._doors.keep_only(self.machine.sessions)
-        elif self._delays_changed:
-            self.lessor.watch_delays(self.machine.delayed_holds())
-        self._delays_changed = False
+        elif self._outcomes.waits_changed:
+            self.lessor.watch(self._waits())
+        self._outcomes.waits_changed = False
+
+    def _waits(self) -> Iterator[tuple[Wait, int]]:
+        """What the present state waits for besides the leases of sessions."""
+        for path, session, hold, delay_ms in self.machine.delayed_holds():
+            yield Wait("end_lock_delay", path, session, hold), delay_ms
+        for path, session, hold, lease_ms in self.machine.revoked_holds():
+            yield Wait("end_revoked", path, session, hold), lease_ms
 
     def _end_reign(self) -> None:
         """Tell everybody what is true of his call: what was never proposed was not done; the rest is unknown."""
@@ -111,10 +124,14 @@ class Mastership:
         for request, holder in self.calls.clear().items():
             self.replies.append(Reply(request, unknown if holder.proposed else elsewhere))
         self.waiting.clear()
-        self._withheld = {}
+        self._keepalives.clear()
+        self._resumes.clear()
         self.lessor.forget()
         self._key_proposed = False
         self.reign = 0
+
+    def _notices(self, session: int) -> list[list[object]]:
+        return self.machine.notices(session)  # of the present machine: a snapshot brings another
 
     def _not_master(self) -> Refusal:
         master = self._replica.master if self._replica.role is not Role.MASTER else None
@@ -145,22 +162,22 @@ class Mastership:
         if handler is None:
             self._refuse(call, Refusal("unknown_operation", f"no operation is called {call.operation[:80]!r}"))
             return
-        session = call.session
-        if session:
-            if call.secret is not None:
-                if not self._doors.proves(call.secret, self.machine.sessions.get(session)):
-                    if sure:
-                        self._refuse(call, session_expired(session))
-                    else:
-                        self._wait(call, since_ms)
-                    return
-            elif self._doors.is_stale(call) and call.operation != "attach":  # an attach proves itself, by the secret
-                self._refuse(call, stale_channel())
-                return
-        elif call.operation in _NEEDS_SESSION:
+        if not call.session and call.operation in _NEEDS_SESSION:
             self._refuse(call, Refusal("session_required", f"{call.operation} needs a session"))
-            return
-        handler(call, since_ms, sure)
+        elif not call.session or self._may_speak(call, since_ms, sure):
+            handler(call, since_ms, sure)
+
+    def _may_speak(self, call: Call, since_ms: int, sure: bool) -> bool:
+        """Whether the call may go on now, for its session; else it was refused, or waits."""
+        objection = self._doors.objection(call, self.machine.sessions.get(call.session))
+        if objection is None:
+            return True
+        refusal, is_final = objection
+        if sure or is_final:
+            self._refuse(call, refusal)
+        else:
+            self._wait(call, since_ms)
+        return False
 
     def _refuse(self, call: Call, refusal: Refusal) -> None:
         self.replies.append(Reply(call.request, refusal))
@@ -182,6 +199,16 @@ class Mastership:
         secret = sha256(b"session secret" + self._entropy + self._draws.to_bytes(4, "big")).hexdigest()[:32]
         self._on_write(replace(call, arguments={**call.arguments, "secret": secret}), since_ms, sure)
 
+    def _on_resume_session(self, call: Call, since_ms: int, sure: bool) -> None:
+        session = call.arguments["session"]
+        assert isinstance(session, int)
+        info = self.machine.sessions.get(session)
+        secrets = (call.arguments["secret"], call.arguments["new_secret"])
+        if sure and not any(self._doors.proves(str(secret), info) for secret in secrets):
+            self._refuse(call, session_expired(session))
+        else:
+            self._on_write(call, since_ms, sure)
+
     def _on_write(self, call: Call, since_ms: int, sure: bool) -> None:
         session, number = call.session, call.call
         if session and number:
@@ -192,6 +219,14 @@ class Mastership:
                 return
         elif call.operation in WAITS:
             self._refuse(call, Refusal("bad_request", f"{call.operation} needs a call number"))
+            return
+        if session and self._resumes.under_way(session):
+            if not self._overloaded(call, self.calls.full()):
+                held = self.calls.open[call.request] = WaitingCall(call, since_ms)
+                self._resumes.wait(held)
+            return
+        if session and not number and not sure:
+            self._wait(call, since_ms)  # nothing in apply would stop it, had another process resumed the session
             return
         if sure and session:
             # A short cut, safe as a read is; apply decides the same again for what goes the long way.
@@ -204,31 +239,23 @@ class Mastership:
     def _queue(self, call: Call, arguments: Mapping[str, object]) -> None:
         command = pack_command(call.operation, call.session, call.call, call.acked, call.principal, arguments)
         if not self._overloaded(call, self.calls.full(call.operation) or self.calls.queue_full(len(command))):
-            self.calls.enqueue(Pending(call, command, self._now_ms))
+            entry = Pending(call, command, self._now_ms)
+            self.calls.enqueue(entry)
+            if entry.resumes:
+                self._resumes.begin(entry.resumes)
 
     def _on_read(self, call: Call, since_ms: int, sure: bool) -> None:
         if not sure:
             self._wait(call, since_ms)
             return
-        try:
-            result: dict[str, object] | Refusal = self.machine.query(call.operation, call.arguments, call.session)
-        except Refusal as refusal:
-            result = refusal
-        self.replies.append(Reply(call.request, result))
+        self.replies.append(Reply(call.request, self._looked_up(call)))
 
-    def _on_list_sessions(self, call: Call, since_ms: int, sure: bool) -> None:
-        if not sure:
-            self._wait(call, since_ms)
-            return
+    def _looked_up(self, call: Call) -> dict[str, object] | Refusal:
         try:
             result = self.machine.query(call.operation, call.arguments, call.session)
         except Refusal as refusal:
-            self._refuse(call, refusal)
-            return
-        rows = result["sessions"]
-        assert isinstance(rows, list)
-        timed = [{**row, "left_ms": self.lessor.left_ms(row["session"])} for row in rows]
-        self.replies.append(Reply(call.request, {**result, "sessions": timed}))
+            return refusal
+        return self._times.complete(call.operation, result, self.machine, self._now_ms)
 
     def _on_attach(self, call: Call, since_ms: int, sure: bool) -> None:
         if not sure:
@@ -240,11 +267,12 @@ class Mastership:
         if info is None or not self._doors.proves(str(call.arguments["secret"]), info):
             self._refuse(call, session_expired(session))
             return
-        stale = self._doors.attach(session, attachment)
+        stale = self._doors.attach(session, info.incarnation, attachment)
         if stale is not None:
             self._refuse(call, stale)
             return
         result: dict[str, object] = {"session": session, "lease_ms": info.lease_ms, "epoch": self.reign}
+        result["incarnation"] = info.incarnation
         self.replies.append(Reply(call.request, result))
 
     def _on_keep_alive(self, call: Call, since_ms: int, sure: bool) -> None:
@@ -256,16 +284,12 @@ class Mastership:
         if info is None:
             self._refuse(call, session_expired(session))
         elif self.lessor.in_decision(session):
-            held = WaitingCall(call, since_ms)
             if not self._overloaded(call, self.calls.full()):
-                self.calls.open[call.request] = held
-                self._withheld.setdefault(session, []).append(held)
+                self._keepalives.withhold(call, since_ms)
+        elif info.mute is not None:
+            self._refuse(call, info.mute)
         else:
-            assert self._replica.lease_valid(self._now_ms), "the one rule"
-            self.lessor.renew(session, info.lease_ms)
-            result = {"number": call.arguments["number"], "epoch": self.reign, "lease_ms": info.lease_ms}
-            result["members"] = self._replica.membership.version
-            self.replies.append(Reply(call.request, result))
+            self._keepalives.take(call, info, since_ms, self._now_ms)
 
     def _on_cell(self, call: Call, since_ms: int, sure: bool) -> None:
         if not sure:
@@ -285,6 +309,11 @@ class Mastership:
             self.replies.append(Reply(change.call.request, result))
 
     # ---- calls that wait ----
+
+    def end_holds(self) -> None:
+        """Answer the KeepAlives that were held long enough."""
+        if self.reign:
+            self._keepalives.end_holds(self.machine.sessions, self._now_ms)
 
     def let_through(self) -> None:
         """Go on with the calls that waited for the lease or for a confirming round."""
@@ -312,6 +341,7 @@ class Mastership:
         self.changes.refuse_late(before_ms)
         for pending in self.calls.late(before_ms):
             self.calls.finish(pending, refusal, self.replies)
+            self._outcomes.given_up(pending)
         for waiting in self.waiting.take_late(before_ms):
             del self.calls.open[waiting.call.request]
             self._refuse(waiting.call, refusal)
@@ -328,24 +358,13 @@ class Mastership:
             commands.append(pack_command("set_sequencer_key", 0, 0, 0, "", {"key": key, "epoch": self.reign}))
             entries.append(KeySet())
         if self.lessor.ruling and self._decisions_left:
-            self._decide(commands, entries)
+            assert self._replica.lease_valid(self._now_ms), "the one rule"
+            for command, entry in decide(self.lessor, self.machine.sessions, self.reign, self._decisions_left):
+                commands.append(command)
+                entries.append(entry)
+                self._decisions_left -= 1
         self.calls.fill(commands, entries)
         return Batch(encode_batch(wall_ms, commands), entries) if commands else None
-
-    def _decide(self, commands: list[bytes], entries: list[Entry]) -> None:
-        """Expiries and ends of lock-delays: decided here and now, each naming what it saw."""
-        assert self._replica.lease_valid(self._now_ms), "the one rule"
-        for session, incarnation in self.lessor.overdue(self.machine.sessions, self._decisions_left):
-            names = {"session": session, "incarnation": incarnation, "epoch": self.reign}
-            commands.append(pack_command("expire_session", 0, 0, 0, "", names))
-            entries.append(Expiry(session))
-            self._decisions_left -= 1
-        for key in self.lessor.ended_delays(self._decisions_left):
-            path, holder, hold = key
-            seen = {"path": path, "session": holder, "hold": hold, "epoch": self.reign}
-            commands.append(pack_command("end_lock_delay", 0, 0, 0, "", seen))
-            entries.append(DelayEnd(key))
-            self._decisions_left -= 1
 
     # ---- answers out ----
 
@@ -367,33 +386,10 @@ class Mastership:
 
     def _answer(self, entries: list[Entry], results: list[Applied]) -> None:
         for entry, result in zip(entries, results, strict=True):
-            if not isinstance(entry, Pending):
-                self._decided(entry)
+            if isinstance(entry, KeySet):
+                self._key_proposed = False
+            elif not isinstance(entry, Pending):
+                self._outcomes.decided(entry, self.machine)
             elif result.reply is not None:
                 self.calls.finish(entry, result.reply, self.replies)
-                if entry.operation == "open_session":
-                    self._opened(result.reply)
-
-    def _opened(self, reply: dict[str, object] | Refusal) -> None:
-        if isinstance(reply, dict):
-            session, lease_ms = reply["session"], reply["lease_ms"]
-            assert isinstance(session, int) and isinstance(lease_ms, int)
-            self.lessor.begin(session, lease_ms)
-
-    def _decided(self, entry: Expiry | DelayEnd | KeySet) -> None:
-        match entry:
-            case Expiry(session):
-                info = self.machine.sessions.get(session)
-                self.lessor.decided(session, info)
-                self._delays_changed = True
-                if info is None:
-                    self._doors.forget(session)
-                for held in self._withheld.pop(session, ()):
-                    self.waiting.add(held)
-            case DelayEnd(key):
-                self.lessor.delay_decided(key)
-                self._delays_changed = True
-            case KeySet():
-                self._key_proposed = False
-            case _:
-                assert_never(entry)
+                self._outcomes.answered(entry, result.reply, self.machine, self._now_ms)

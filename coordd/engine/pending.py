@@ -16,7 +16,7 @@ from coordclient.protocol.operations import OPERATIONS
 from coordd.engine.changes import WaitingChange
 from coordd.engine.effects import Reply
 from coordd.engine.inputs import Call
-from coordd.engine.lessor import DelayKey
+from coordd.engine.lessor import Wait
 from coordd.engine.reads import WaitingCall
 from coordd.engine.settings import EngineSettings
 
@@ -25,9 +25,12 @@ CallKey = tuple[int, int]  # session, call number
 
 
 class Pending:
-    """One logged call. `requests`: everybody who waits for the answer; nobody where all are gone."""
+    """One logged call. `requests`: everybody who waits for the answer; nobody where all are gone.
 
-    __slots__ = ("call", "command", "operation", "proposed", "requests", "session", "since_ms")
+    `resumes` is the session that it resumes, 0 where it does no such thing.
+    """
+
+    __slots__ = ("call", "command", "operation", "proposed", "requests", "resumes", "session", "since_ms")
 
     def __init__(self, call: Call, command: bytes, now_ms: int) -> None:
         self.operation = call.operation
@@ -37,6 +40,9 @@ class Pending:
         self.command = command
         self.since_ms = now_ms
         self.proposed = False
+        resumes = call.arguments["session"] if call.operation == "resume_session" else 0
+        assert isinstance(resumes, int)
+        self.resumes = resumes
 
     def leave(self, request: int) -> None:
         """Nobody waits for `request` any more."""
@@ -49,17 +55,17 @@ class Expiry(NamedTuple):
     session: int
 
 
-class DelayEnd(NamedTuple):
-    """A command of the master's own: the end of a lock-delay."""
+class WaitEnd(NamedTuple):
+    """A command of the master's own: the end of a lock-delay, or of the lease of a revoked hold."""
 
-    key: DelayKey
+    wait: Wait
 
 
 class KeySet(NamedTuple):
     """A command of the master's own: the first sequencer key."""
 
 
-Entry = Pending | Expiry | DelayEnd | KeySet
+Entry = Pending | Expiry | WaitEnd | KeySet
 
 
 class Batch(NamedTuple):

@@ -145,7 +145,8 @@ class Machine:
             if session is not None and call:
                 calls.remember(session, call, reply)
         else:
-            if session is not None and call and row.remembered:
+            # A session that resumes itself has, in doing so, acknowledged this very call.
+            if session is not None and call >= max(1, session.acked) and row.remembered:
                 assert reply is not None
                 calls.remember(session, call, reply)
         return Applied(reply, woken)

@@ -3,6 +3,7 @@
     > cell REPLICAS                     > open NAME [lease_ms=N]         > run MS        time passes
     > NAME OPERATION [key=value ...]    (`@R` sends it to replica R; `again=N` retries call N; `step` as the last word:
                                         only that replica takes one step, nothing is delivered)
+    > take_over NEW OLD                 (a new process, NEW, resumes the session of OLD)
     > crash R | start R | isolate R | heal | pause R | resume R | hand_over R TO | hold_disk R | free_disk R | settle
 
 What follows: roles, chosen slots (told once, by whoever knows first), answers. Replicas are `r1`..., the master is `M`.
@@ -41,6 +42,8 @@ class Story:
                 self.cell.run(int(ms))
             case ["open", name, *rest]:
                 self.clients[name] = self.cell.open(**_values(rest))
+            case ["take_over", name, old]:
+                self._take_over(name, self.clients[old])
             case ["settle"]:
                 self.cell.settle()
             case ["heal"]:
@@ -73,6 +76,17 @@ class Story:
                 node.disk_held = what == "hold_disk"
                 self.cell.settle()
 
+    def _take_over(self, name: str, old: Client) -> None:
+        new_secret = name * 32
+        about: dict[str, Any] = {"session": old.session, "secret": old.secret, "new_secret": new_secret}
+        request = self.cell.call("resume_session", **about)
+        self.asked[request] = f"{name} resume_session"
+        self.cell.settle()
+        answer = self.cell.answers[request]
+        if not isinstance(answer, Refusal):
+            client = self.clients[name] = Client(self.cell, old.session, new_secret)
+            client.number = answer["next_call"]
+
     def _call(self, name: str, operation: str, words: list[str]) -> None:
         client = self.clients[name]
         only_step = words[-1:] == ["step"]
@@ -82,10 +96,14 @@ class Story:
         again: int | None = None
         if operation == "attach":
             client.attachment += 1
-            about = {"session": client.session, "secret": client.secret, "attachment": client.attachment}
+            about: dict[str, Any] = {
+                "session": client.session,
+                "secret": client.secret,
+                "attachment": client.attachment,
+            }
             request = self.cell.call("attach", node, **about)
         elif operation == "keep_alive":
-            request = client.keep_alive(node)
+            request = client.keep_alive(node, **values)
         else:
             again = values.pop("again", None)
             request = client.call(operation, node, number=again, **values)
@@ -123,7 +141,8 @@ class Story:
 
 def _values(words: list[str]) -> dict[str, Any]:
     pairs = [word.split("=", 1) for word in words]
-    kinds: dict[str, Any] = {"contents": str.encode, "path": str, "mode": str, "wait": lambda text: text == "yes"}
+    kinds: dict[str, Any] = {"contents": str.encode, "path": str, "mode": str, "reason": str}
+    kinds |= dict.fromkeys(("wait", "now"), lambda text: text == "yes")
     return {key: kinds.get(key, int)(value) for key, value in pairs}
 
 
@@ -146,7 +165,8 @@ def _command(command: Command) -> str:
 def _said(answer: Any) -> str:
     if isinstance(answer, Refusal):
         return f"refused, {answer.code}"
-    shown = {key: answer[key] for key in ("session", "epoch", "lease_ms", "token", "hold", "did") if key in answer}
+    told = ("session", "epoch", "incarnation", "lease_ms", "revoked", "left", "token", "hold", "did")
+    shown = {key: answer[key] for key in told if key in answer}
     if "contents" in answer:
         shown["contents"] = answer["contents"].decode()
     return " ".join(f"{key}={value}" for key, value in shown.items()) or "done"

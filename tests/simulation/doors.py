@@ -49,7 +49,7 @@ class Doors:
         self.cell = CELL
         self.replica = process.name
         self._connections: dict[tuple[Any, int], Connection] = {}
-        self._heard: dict[tuple[int, int], int] = {}  # (session, attachment) -> arrival of its last KeepAlive
+        self._heard: dict[tuple[int, tuple[int, int]], int] = {}  # session and attachment -> its last KeepAlive came
         self._hub = Hub(address_of)
         self._firewall = self._chance.random() < 0.3  # this machine never says that nobody is there
         process.on_client = self._packet
@@ -118,12 +118,13 @@ class Doors:
         connection = self._connections.get((client, packet.number))
         if connection is not None and b"keep_alive" in packet.data and packet.place == connection.end.order.expected:
             channel = connection.channel
-            self._heard[channel._session, channel._attachment] = self._world.now_us
+            attachment = (channel._incarnation, channel._attachment)
+            self._heard[channel._session, attachment] = self._world.now_us
 
     def heard_us(self, session: int) -> int | None:
         """When the last KeepAlive of the session's newest channel arrived here, in this life of the process."""
         attachment = self._process.engine._mastership._doors._attachments.get(session)
-        return self._heard.get((session, attachment))
+        return None if attachment is None else self._heard.get((session, attachment))
 
     def refuse(self, client: Any, packet: Packet) -> None:
         """A packet for nobody: of a connection from before a restart, or to a process that is down."""

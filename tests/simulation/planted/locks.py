@@ -41,15 +41,15 @@ def _delayed_do_not_count(right: Any) -> Any:
 
 
 def _no_delay_after_regain(right: Any) -> Any:
-    def regain(self: Any, sessions: Any, delays: Any) -> None:
-        right(self, sessions, [(path, session, hold, 0) for path, session, hold, _ in delays])
+    def regain(self: Any, sessions: Any, waits: Any) -> None:
+        right(self, sessions, [(wait, 0) for wait, _ in waits])
 
     return regain
 
 
 def _half_the_delay(right: Any) -> Any:
-    def watch(self: Any, delays: Any) -> None:
-        right(self, [(path, session, hold, delay_ms // 2) for path, session, hold, delay_ms in delays])
+    def watch(self: Any, waits: Any) -> None:
+        right(self, [(wait, wait_ms // 2) for wait, wait_ms in waits])
 
     return watch
 
@@ -273,7 +273,7 @@ BUGS = (
     ),
     Bug("delayed holds do not count", "locks", "cell", [(locks_module, "settle", _delayed_do_not_count)]),
     Bug("lock-delay skipped after fail-over", "locks", "cell", [(Lessor, "regain", _no_delay_after_regain)]),
-    Bug("half the lock-delay", "locks", "cell", [(Lessor, "watch_delays", _half_the_delay)]),
+    Bug("half the lock-delay", "locks", "cell", [(Lessor, "watch", _half_the_delay)]),
     Bug("token counted per node", "locks", "cell", grants_made(_token_of_the_node)),
     Bug("token of the node's making", "locks", "cell", grants_made(_token_kept)),
     Bug("last waiter granted first", "locks", "cell", [(locks_module, "settle", _last_comes_first)]),

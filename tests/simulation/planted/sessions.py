@@ -42,8 +42,8 @@ def _answers_without_lease(right: Any) -> Any:
 
 
 def _no_fresh_lease(right: Any) -> Any:
-    def regain(self: Any, sessions: Any, delays: Any) -> None:
-        right(self, sessions, delays)
+    def regain(self: Any, sessions: Any, waits: Any) -> None:
+        right(self, sessions, waits)
         self._deadlines = {session: self._time + sessions[session].lease_ms // 3 for session in self._deadlines}
         self._heap = sorted((deadline, session) for session, deadline in self._deadlines.items())
 

@@ -211,6 +211,45 @@ async def test_an_acquire_waits_as_long_as_its_client() -> None:
         assert await post == (200, {"token": 5})
 
 
+async def keep_alive(house: House, hold_ms: int) -> tuple[int, dict[str, object]]:
+    return await house.post("keep_alive", {"number": 1, "hold_ms": hold_ms}, Coord_Session="1.ab")
+
+
+async def test_a_keep_alive_that_is_held_has_its_hold_on_top_of_the_time_of_any_call() -> None:
+    async with open_house(ApiLimits(call_seconds=0.01)) as house:
+        house.service.answer = lambda call: None
+        held = asyncio.create_task(keep_alive(house, 20_000))
+        await until(lambda: house.service.waiting)
+        await asyncio.wait({held}, timeout=0.05)
+        house.service.waiting.popitem()[1]({"number": 1})
+        assert await held == (200, {"number": 1})
+        _, error = await keep_alive(house, 10)
+        assert error["code"] == "unavailable" and "0.02 s" in str(error["message"])
+
+
+async def test_a_client_that_leaves_its_held_keep_alive_is_not_waited_for() -> None:
+    async with open_house() as house:
+        house.service.answer = lambda call: None
+        held = asyncio.create_task(keep_alive(house, 20_000))
+        await until(lambda: house.service.waiting)
+        held.cancel()
+        await until(lambda: house.service.left == [1])
+
+
+async def test_held_keep_alives_take_no_room_of_other_posts_and_beyond_their_own_are_not_held() -> None:
+    async with open_house(ApiLimits(posts_in_flight=1, posts_held=1)) as house:
+        house.service.answer = lambda call: None if call.arguments.get("hold_ms") else {"did": call.operation}
+        held = asyncio.create_task(keep_alive(house, 20_000))
+        await until(lambda: house.service.waiting)
+        assert await house.post("get", {"path": "/a"}) == (200, {"did": "get"})
+        assert await keep_alive(house, 20_000) == (200, {"did": "keep_alive"})
+        house.service.waiting.popitem()[1]({"number": 1})
+        assert await held == (200, {"number": 1})
+        again = asyncio.create_task(keep_alive(house, 20_000))
+        await until(lambda: house.service.waiting)
+        again.cancel()
+
+
 async def test_a_client_that_leaves_is_not_waited_for() -> None:
     async with open_house() as house:
         house.service.answer = lambda call: None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -176,11 +177,10 @@ async def test_a_channel_speaks_for_a_session_once_attach_was_answered() -> None
         calls([1, "keep_alive", {"number": 1}, 0], [2, "attach", ATTACH, 0], [3, "close_session", {}, 0])
     )
     assert [call.operation for call in service.calls] == ["attach"]
-    service.waiting.pop(1)({"session": 9})
+    service.waiting.pop(1)({"session": 9, "incarnation": 3})
     await channel.take(calls([4, "keep_alive", {"number": 5}, 3]))
-    assert service.calls[-1] == Call(
-        2, "keep_alive", {"number": 5, "hold_ms": 0}, session=9, call=4, acked=3, attachment=2
-    )
+    about: dict[str, Any] = {"session": 9, "call": 4, "acked": 3, "attachment": 2, "incarnation": 3}
+    assert service.calls[-1] == Call(2, "keep_alive", {"number": 5, "hold_ms": 0}, **about)
     await until(lambda: pipe.written)
     answers = [decode(payload) for payload in split_frames(pipe.messages()[0])]
     assert {answer[0]: answer[2]["code"] for answer in answers if len(answer) == 3} == {
@@ -202,12 +202,25 @@ async def test_a_refused_attach_gives_no_session() -> None:
 async def test_a_channel_speaks_for_one_session() -> None:
     async with open_house() as house, house.channel() as speaker:
         await speaker.receive()
+        house.service.answer = lambda call: {"incarnation": 1}
         await speaker.call("attach", ATTACH)
         _, _, error = await speaker.call("attach", ATTACH | {"session": 10}, call=2)
         assert isinstance(error, dict) and error["code"] == "bad_request"
-        assert await speaker.call("attach", ATTACH | {"attachment": 3}, call=3) == [3, {"did": "attach"}]
+        assert await speaker.call("attach", ATTACH | {"attachment": 3}, call=3) == [3, {"incarnation": 1}]
         await speaker.call("keep_alive", {"number": 1}, call=4)
         assert (house.service.calls[-1].session, house.service.calls[-1].attachment) == (9, 3)
+
+
+async def test_a_channel_that_attaches_anew_after_a_resume_counts_from_the_new_incarnation() -> None:
+    async with open_house() as house, house.channel() as speaker:
+        await speaker.receive()
+        incarnations = iter((1, 2, 1))
+        house.service.answer = lambda call: {"incarnation": next(incarnations)} if call.operation == "attach" else {}
+        await speaker.call("attach", ATTACH | {"attachment": 5})
+        await speaker.call("attach", ATTACH | {"attachment": 1}, call=2)
+        await speaker.call("attach", ATTACH | {"attachment": 9}, call=3)  # the answer of an attach that was overtaken
+        await speaker.call("get", {"path": "/"}, call=4)
+        assert (house.service.calls[-1].incarnation, house.service.calls[-1].attachment) == (2, 1)
 
 
 async def test_when_a_channel_ends_nobody_waits_for_its_calls() -> None:

@@ -33,6 +33,7 @@ from coordd.paxos.messages import Message, SnapshotChunk
 from coordd.paxos.state import PaxosSettings
 
 TICK_MS = 50
+_ABOUT = ("session", "call", "acked", "attachment", "incarnation", "secret", "principal")
 
 
 @dataclass
@@ -265,19 +266,16 @@ class Cell:
 
     # ---- clients ----
 
-    def call(self, operation: str, node: Node | None = None, given: Any = None, **fields: Any) -> int:
-        """Hand one call to a replica's next step; returns its request. What is not a field of Call is an argument.
+    def call(self, operation: str, node: Node | None = None, about: dict[str, Any] | None = None, **fields: Any) -> int:
+        """Hand one call to a replica's next step; returns its request.
 
-        `given`: arguments that are called as a field of Call is.
+        `about` are fields of Call that are no argument; so is what else stands here and the operation does not know.
         """
-        about = {
-            name: fields.pop(name)
-            for name in ("session", "call", "acked", "attachment", "secret", "principal")
-            if name in fields and not (operation == "attach" and name in ("session", "secret", "attachment"))
-        }
+        row = find_operation(operation)
+        known = {name: fields.pop(name) for name in _ABOUT if name in fields and name not in row.by_name}
         self._requests += 1
-        arguments = check_arguments(find_operation(operation), fields | (given or {}))
-        (node or self.master()).inbox.append(Call(self._requests, operation, arguments, **about))
+        call = Call(self._requests, operation, check_arguments(row, fields), **(about or {}), **known)
+        (node or self.master()).inbox.append(call)
         return self._requests
 
     def do(self, operation: str, node: Node | None = None, **fields: Any) -> Any:
@@ -308,19 +306,28 @@ class Client:
         self.secret = secret
         self.number = 0
         self.attachment = 0
+        self.incarnation = 1
         self.attach()
 
     def attach(self) -> Any:
         self.attachment += 1
-        return self.cell.do("attach", session=self.session, secret=self.secret, attachment=self.attachment)
+        about: dict[str, Any] = {"session": self.session, "secret": self.secret, "attachment": self.attachment}
+        answer = self.cell.do("attach", **about)
+        if isinstance(answer, dict):
+            self.incarnation = answer["incarnation"]
+        return answer
 
     def next(self) -> int:
         self.number += 1
         return self.number
 
     def call(self, operation: str, node: Node | None = None, number: int | None = None, **fields: Any) -> int:
-        about = {"session": self.session, "call": number or self.next(), "attachment": self.attachment}
-        return self.cell.call(operation, node, **about, **fields)
+        return self.cell.call(operation, node, self._about(number or self.next()), **fields)
+
+    def _about(self, number: int) -> dict[str, Any]:
+        """What a frame of the present channel says."""
+        channel = {"attachment": self.attachment, "incarnation": self.incarnation}
+        return {"session": self.session, "call": number, **channel}
 
     def do(self, operation: str, node: Node | None = None, number: int | None = None, **fields: Any) -> Any:
         request = self.call(operation, node, number, **fields)
@@ -328,10 +335,6 @@ class Client:
         assert request in self.cell.answers, f"{operation} was not answered"
         return self.cell.answers[request]
 
-    def keep_alive(self, node: Node | None = None) -> int:
+    def keep_alive(self, node: Node | None = None, hold_ms: int = 0) -> int:
         number = self.next()
-        about: dict[str, Any] = {"session": self.session, "call": number, "attachment": self.attachment}
-        self.cell._requests += 1
-        call = Call(self.cell._requests, "keep_alive", {"number": number}, **about)
-        (node or self.cell.master()).inbox.append(call)
-        return call.request
+        return self.cell.call("keep_alive", node, self._about(number), number=number, hold_ms=hold_ms)

@@ -58,17 +58,18 @@ def test_a_retry_of_a_call_on_its_way_waits_with_the_first_try():
 def test_every_logged_operation_twice_under_one_number_waits_with_the_first_try():
     """Also one that no client of ours numbers within a session, as open_session: a stranger may."""
     writes = {row.name: row for row in OPERATIONS.values() if row.way is Way.WRITE}
-    values: dict[str, Any] = {"path": "/a", "hold": 1, "target": 1, "session": 1, "to": 1, "reason": "r"}
-    values |= {"secret": "s" * 32, "new_secret": "n" * 32, "locks": [{"path": "/a"}]}
+    values: dict[str, Any] = {"path": "/a", "hold": 1, "target": 1, "to": 1, "new_secret": "n" * 32, "reason": "why"}
+    values["locks"] = [{"path": "/a"}]
     for first in writes.values():
         for second in (first, writes["open_session"]):
             cell = Cell()
             client, node = cell.open(), cell.master()
+            values |= {"session": client.session, "secret": client.secret}
             node.disk_held = True
             requests = []
             for row in (first, second):
                 needed = {argument.name: values[argument.name] for argument in row.arguments if argument.required}
-                requests.append(client.call(row.name, number=7, given=needed))
+                requests.append(client.call(row.name, number=7, **needed))
                 cell.settle()
             node.disk_held = False
             cell.settle()

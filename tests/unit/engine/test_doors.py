@@ -20,6 +20,7 @@ def test_an_attach_proves_the_session_by_its_secret():
         "session": client.session,
         "lease_ms": 12_000,
         "epoch": cell.master().engine.machine.epoch,
+        "incarnation": 1,
     }
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordd.engine.lessor import Lessor
+from coordd.engine.lessor import Lessor, Wait
 
 
 @dataclass
@@ -52,18 +52,18 @@ def test_a_keep_alive_gives_a_whole_lease_from_now_and_only_to_its_own_session()
 def test_the_gap_of_a_stall_is_added_to_every_lease_and_every_lock_delay():
     sessions = {1: Info()}
     lessor = ruling(sessions)
-    lessor.watch_delays([("/l", 7, 3, 1_000)])
+    lessor.watch([(Wait("end_lock_delay", "/l", 7, 3), 1_000)])
     pass_time(lessor, 0, 900)
     assert lessor.tick(900 + 50_000)
     assert lessor.left_ms(1) == 100
     assert lessor.overdue(sessions, 10) == []
-    assert lessor.ended_delays(10) == []
+    assert lessor.ended(10) == []
     for later_ms in (100, 150, 199):
         assert not lessor.tick(900 + 50_000 + later_ms)
         assert lessor.overdue(sessions, 10) == [], "what came in during the stall is taken in first"
     lessor.tick(900 + 50_000 + 200)
     assert lessor.overdue(sessions, 10) == [(1, 1)]
-    assert lessor.ended_delays(10) == [("/l", 7, 3)]
+    assert lessor.ended(10) == [Wait("end_lock_delay", "/l", 7, 3)]
 
 
 def test_a_tick_that_is_only_late_is_charged():
@@ -81,17 +81,17 @@ def test_the_clock_never_goes_back():
 def test_when_the_lease_is_regained_everything_begins_whole():
     sessions = {1: Info()}
     lessor = ruling(sessions)
-    lessor.watch_delays([("/l", 7, 3, 1_000)])
+    lessor.watch([(Wait("end_lock_delay", "/l", 7, 3), 1_000)])
     now = pass_time(lessor, 0, 900)
     lessor.pause()
     now = pass_time(lessor, now, 900)
-    lessor.regain(sessions, [("/l", 7, 3, 1_000)])
+    lessor.regain(sessions, [(Wait("end_lock_delay", "/l", 7, 3), 1_000)])
     now = pass_time(lessor, now, 900)
     assert lessor.overdue(sessions, 10) == []
-    assert lessor.ended_delays(10) == []
+    assert lessor.ended(10) == []
     pass_time(lessor, now, 100)
     assert lessor.overdue(sessions, 10) == [(1, 1)]
-    assert lessor.ended_delays(10) == [("/l", 7, 3)]
+    assert lessor.ended(10) == [Wait("end_lock_delay", "/l", 7, 3)]
 
 
 def test_outside_the_lease_nothing_can_be_asked():
@@ -100,7 +100,7 @@ def test_outside_the_lease_nothing_can_be_asked():
     with pytest.raises(AssertionError):
         lessor.overdue({1: Info()}, 10)
     with pytest.raises(AssertionError):
-        lessor.ended_delays(10)
+        lessor.ended(10)
     with pytest.raises(AssertionError):
         lessor.renew(1, 1_000)
     assert lessor.left_ms(1) is None
@@ -164,13 +164,13 @@ def test_a_closed_session_is_forgotten_when_its_turn_comes():
 def test_forgetting_leaves_nothing():
     sessions = {1: Info(), 2: Info(5_000)}
     lessor = ruling(sessions)
-    lessor.watch_delays([("/l", 7, 3, 500), ("/m", 7, 4, 5_000)])
+    lessor.watch([(Wait("end_lock_delay", "/l", 7, 3), 500), (Wait("end_lock_delay", "/m", 7, 4), 5_000)])
     pass_time(lessor, 0, 1_000)
     lessor.overdue(sessions, 10)
-    lessor.ended_delays(10)
+    lessor.ended(10)
     lessor.forget()
     assert not lessor.ruling and not lessor.in_decision(1)
-    assert not lessor._deadlines and not lessor._delays and not lessor._delays_in_decision
+    assert not lessor._deadlines and not lessor._waits and not lessor._waits_in_decision
 
 
 def test_a_session_not_yet_known_is_known_from_its_first_keep_alive():
@@ -181,15 +181,37 @@ def test_a_session_not_yet_known_is_known_from_its_first_keep_alive():
 
 def test_a_lock_delay_seen_again_does_not_begin_again():
     lessor = ruling({})
-    lessor.watch_delays([("/l", 7, 3, 1_000)])
+    lessor.watch([(Wait("end_lock_delay", "/l", 7, 3), 1_000)])
     now = pass_time(lessor, 0, 900)
-    lessor.watch_delays([("/l", 7, 3, 1_000), ("/m", 7, 4, 1_000)])
+    lessor.watch([(Wait("end_lock_delay", "/l", 7, 3), 1_000), (Wait("end_lock_delay", "/m", 7, 4), 1_000)])
     now = pass_time(lessor, now, 100)
-    assert lessor.ended_delays(10) == [("/l", 7, 3)]
-    lessor.watch_delays([("/l", 7, 3, 1_000), ("/m", 7, 4, 1_000)])
-    lessor.delay_decided(("/l", 7, 3))
+    assert lessor.ended(10) == [Wait("end_lock_delay", "/l", 7, 3)]
+    lessor.watch([(Wait("end_lock_delay", "/l", 7, 3), 1_000), (Wait("end_lock_delay", "/m", 7, 4), 1_000)])
+    lessor.wait_decided(Wait("end_lock_delay", "/l", 7, 3))
     pass_time(lessor, now, 900)
-    assert lessor.ended_delays(10) == [("/m", 7, 4)]
+    assert lessor.ended(10) == [Wait("end_lock_delay", "/m", 7, 4)]
+
+
+def test_a_wait_that_is_no_longer_there_is_over_and_leaves_nothing():
+    lessor = ruling({})
+    gone, stays = Wait("end_revoked", "/l", 7, 3), Wait("end_lock_delay", "/l", 7, 3)
+    lessor.watch([(gone, 500), (stays, 1_000)])
+    now = pass_time(lessor, 0, 400)
+    assert (lessor.wait_left_ms(gone), lessor.wait_left_ms(stays)) == (100, 600)
+    lessor.watch([(stays, 1_000)])
+    assert (lessor.wait_left_ms(gone), lessor.wait_left_ms(stays)) == (None, 600)
+    pass_time(lessor, now, 600)
+    assert lessor.ended(10) == [stays] and not lessor._wait_heap
+
+
+def test_the_end_of_a_revoked_lease_and_of_a_lock_delay_come_in_the_order_of_their_times():
+    lessor = ruling({})
+    waits = [(Wait("end_revoked", "/a", 1, 1), 900), (Wait("end_lock_delay", "/b", 2, 1), 300)]
+    waits.append((Wait("end_revoked", "/c", 3, 1), 600))
+    lessor.watch(waits)
+    pass_time(lessor, 0, 1_000)
+    assert [wait.path for wait in lessor.ended(2)] == ["/b", "/c"]
+    assert [wait.path for wait in lessor.ended(2)] == ["/a"]
 
 
 # ---- beside a model that looks at everybody every time ----
