@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from coordctl.errors import Exit, Failure
-from coordctl.output import duration, note, print_json, print_rows
+from coordctl.output import columns, duration, note, print_json, print_rows
+from coordctl.refresh import Listing, refreshable, repeat
 from coordctl.settings import Settings, common
 
 if TYPE_CHECKING:
-    from coordclient import CoordError
+    from coordclient import Client, CoordError
 
-_COLUMNS = ("REPLICA", "ROLE", "ADDRESS", "EPOCH", "CHOSEN", "BEHIND", "REVISION", "VERSION", "UPTIME", "PROBLEM")
+_COLUMNS = columns("REPLICA ROLE ADDRESS... (EPOCH) (CHOSEN) BEHIND (REVISION) (VERSION) UPTIME PROBLEM...")
 
 BEHIND_SLOTS_MAX = 2_048  # whoever lacks so much has to learn before it can vote; all are asked at one moment, nearly
 
@@ -86,15 +87,20 @@ def cell(ctx: click.Context) -> int | None:
     return None
 
 
-@cell.command("status")
+@cell.command("status", cls=Listing)
+@refreshable
 @common
 @click.pass_obj
 def cell_status(settings: Settings) -> int:
     """Every replica: role, progress, and what is wrong with it. Exit 6 if there is no master."""
+    with settings.open_client() as client:
+        return repeat(settings, lambda: _show_status(settings, client))
+
+
+def _show_status(settings: Settings, client: Client) -> int:
     from coordclient import Unavailable
 
-    with settings.open_client() as client:
-        said = client.cell_status()
+    said = client.cell_status()
     refusals = [error for error in said.values() if isinstance(error, Exception) and not isinstance(error, Unavailable)]
     answers = [_answer(address, status) for address, status in said.items()]
     if not any(answer.status for answer in answers):
@@ -108,9 +114,9 @@ def cell_status(settings: Settings) -> int:
             {"address": answer.address, "problem": answer.problem or None, **(answer.status or {})}
             for answer in members.values()
         ]
-        print_json({**whole, "replicas": replicas})
+        print_json({**whole, "replicas": replicas}, line=settings.refresh is not None)
     else:
-        print_rows(_COLUMNS, _rows(members), aligned=settings.aligned)
+        print_rows(_COLUMNS, _rows(members), settings.output)
     if whole["master"] is None:
         raise Failure(describe(whole), Exit.UNAVAILABLE)
     if not settings.quiet:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from coordctl.output import contents_as_json, moment, print_json, print_rows
+from coordctl.completion import path_argument
+from coordctl.output import columns, contents_as_json, moment, print_fields, print_json, print_rows
+from coordctl.refresh import Listing, refreshable, repeat
 from coordctl.settings import Settings, common
 
 if TYPE_CHECKING:
@@ -51,21 +53,27 @@ def _entries(client: Client, path: str, *, recursive: bool) -> Iterator[tuple[st
         directories.extend(reversed(deeper))
 
 
-@click.command()
+@click.command(cls=Listing)
 @click.option("-l", "long", is_flag=True, help="Also kind, size, generation, revision and time.")
 @click.option("-R", "recursive", is_flag=True, help="The whole subtree.")
-@click.argument("path", default="/")
+@path_argument(default="/")
+@refreshable
 @common
 @click.pass_obj
-def ls(settings: Settings, path: str, long: bool, recursive: bool) -> None:
+def ls(settings: Settings, path: str, long: bool, recursive: bool) -> int:
     """List a directory (default: the root). Directories end with a slash."""
     with settings.open_client() as client:
-        found = sorted(_entries(client, path, recursive=recursive))
+        return repeat(
+            settings, lambda: _show_entries(settings, sorted(_entries(client, path, recursive=recursive)), long)
+        )
+
+
+def _show_entries(settings: Settings, found: list[tuple[str, Stat]], long: bool) -> None:
     if settings.json:
-        print_json([{"name": name, **stat_as_json(stat)} for name, stat in found])
+        print_json([{"name": name, **stat_as_json(stat)} for name, stat in found], line=settings.refresh is not None)
         return
     names = [name + "/" if stat.kind == "directory" else name for name, stat in found]
-    if not long:
+    if not (long or settings.output == "wide"):
         for name in names:
             print(name)
         return
@@ -80,11 +88,11 @@ def ls(settings: Settings, path: str, long: bool, recursive: bool) -> None:
         )
         for name, (_, stat) in zip(names, found, strict=True)
     ]
-    print_rows(("KIND", "SIZE", "GENERATION", "REVISION", "MODIFIED", "NAME"), rows, aligned=settings.aligned)
+    print_rows(columns("KIND SIZE GENERATION REVISION MODIFIED NAME..."), rows, settings.output, name=5)
 
 
 @click.command()
-@click.argument("path")
+@path_argument()
 @common
 @click.pass_obj
 def cat(settings: Settings, path: str) -> None:
@@ -101,7 +109,7 @@ def cat(settings: Settings, path: str) -> None:
 
 
 @click.command()
-@click.argument("path")
+@path_argument()
 @click.argument("contents", required=False)
 @click.option("-f", "--file", "source", type=click.File("rb"), help="Take the contents from a file; - is stdin.")
 @click.option("-p", "--parents", is_flag=True, help="Make missing directories above it.")
@@ -142,7 +150,7 @@ def _say_written(settings: Settings, stat: Stat) -> None:
 
 
 @click.command()
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@path_argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option(
     "--if-generation", type=click.IntRange(min=0), help="Only if its content generation is this (else exit 4)."
 )
@@ -159,7 +167,7 @@ def rm(settings: Settings, paths: tuple[str, ...], if_generation: int | None) ->
 
 
 @click.command()
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@path_argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option("-p", "--parents", is_flag=True, help="Make missing directories above it; no error if it exists.")
 @common
 @click.pass_obj
@@ -186,7 +194,7 @@ def _make_directory(client: Client, path: str, *, parents: bool) -> Stat:
 
 
 @click.command()
-@click.argument("path")
+@path_argument()
 @common
 @click.pass_obj
 def stat(settings: Settings, path: str) -> None:
@@ -196,7 +204,7 @@ def stat(settings: Settings, path: str) -> None:
     if settings.json:
         print_json(found)
         return
-    print_rows(("FIELD", "VALUE"), list(found.items()), aligned=settings.aligned)
+    print_fields(found, settings.output, name="path")
 
 
 COMMANDS: tuple[click.Command, ...] = (ls, cat, put, rm, mkdir, stat)

@@ -1,183 +1,174 @@
-"""Locks: lock, locks."""
+"""Locks as they are: locks, unlock, sequencer check."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from coordctl.errors import Exit, Failure
-from coordctl.order import Order
-from coordctl.output import age, client_text, moment, note, print_json, print_rows
-from coordctl.settings import Seconds, Settings, common
+from coordctl.completion import path_argument
+from coordctl.errors import Exit
+from coordctl.output import age, client_text, columns, moment, note, print_json, print_rows
+from coordctl.reasons import reason_option
+from coordctl.refresh import Listing, refreshable, repeat
+from coordctl.settings import Settings, common
 
 if TYPE_CHECKING:
-    from coordclient import Holder, LockInfo, Waiter
+    from coordclient import Client, Holder, LockInfo, Waiter
 
-_COLUMNS = ("PATH", "STATE", "MODE", "TOKEN", "CLIENT", "FOR", "SESSION")
-_SEPARATOR = "--"
-LEASE_SECONDS, LOCK_DELAY_SECONDS, KILL_AFTER_SECONDS = 12.0, 5.0, 3.0
-LEASE_SECONDS_MIN, LEASE_SECONDS_MAX, LOCK_DELAY_SECONDS_MAX = 1.0, 60.0, 60.0
-EXIT_CODE_MAX = 255
-_PATH_CHARACTERS_MAX = 1024
-
-
-class _LockCommand(click.Command):
-    """What follows the first `--` is the command, word for word; the rest is ours."""
-
-    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
-        """What the usage line says."""
-        return [*super().collect_usage_pieces(ctx), "[-- CMD...]"]
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Split before click looks."""
-        own, command = list(args), []
-        if _SEPARATOR in own:
-            at = own.index(_SEPARATOR)
-            own, command = own[:at], own[at + 1 :]
-            if not command:
-                raise click.UsageError(f"there is no command after {_SEPARATOR}", ctx)
-        ctx.meta["command"] = tuple(command)
-        try:
-            return super().parse_args(ctx, own)
-        except click.UsageError as error:
-            if not command and "unexpected" in error.format_message():
-                raise click.UsageError(
-                    f"the command to run goes after {_SEPARATOR}: lock PATH {_SEPARATOR} CMD...", ctx
-                ) from None
-            raise
-
-
-@click.command(
-    cls=_LockCommand,
-    options_metavar="[OPTIONS]",
-    epilog="CMD and its arguments follow after `--`; no shell is in between.",
-)
-@click.argument("path")
-@click.option("-s", "--shared", is_flag=True, help="Together with other shared holders.")
-@click.option("-n", "--no-wait", is_flag=True, help="Do not wait: exit 75 if the lock is not free.")
-@click.option("-w", "--wait", type=Seconds(), metavar="SEC", help="Wait at most so long, then exit 75 [for ever].")
-@click.option("-E", "--not-acquired-exit", type=click.IntRange(0, EXIT_CODE_MAX), metavar="CODE", help="Instead of 75.")
-@click.option(
-    "--lock-delay",
-    type=Seconds(high=LOCK_DELAY_SECONDS_MAX),
-    default=LOCK_DELAY_SECONDS,
-    metavar="SEC",
-    help="How long the lock stays closed after its holder's session expired; also the outage that CMD survives [5s].",
-)
-@click.option(
-    "--lease",
-    type=Seconds(low=LEASE_SECONDS_MIN, high=LEASE_SECONDS_MAX),
-    default=LEASE_SECONDS,
-    metavar="SEC",
-    help="Lease of the session that holds the lock [12s].",
-)
-@click.option(
-    "--kill-after",
-    type=Seconds(),
-    default=KILL_AFTER_SECONDS,
-    metavar="SEC",
-    help="From TERM to KILL when the lock is lost [3s].",
-)
-@common
-@click.pass_context
-def lock(
-    ctx: click.Context,
-    path: str,
-    shared: bool,
-    no_wait: bool,
-    wait: float | None,
-    not_acquired_exit: int | None,
-    lock_delay: float,
-    lease: float,
-    kill_after: float,
-) -> int:
-    """Run CMD under a lock, or hold it until Ctrl-C if there is no CMD.
-
-    CMD has COORD_LOCK_PATH, COORD_LOCK_TOKEN and COORD_LOCK_SEQUENCER in its environment. It is killed with all its
-    descendants before anybody else can get the lock; the exit code is then 76, otherwise that of CMD.
-    """
-    from coordctl.runner import run_lock
-
-    settings: Settings = ctx.obj
-    if no_wait and wait is not None:
-        raise click.UsageError("--no-wait and --wait exclude each other")
-    if len(path) > _PATH_CHARACTERS_MAX:
-        raise Failure(f"the path is longer than {_PATH_CHARACTERS_MAX} characters", Exit.USAGE)
-    order = Order(
-        paths=(path,),
-        mode="shared" if shared else "exclusive",
-        wait=0.0 if no_wait else wait,
-        lock_delay=lock_delay,
-        lease=lease,
-        kill_after=kill_after,
-        not_acquired_exit=Exit.NOT_ACQUIRED if not_acquired_exit is None else not_acquired_exit,
-        command=ctx.meta["command"],
-        connection=settings.connection,
-        quiet=settings.quiet,
-        verbose=settings.verbose,
-    )
-    return run_lock(order, lambda grants: _show_grants(settings, grants))
-
-
-def _show_grants(settings: Settings, grants: Sequence[dict[str, Any]]) -> None:
-    if settings.json:
-        print_json(grants[0])
-    else:
-        click.echo(str(grants[0]["token"]))
-    sys.stdout.flush()
+_COLUMNS = columns("PATH... STATE (MODE) TOKEN CLIENT... FOR SESSION")
 
 
 def _rows(found: Iterable[LockInfo], *, held: bool, waiting: bool) -> list[tuple[object, ...]]:
     rows: list[tuple[object, ...]] = []
     for row in found:
-        rows += [
-            _row(row.path, "lock-delay" if holder.delayed else "held", holder, holder.token)
-            for holder in (row.holders if held else ())
-        ]
+        rows += [_row(row.path, holder_state(holder), holder, holder.token) for holder in (row.holders if held else ())]
         rows += [_row(row.path, f"waits #{waiter.place}", waiter, None) for waiter in (row.waiters if waiting else ())]
     return rows
 
 
+def holder_state(holder: Holder) -> str:
+    """held, revoked (an operator wants it back), lock-delay."""
+    if holder.delayed:
+        return "lock-delay"
+    return "revoked" if holder.revoked is not None else "held"
+
+
 def _row(path: str, state: str, who: Holder | Waiter, token: int | None) -> tuple[object, ...]:
-    return (path, state, who.mode, token, client_text(who.client), age(who.since_ms), who.session)
+    mode = f"semaphore {who.permits}" if who.permits else who.mode
+    return (path, state, mode, token, client_text(who.client), age(who.since_ms), who.session)
 
 
-def _as_json(row: LockInfo, *, held: bool, waiting: bool) -> dict[str, Any]:
-    def timed(who: Holder | Waiter) -> dict[str, Any]:
-        rest = {key: value for key, value in who._asdict().items() if key != "since_ms"}
-        return {**rest, "since": moment(who.since_ms)}
+_OF_WHY = ("heard_ms_ago", "left_ms", "delay_left_ms", "crash_wait_ms")
 
-    shown: dict[str, Any] = {"path": row.path, "mode": row.mode, "token": row.token}
-    if held:
-        shown["holders"] = [timed(holder) for holder in row.holders]
-    if waiting:
-        shown["waiters"] = [timed(waiter) for waiter in row.waiters]
+
+def who_as_json(who: Holder | Waiter) -> dict[str, Any]:
+    """Times as text, durations in seconds; what only `why` knows is left out where it is not known."""
+    shown: dict[str, Any] = {}
+    for key, value in who._asdict().items():
+        if key == "since_ms":
+            shown["since"] = moment(value)
+        elif key.endswith(("_ms", "_ms_ago")):
+            if value is not None or key not in _OF_WHY:
+                shown[key.replace("_ms", "_seconds")] = None if value is None else value / 1000
+        else:
+            shown[key] = value
     return shown
 
 
-@click.command()
-@click.argument("path", default="/")
+def lock_as_json(row: LockInfo, *, held: bool = True, waiting: bool = True) -> dict[str, Any]:
+    """One lock."""
+    shown: dict[str, Any] = {"path": row.path, "mode": row.mode, "token": row.token, "permits": row.permits}
+    if held:
+        shown["holders"] = [who_as_json(holder) for holder in row.holders]
+    if waiting:
+        shown["waiters"] = [who_as_json(waiter) for waiter in row.waiters]
+    return shown
+
+
+@click.command(cls=Listing)
+@path_argument(default="/")
 @click.option("--held", is_flag=True, help="Only locks that are held, without their waiters.")
 @click.option("--waiting", is_flag=True, help="Only who waits.")
+@refreshable
 @common
 @click.pass_obj
-def locks(settings: Settings, path: str, held: bool, waiting: bool) -> None:
+def locks(settings: Settings, path: str, held: bool, waiting: bool) -> int:
     """Who holds and who waits for the locks at and below PATH (default: all)."""
     if held and waiting:
         raise click.UsageError("--held and --waiting exclude each other; without either both are shown")
     with settings.open_client() as client:
-        found = client.list_locks(path)
+        return repeat(settings, lambda: _show_locks(settings, client, path, held=held, waiting=waiting))
+
+
+def _show_locks(settings: Settings, client: Client, path: str, *, held: bool, waiting: bool) -> None:
+    found = client.list_locks(path)
     found = [row for row in found if (row.waiters if waiting else row.holders if held else True)]
     if settings.json:
-        print_json([_as_json(row, held=not waiting, waiting=not held) for row in found])
+        shown = [lock_as_json(row, held=not waiting, waiting=not held) for row in found]
+        print_json(shown, line=settings.refresh is not None)
         return
     if not found and not settings.quiet and sys.stdout.isatty():
         note(f"no lock is {'waited for' if waiting else 'held' if held else 'held or waited for'}")
-    rows = _rows(found, held=not waiting, waiting=not held)
-    print_rows(_COLUMNS, rows, aligned=settings.aligned)
+    print_rows(_COLUMNS, _rows(found, held=not waiting, waiting=not held), settings.output)
 
 
-COMMANDS: tuple[click.Command, ...] = (lock, locks)
+@click.command()
+@path_argument()
+@reason_option
+@click.option("--now", "now", is_flag=True, help="Free at once, whatever the holder is doing.")
+@click.option(
+    "--after-lease", is_flag=True, help="Free when the holder has stopped, or its lease is over; and the lock-delay."
+)
+@click.option("--session", "session", type=click.IntRange(min=1), metavar="ID", help="Only the holds of this session.")
+@common
+@click.pass_obj
+def unlock(settings: Settings, path: str, reason: str, now: bool, after_lease: bool, session: int | None) -> None:
+    """Take a lock away from whoever holds it. Exactly one of --now and --after-lease says how.
+
+    --after-lease keeps every promise: the holder is told, stops, and only then, and after its lock-delay, can another
+    have the lock. --now bends one: until the old holder has heard of it, two may believe that they hold the lock, and
+    only the fencing token protects what they write to.
+    """
+    if now == after_lease:
+        raise click.UsageError("say how: --now (two may believe that they hold it) or --after-lease (nobody is hurt)")
+    with settings.open_client() as client:
+        done = client.unlock(path, reason=reason, now=now, session=session or 0)
+    if settings.json:
+        holds = [{"session": of, "hold": hold} for of, hold in done.holds]
+        print_json({"path": done.path, "now": done.now, "holds": holds})
+        return
+    if settings.output in ("name", "value"):
+        for of, _ in done.holds:
+            print(of)
+    if not settings.quiet:
+        note(_unlocked(done.path, [of for of, _ in done.holds], now))
+
+
+def _unlocked(path: str, sessions: list[int], now: bool) -> str:
+    if not sessions:
+        return f"nobody holds {path}"
+    who = f"session{'s' if len(sessions) > 1 else ''} {', '.join(map(str, sessions))}"
+    if now:
+        return (
+            f"{path} was taken from {who} at once: until the old holder has heard of it, it may go on as if it held the"
+            " lock; only what checks the fencing token is safe"
+        )
+    return (
+        f"{path} is being taken from {who}: free when the holder has stopped, or its lease is over, and its lock-delay"
+    )
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def sequencer(ctx: click.Context) -> int | None:
+    """The proof of a lock that its holder shows to others."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help(), err=True)
+        return Exit.USAGE
+    return None
+
+
+@sequencer.command("check")
+@click.argument("text", metavar="SEQUENCER")
+@click.option(
+    "--stale", is_flag=True, envvar="COORD_STALE", show_envvar=True, help="Ask any replica, which may be behind."
+)
+@common
+@click.pass_obj
+def sequencer_check(settings: Settings, text: str, stale: bool) -> int:
+    """Whether SEQUENCER is valid: exit 0 if that very holder still holds the lock, 1 if not."""
+    with settings.open_client() as client:
+        found = client.check_sequencer(text, stale=stale)
+    if settings.json:
+        print_json(
+            {"valid": found.valid, "reason": found.reason or None, "revision": found.revision, "stale": found.stale}
+        )
+    elif not settings.quiet:
+        print("valid" if found.valid else f"not valid: {found.reason}" if settings.output != "value" else "not valid")
+    return Exit.OK if found.valid else Exit.OTHER
+
+
+COMMANDS: tuple[click.Command, ...] = (locks, unlock, sequencer)

@@ -10,19 +10,19 @@ from typing import Any, NoReturn
 
 import click
 
-from coordctl import cell, files, locks, members, sessions
+from coordctl import cell, completion, files, local, lock, locks, members, sessions, why
 from coordctl.errors import Exit, Failure, complain, exit_code_of
 from coordctl.output import client_text
-from coordctl.settings import Settings, common, global_options
+from coordctl.settings import Settings, global_options
 
 _STDERR = 2
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 _SECTIONS = (
     ("Files", ("ls", "cat", "put", "rm", "mkdir", "stat")),
-    ("Locks", ("lock", "locks")),
-    ("Sessions", ("session",)),
+    ("Locks", ("lock", "locks", "why", "unlock", "elect", "sequencer")),
+    ("Sessions", ("session", "whoami")),
     ("Cell", ("cell",)),
-    ("Client", ("version",)),
+    ("Client", ("context", "completion", "version", "explain")),
 )
 
 
@@ -53,30 +53,19 @@ def cli(ctx: click.Context) -> int | None:
     return None
 
 
-@click.command()
-@common
-@click.pass_obj
-def version(settings: Settings) -> None:
-    """The version of coordctl."""
-    from importlib.metadata import PackageNotFoundError
-    from importlib.metadata import version as version_of
-
-    from coordctl.output import print_json
-
-    try:
-        number = version_of("coordd")
-    except PackageNotFoundError:  # run from a source tree
-        number = "unknown (not installed)"
-    python = ".".join(str(part) for part in sys.version_info[:3])
-    if settings.json:
-        print_json({"coordctl": number, "python": python})
-    else:
-        print(f"coordctl {number} (Python {python})")
-
-
 for _command in members.COMMANDS:
     cell.cell.add_command(_command)
-for _command in (*files.COMMANDS, *locks.COMMANDS, sessions.session, cell.cell, version):
+_COMMANDS = (
+    *files.COMMANDS,
+    *lock.COMMANDS,
+    *locks.COMMANDS,
+    *why.COMMANDS,
+    sessions.session,
+    sessions.whoami,
+    cell.cell,
+    *local.COMMANDS,
+)
+for _command in _COMMANDS:
     cli.add_command(_command)
 
 
@@ -142,4 +131,6 @@ def open_missing_streams() -> None:
 def main() -> NoReturn:
     """The entry point of the program `coordctl`."""
     open_missing_streams()
+    if completion.VARIABLE in os.environ:
+        completion.answer(cli)
     sys.exit(invoke(sys.argv[1:]))

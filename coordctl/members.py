@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from coordctl.errors import Exit
-from coordctl.output import duration, note, print_json, print_rows
+from coordctl.output import columns, duration_or_none, note, print_json, print_rows
+from coordctl.refresh import Listing, refreshable, repeat
 from coordctl.settings import Settings, common
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from coordclient import Client
 
-_COLUMNS = ("REPLICA", "VOTES", "MASTER", "ADDRESS", "CHOSEN", "HEARD")
+_COLUMNS = columns("REPLICA VOTES MASTER ADDRESS... CHOSEN HEARD")
 
 Members = dict[str, Any]
 
@@ -39,7 +40,7 @@ def tolerance(members: Members) -> str:
 
 def _show(settings: Settings, members: Members, words: str) -> int:
     if settings.json:
-        print_json(members)
+        print_json(members, line=settings.refresh is not None)
     else:
         rows = [
             (
@@ -48,11 +49,11 @@ def _show(settings: Settings, members: Members, words: str) -> int:
                 row["replica"] == members["master"],
                 row["address"],
                 row["chosen_upto"],
-                None if row["heard_ms_ago"] is None else duration(row["heard_ms_ago"]),
+                duration_or_none(row["heard_ms_ago"]),
             )
             for row in members["members"]
         ]
-        print_rows(_COLUMNS, rows, aligned=settings.aligned)
+        print_rows(_COLUMNS, rows, settings.output)
     if not settings.quiet:
         note(f"{words}; {tolerance(members)}" if words else tolerance(members))
     return Exit.OK
@@ -65,13 +66,14 @@ def _change(settings: Settings, ask: Callable[[Client], Members], done: str, alr
     return _show(settings, members, words.format(replica=members["replica"]))
 
 
-@click.command("members")
+@click.command("members", cls=Listing)
+@refreshable
 @common
 @click.pass_obj
 def members(settings: Settings) -> int:
     """Who is a member, and how many more may fail."""
     with settings.open_client() as client:
-        return _show(settings, client.members(), "")
+        return repeat(settings, lambda: _show(settings, client.members(), ""))
 
 
 @click.command("add")

@@ -1,5 +1,7 @@
-"""What is printed: data on stdout (a table on a terminal, tabs into a pipe, or JSON), words on stderr.
+"""What is printed: data on stdout in the form that was asked for, words on stderr.
 
+Forms: `table` (the default on a terminal), tabs without a heading (the default into a pipe), `wide` (a table with every
+column), `name` (what the rows are called, one per line), `value` (bare values, tabs between them), `json`.
 Times are ISO 8601 in UTC; durations are `1.5s` in tables and seconds in JSON (`..._seconds`).
 """
 
@@ -7,16 +9,41 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 if TYPE_CHECKING:
     from coordclient import LockInfo
 
 Row = Sequence[object]
+FORMS = ("table", "json", "wide", "name", "value")
 _BOLD, _PLAIN = "\033[1m", "\033[0m"
+_COLUMN_WIDTH_MIN = 12  # a column that may be cut keeps this much
+
+
+class Column(NamedTuple):
+    """`wide`: shown with -o wide only, and in pipes. `long`: may be cut where the screen is too narrow."""
+
+    title: str
+    wide: bool = False
+    long: bool = False
+
+
+def columns(text: str) -> tuple[Column, ...]:
+    """From a line of titles: `(TITLE)` is a wide one, `TITLE...` a long one.
+
+    >>> columns("PATH... STATE (SESSION)")[2].wide
+    True
+    """
+    found = []
+    for word in text.split():
+        title = word.strip("().")
+        found.append(Column(title, wide=word.startswith("("), long=word.rstrip(")").endswith("...")))
+    return tuple(found)
 
 
 def wants_colour(stream: TextIO) -> bool:
@@ -29,9 +56,9 @@ def note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def print_json(value: object) -> None:
-    """One JSON document on stdout."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, default=_jsonable))
+def print_json(value: object, *, line: bool = False) -> None:
+    """One JSON document on stdout; `line`: on one line, for streams."""
+    print(json.dumps(value, indent=None if line else 2, ensure_ascii=False, default=_jsonable))
 
 
 def _jsonable(value: object) -> object:
@@ -50,26 +77,70 @@ def contents_as_json(contents: bytes) -> dict[str, str]:
         return {"base64": base64.b64encode(contents).decode()}
 
 
-def print_rows(columns: Sequence[str], rows: Sequence[Row], *, aligned: bool | None = None) -> None:
-    """A table with a heading on a terminal (or where `aligned` is set); bare tab-separated lines into a pipe."""
-    if aligned is None:
-        aligned = sys.stdout.isatty()
+def print_rows(shown: Sequence[Column], rows: Iterable[Row], form: str | None = None, *, name: int = 0) -> None:
+    """Rows in any form but JSON. `name` is the column that `-o name` prints, each value once."""
     cells = [[cell_text(value) for value in row] for row in rows]
-    if not aligned:
+    screen = sys.stdout.isatty()
+    if form == "name":
+        for text in dict.fromkeys(line[name] for line in cells):
+            print(text)
+    elif form in ("table", "wide") or (form is None and screen):
+        kept = [at for at, column in enumerate(shown) if form == "wide" or not column.wide]
+        _print_table([shown[at] for at in kept], [[line[at] for at in kept] for line in cells], screen)
+    else:
         for line in cells:
             print("\t".join(line))
-        return
+
+
+def print_fields(fields: Mapping[str, object], form: str | None = None, *, name: str = "") -> None:
+    """One thing, a field per line; `-o value` prints the values alone, `-o name` the field `name`. Long values are
+    wrapped on a screen, never cut."""
+    texts = {key: cell_text(value) for key, value in fields.items()}
+    screen = sys.stdout.isatty()
+    if form == "name":
+        print(texts[name])
+    elif form == "value":
+        print("\n".join(texts.values()))
+    elif form in ("table", "wide") or screen:
+        width = max(len(key) for key in texts)
+        room = max(_COLUMN_WIDTH_MIN, shutil.get_terminal_size().columns - width - 2) if screen else sys.maxsize
+        for key, text in texts.items():
+            first, *rest = textwrap.wrap(text, room, break_on_hyphens=False) or [""]
+            print(f"{key.ljust(width)}  {first}")
+            for line in rest:
+                print(" " * (width + 2) + line)
+    else:
+        for key, text in texts.items():
+            print(f"{key}\t{text}")
+
+
+def _print_table(shown: Sequence[Column], cells: Sequence[Sequence[str]], screen: bool) -> None:
     if not cells:
         return
-    widths = [max(len(line[at]) for line in [list(columns), *cells]) for at in range(len(columns))]
-    heading = _line(columns, widths)
+    titles = [column.title for column in shown]
+    widths = [max(len(line[at]) for line in [titles, *cells]) for at in range(len(shown))]
+    if screen:
+        _narrow(widths, [at for at, column in enumerate(shown) if column.long], shutil.get_terminal_size().columns)
+    heading = _line(titles, widths)
     print(f"{_BOLD}{heading}{_PLAIN}" if wants_colour(sys.stdout) else heading)
     for line in cells:
         print(_line(line, widths))
 
 
+def _narrow(widths: list[int], long: Sequence[int], room: int) -> None:
+    """Take from the widest of the columns that may be cut, until the line fits the screen or nothing can be taken."""
+    over = sum(widths) + 2 * (len(widths) - 1) - room
+    while over > 0:
+        widest = max(long, key=lambda at: widths[at], default=None)
+        if widest is None or widths[widest] <= _COLUMN_WIDTH_MIN:
+            return
+        widths[widest] -= 1
+        over -= 1
+
+
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+    cut = [cell if len(cell) <= width else cell[: width - 1] + "…" for cell, width in zip(cells, widths, strict=True)]
+    return "  ".join(cell.ljust(width) for cell, width in zip(cut, widths, strict=True)).rstrip()
 
 
 def cell_text(value: object) -> str:
@@ -80,7 +151,13 @@ def cell_text(value: object) -> str:
         case bool():
             return "yes" if value else "no"
         case _:
-            return " ".join(str(value).split()) if isinstance(value, str) else str(value)
+            return printable(value) if isinstance(value, str) else str(value)
+
+
+def printable(text: str) -> str:
+    """On one line, and without what a terminal would obey: texts of strangers are shown to people."""
+    words = " ".join(text.split())
+    return words if words.isprintable() else "".join(letter if letter.isprintable() else "?" for letter in words)
 
 
 def moment(wall_ms: int) -> str:
@@ -101,6 +178,16 @@ def duration(milliseconds: int) -> str:
     return f"{hours}h{minutes:02}m" if hours < 48 else f"{hours // 24}d{hours % 24:02}h"
 
 
+def duration_or_none(milliseconds: int | None) -> str | None:
+    """As `duration`; what is not known stays so."""
+    return None if milliseconds is None else duration(max(0, milliseconds))
+
+
+def seconds_or_none(milliseconds: int | None) -> float | None:
+    """For JSON."""
+    return None if milliseconds is None else milliseconds / 1000
+
+
 def age(wall_ms: int) -> str:
     """How long ago that was, for people: the clocks of two machines are compared."""
     return duration(max(0, int(datetime.now(UTC).timestamp() * 1000) - wall_ms))
@@ -111,7 +198,7 @@ def client_text(labels: Mapping[str, str] | None) -> str:
     labels = labels or {}
     where = ":".join(part for part in (str(labels.get("host", "")), str(labels.get("pid", ""))) if part)
     name = labels.get("name") or labels.get("program") or ""
-    return f"{where} ({name})" if where and name else where or str(name)
+    return printable(f"{where} ({name})" if where and name else where or str(name))
 
 
 def describe_holders(info: LockInfo | None) -> str:

@@ -1,18 +1,24 @@
 """The global options as data, and the clients that they describe.
 
 Every global option can stand before or after the command (`coordctl -o json ls`, `coordctl ls -o json`), and has an
-environment variable COORD_<FLAG>. Flag beats environment beats default.
+environment variable COORD_<FLAG>. Flag beats environment beats context beats default. A context that is named by a flag
+(--context) was chosen for this very command, so it beats the environment, and `endpoints` and `cell` go together: where
+the endpoints come from before the context, its cell is not asked for.
 """
 
 from __future__ import annotations
 
+import functools
+import os
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
+from coordctl.errors import Exit, Failure
 from coordctl.order import Connection
+from coordctl.output import FORMS
 
 if TYPE_CHECKING:
     from coordclient import Client
@@ -24,6 +30,7 @@ else:
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 TIMEOUT_SECONDS = 10.0
+TIMEOUT_SECONDS_MIN = 0.001
 
 
 class Seconds(_SecondsType):
@@ -37,8 +44,6 @@ class Seconds(_SecondsType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """The number of seconds, or a usage error."""
-        if isinstance(value, int | float):
-            return float(value)
         text = str(value).strip()
         unit = next((unit for unit in _UNITS if text.endswith(unit)), "")
         try:
@@ -62,16 +67,36 @@ class Settings:
     timeout: float = TIMEOUT_SECONDS
     quiet: bool = False
     verbose: bool = False
+    context: str | None = None
+    no_color: bool = False
+    refresh: float | None = None  # seconds; of listings only
+    given: dict[str, str] = field(default_factory=dict, compare=False)  # option -> "flag" or "environment"
 
     @property
     def json(self) -> bool:
         """JSON was asked for."""
         return self.output == "json"
 
-    @property
-    def aligned(self) -> bool | None:
-        """For `output.print_rows`."""
-        return True if self.output == "table" else None
+    def keep(self, name: str, value: Any, *, flag: bool) -> None:
+        """An option that was given."""
+        setattr(self, name, value)
+        self.given[name] = "flag" if flag else "environment"
+
+    def load_context(self) -> None:
+        """Take from the context, if there is one, what was not given."""
+        from coordctl import contexts
+
+        by_flag = self.given.get("context") == "flag"
+        name = self.context or contexts.current()
+        if name is None:
+            return
+        self.context = name
+        stands = {key for key, source in self.given.items() if source == "flag" or not by_flag}
+        if "endpoints" in stands:
+            stands.add("cell")
+        for key, value in contexts.load(name).items():
+            if key not in stands:
+                setattr(self, key, _checked(name, key, value))
 
     @property
     def connection(self) -> Connection:
@@ -98,36 +123,80 @@ def _endpoints(value: str) -> tuple[str, ...]:
     return parts
 
 
+def _checked(context: str, key: str, value: Any) -> Any:
+    """A value of a context as the option would have it."""
+    try:
+        match key:
+            case "endpoints":
+                return _endpoints(",".join(value))
+            case "timeout":
+                return Seconds(low=TIMEOUT_SECONDS_MIN).convert(value, None, None)
+            case "output":
+                return click.Choice(FORMS).convert(value, None, None)
+            case _:
+                return value
+    except click.BadParameter as error:
+        raise Failure(f"context {context}: {key}: {error.message}", Exit.USAGE) from None
+
+
 def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     """Into the settings of this run; what was not given leaves them alone."""
     if value is None or value is False:
         return
-    settings = ctx.ensure_object(Settings)
-    setattr(settings, str(param.name), _endpoints(value) if param.name == "endpoints" else value)
+    name = str(param.name)
+    flag = ctx.get_parameter_source(name) is not click.core.ParameterSource.ENVIRONMENT
+    ctx.ensure_object(Settings).keep(name, _endpoints(value) if name == "endpoints" else value, flag=flag)
 
 
-def global_options(*, environment: bool) -> Callable[[_Command], _Command]:
-    """The decorator of the root (`environment`: it also reads COORD_<FLAG>) and of every command."""
+def global_options(*, environment: bool, context: bool = True) -> Callable[[_Command], _Command]:
+    """The decorator of the root (`environment`: it also reads COORD_<FLAG>) and of every command (`context`: it wants
+    the values of the context)."""
 
     def option(*names: str, **kinds: Any) -> Callable[[_Command], _Command]:
-        variable = "COORD_" + names[-1].removeprefix("--").upper() if environment else None
+        variable = "COORD_" + names[-1].removeprefix("--").upper().replace("-", "_") if environment else None
         return click.option(*names, expose_value=False, callback=_keep, envvar=variable, show_envvar=True, **kinds)
 
     options = (
         option("--endpoints", metavar="A,B,...", help="Addresses of replicas: HOST:PORT or http://HOST:PORT."),
         option("--cell", metavar="NAME", help="Refuse to talk to any other cell."),
-        option("-o", "--output", type=click.Choice(["table", "json"]), help="How data is printed."),
-        option("--timeout", type=Seconds(low=0.001), metavar="SEC", help="How long to wait for an answer [10s]."),
+        option("--context", metavar="NAME", help="The context to take what is not given from [see `context`]."),
+        option("-o", "--output", type=click.Choice(FORMS), help="How data is printed."),
+        option(
+            "--timeout",
+            type=Seconds(low=TIMEOUT_SECONDS_MIN),
+            metavar="SEC",
+            help="How long to wait for an answer [10s].",
+        ),
         option("-q", "--quiet", is_flag=True, default=None, help="No words on stderr but failures."),
         option("-v", "--verbose", is_flag=True, default=None, help="More words on stderr."),
+        option("--no-color", is_flag=True, default=None, help="No colour, as with NO_COLOR in the environment."),
     )
 
     def decorate(command: _Command) -> _Command:
+        run: Any = command
+        if not environment:
+            run = _settled(command, context)
         for add in reversed(options):
-            command = add(command)
-        return command
+            run = add(run)
+        return cast(_Command, run)
 
     return decorate
 
 
+def _settled(command: Callable[..., Any], context: bool) -> Callable[..., Any]:
+    """All options have been seen when the command begins; only now is it known what a context has to say."""
+
+    @functools.wraps(command)
+    def run(*arguments: Any, **named: Any) -> Any:
+        settings = click.get_current_context().ensure_object(Settings)
+        if context:
+            settings.load_context()
+        if settings.no_color:
+            os.environ["NO_COLOR"] = "1"
+        return command(*arguments, **named)
+
+    return run
+
+
 common = global_options(environment=False)
+without_context = global_options(environment=False, context=False)

@@ -11,9 +11,19 @@ from coordctl.main import invoke
 TABLE = {
     2: {"bad_request", "bad_path", "wrong_cell"},
     3: {"not_found"},
-    4: {"exists", "conflict", "not_empty", "not_a_directory", "is_a_directory", "locked"},
+    4: {
+        "exists",
+        "conflict",
+        "not_empty",
+        "not_a_directory",
+        "is_a_directory",
+        "locked",
+        "permits_differ",
+        "guard_failed",
+        "not_waiting",
+    },
     5: {"permission_denied"},
-    6: {"not_master", "unavailable", "overloaded", "outcome_unknown", "session_expired"},
+    6: {"not_master", "unavailable", "overloaded", "outcome_unknown", "session_expired", "session_killed"},
     75: {"not_acquired", "deadlock"},
     76: {"not_held"},
 }
@@ -61,6 +71,27 @@ def test_an_empty_message_still_says_something() -> None:
         (["locks", "--held", "--waiting"], "exclude each other"),
         (["put", "/x", "text", "-f", "-"], "exclude each other"),
         (["lock", "/x", "-n", "-w", "1", "--", "true"], "exclude each other"),
+        (["lock", "/x", "/y", "--permits", "2", "--", "true"], "one PATH"),
+        (["lock", "/x", "--permits", "0", "--", "true"], "0 is not in the range"),
+        (["lock", "/x", "-s", "--permits", "2", "--", "true"], "without --shared"),
+        (["lock", "/x", "true", "false"], "goes after --"),
+        (["lock", *(f"/{number}" for number in range(65)), "--", "true"], "the limit is 64"),
+        (["lock", *(f"/{number}" + "x" * 1000 for number in range(20)), "--", "true"], "together are longer"),
+        (["elect", "/x", "a", "b"], "goes after --"),
+        (["elect", "/x", "a", "--observe"], "without VALUE"),
+        (["elect", "/x", "v" * 5000, "--", "true"], "the limit is 4096"),
+        (["unlock", "/x", "--now"], "--reason"),
+        (["unlock", "/x", "--reason", "r"], "say how"),
+        (["unlock", "/x", "--reason", "r", "--now", "--after-lease"], "say how"),
+        (["unlock", "/x", "--reason", " ", "--now"], "reason is empty"),
+        (["unlock", "/x", "--reason", "r" * 300, "--now"], "too long"),
+        (["session", "kill", "7"], "--reason"),
+        (["session", "kill", "seven", "--reason", "r"], "seven"),
+        (["session", "show", "0"], "0 is not in the range"),
+        (["ls", "--refresh", "0"], "below the least"),
+        (["ls", "--refresh", "7200"], "over the most"),
+        (["completion", "csh"], "csh"),
+        (["context", "add", "x"], "--endpoints"),
         (["lock", "/x", "--"], "no command after --"),
         (["lock", "/x", "true"], "goes after --"),
         (["lock", "--", "true"], "PATH"),
@@ -90,7 +121,7 @@ def test_wrong_usage_is_one_line_and_exit_2(
     assert words in lines[0]
 
 
-@pytest.mark.parametrize("arguments", [[], ["session"], ["cell"]])
+@pytest.mark.parametrize("arguments", [[], ["session"], ["cell"], ["context"], ["sequencer"]])
 def test_without_a_command_the_help_goes_to_stderr_with_exit_2(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

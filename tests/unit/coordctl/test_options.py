@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 import pytest
 from click.testing import CliRunner
@@ -13,8 +15,10 @@ from coordctl.settings import Seconds, Settings
 
 
 @pytest.fixture
-def seen(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
+def seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Settings]:
     """The settings with which a client was about to be opened."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.delenv("NO_COLOR", raising=False)
     found: list[Settings] = []
 
     def stop(settings: Settings) -> None:
@@ -26,7 +30,10 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
 
 
 def run(*arguments: str, **environment: str) -> None:
-    unset = dict.fromkeys(f"COORD_{flag}" for flag in ("ENDPOINTS", "CELL", "OUTPUT", "TIMEOUT", "QUIET", "VERBOSE"))
+    unset = dict.fromkeys(
+        f"COORD_{flag}"
+        for flag in ("ENDPOINTS", "CELL", "OUTPUT", "TIMEOUT", "QUIET", "VERBOSE", "CONTEXT", "NO_COLOR")
+    )
     CliRunner(env={**unset, **environment}).invoke(cli, arguments)
 
 
@@ -60,6 +67,29 @@ def test_a_flag_beats_the_environment_wherever_it_stands(seen: list[Settings]) -
 def test_defaults(seen: list[Settings]) -> None:
     run("ls")
     assert seen == [Settings(None, None, None, 10.0, False, False)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "seconds"),
+    [
+        (("--refresh",), 2.0),
+        (("--refresh", "/x"), 2.0),
+        (("--refresh", "0.5"), 0.5),
+        (("--refresh=500ms", "/x"), 0.5),
+        (("/x", "--refresh", "3s"), 3.0),
+        ((), None),
+    ],
+)
+def test_refresh_may_stand_without_a_number(
+    seen: list[Settings], arguments: tuple[str, ...], seconds: float | None
+) -> None:
+    run("ls", *arguments)
+    assert [settings.refresh for settings in seen] == [seconds]
+
+
+def test_refresh_is_also_an_environment_variable(seen: list[Settings]) -> None:
+    run("locks", COORD_REFRESH="5")
+    assert [settings.refresh for settings in seen] == [5.0]
 
 
 @pytest.mark.parametrize(("text", "value"), [("1.5", 1.5), ("1.5s", 1.5), ("500ms", 0.5), ("2m", 120.0), ("0", 0.0)])

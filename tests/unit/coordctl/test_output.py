@@ -10,6 +10,7 @@ import pytest
 
 from coordctl import output
 
+COLUMNS = output.columns("PATH SIZE (HELD)")
 ROWS = [("/a", 1, None), ("/a long/name", 20, True)]
 
 
@@ -18,25 +19,68 @@ class Screen(io.StringIO):
         return True
 
 
-def test_a_table_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def on_screen(monkeypatch: pytest.MonkeyPatch, form: str | None, columns: str = "80", rows=ROWS, of=COLUMNS) -> str:
     monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", columns)
     with redirect_stdout(Screen()) as screen:
-        output.print_rows(("PATH", "SIZE", "HELD"), ROWS)
-    assert screen.getvalue() == "PATH          SIZE  HELD\n/a            1     -\n/a long/name  20    yes\n"
+        output.print_rows(of, rows, form)
+    return screen.getvalue()
+
+
+def test_a_table_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert on_screen(monkeypatch, None) == "PATH          SIZE\n/a            1\n/a long/name  20\n"
+
+
+def test_wide_shows_every_column(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (
+        on_screen(monkeypatch, "wide") == "PATH          SIZE  HELD\n/a            1     -\n/a long/name  20    yes\n"
+    )
+
+
+def test_value_and_name_are_bare_also_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert on_screen(monkeypatch, "value") == "/a\t1\t-\n/a long/name\t20\tyes\n"
+    assert on_screen(monkeypatch, "name", rows=[*ROWS, ("/a", 2, None)]) == "/a\n/a long/name\n"
+
+
+def test_long_columns_are_cut_to_the_screen_and_others_never(monkeypatch: pytest.MonkeyPatch) -> None:
+    of = output.columns("PATH... TOKEN CLIENT...")
+    rows = [("/" + "p" * 60, 123456789, "host.example:1234 (" + "n" * 60 + ")")]
+    for line in on_screen(monkeypatch, None, rows=rows, of=of).splitlines():
+        assert len(line) <= 80
+    assert "123456789" in on_screen(monkeypatch, None, "20", rows, of)
+    assert "…" not in on_screen(monkeypatch, "value", rows=rows, of=of)
+
+
+def test_fields_are_wrapped_and_never_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    fields = {"code": "x", "meaning": "many words " * 10}
+    with redirect_stdout(Screen()) as screen:
+        output.print_fields(fields)
+    lines = screen.getvalue().splitlines()
+    assert max(len(line) for line in lines) <= 40
+    assert " ".join(" ".join(lines).split()) == "code x meaning " + ("many words " * 10).strip()
+    assert lines[2].startswith(" " * 9 + "words")
+
+
+def test_fields_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    output.print_fields({"a": 1, "b": None})
+    output.print_fields({"a": 1, "b": None}, "value")
+    output.print_fields({"a": 1, "b": None}, "name", name="a")
+    assert capsys.readouterr().out == "a\t1\nb\t-\n1\n-\n1\n"
 
 
 def test_tabs_and_no_heading_into_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
-    output.print_rows(("PATH", "SIZE", "HELD"), ROWS)
+    output.print_rows(COLUMNS, ROWS)
     assert capsys.readouterr().out == "/a\t1\t-\n/a long/name\t20\tyes\n"
 
 
 def test_a_table_into_a_pipe_when_one_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
-    output.print_rows(("PATH", "SIZE", "HELD"), ROWS, aligned=True)
-    assert capsys.readouterr().out.startswith("PATH          SIZE  HELD\n")
+    output.print_rows(COLUMNS, ROWS, "table")
+    assert capsys.readouterr().out.startswith("PATH          SIZE\n")
 
 
 def test_a_field_never_breaks_the_line(capsys: pytest.CaptureFixture[str]) -> None:
-    output.print_rows(("A", "B"), [("tab\there", "line\nfeed")])
+    output.print_rows(output.columns("A B"), [("tab\there", "line\nfeed")])
     assert capsys.readouterr().out == "tab here\tline feed\n"
 
 
