@@ -77,7 +77,7 @@ RULES = (
     rule("coordd.daemon", "coordd coordclient.protocol aiohttp structlog uvloop"),
     rule("coordd.dev", "coordd.config coordd.settings coordd.observe coordd.exits"),
     rule("coordd.__main__", "coordd.daemon coordd.dev coordd.config coordd.settings coordd.observe coordd.exits"),
-    rule("coordd.testing", "coordd coordclient pytest aiohttp"),
+    rule("coordd.testing", "coordd coordclient pytest pytest_asyncio aiohttp"),
     rule("coordd", "-nothing-"),
     rule("coordctl", "coordclient coordd.offline click"),
 )
