@@ -65,7 +65,8 @@ class State:
         self.master: int | None = None
         self.master_until_ms = 0  # for how long to believe in `master` without another word of it
         self.mute = False  # the disk is full: no vote, no promise, no grant
-        self.left = False  # a change that took this replica out of the cell was applied, or heard of
+        # A change that took this replica out of the cell was applied, maybe in an earlier start, or heard of.
+        self.left = durable.membership.has_removed(settings.replica)
         self.dismissed = False  # a master said that enough others know it too: this replica may end
         self.settled_version = 0  # the latest membership that a majority of its voters durably knows to be chosen
         self.ask_at_ms = 0

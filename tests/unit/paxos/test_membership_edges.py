@@ -65,6 +65,21 @@ def test_who_knows_that_he_was_removed_tells_those_that_take_him_for_a_voter() -
     assert cell.left == {1}
 
 
+def test_who_starts_from_a_snapshot_that_removed_him_is_told_and_leaves() -> None:
+    cell = Cell(3)
+    cell.elect(1)
+    cell.crash(3)
+    cell.change(1, cell[1].membership.without(3))
+    cell.settle()
+    disk = cell.disks[3].durable
+    disk.membership, disk.entries = cell[1].membership, {}
+    disk.snapshot_slot = disk.chosen_upto = cell[1].chosen_upto  # it had come as far, and no news is newer
+    cell.boot(3)
+    assert cell[3].state.left, "he knows it himself"
+    cell.run(for_ms=LEASE_MS * 4)
+    assert cell.left == {3}
+
+
 def test_that_a_change_is_chosen_is_durable_before_it_is_reported() -> None:
     cell = Cell(3)
     cell.elect(1)
