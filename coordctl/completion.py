@@ -6,6 +6,7 @@ typing.
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import threading
@@ -111,6 +112,7 @@ def _listed(settings: Settings, directory: str) -> list[str]:
         settings.load_context()
     except Failure:
         return []
+    importlib.import_module("coordclient.sync")  # loading it is no part of the half second
     told = threading.Event()
 
     threading.Thread(target=ask, daemon=True).start()

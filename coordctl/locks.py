@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from coordctl.completion import path_argument
-from coordctl.errors import Exit
+from coordctl.errors import Exit, Failure
 from coordctl.output import age, client_text, columns, moment, note, print_json, print_rows
 from coordctl.reasons import reason_option
 from coordctl.refresh import Listing, refreshable, repeat
@@ -114,8 +114,13 @@ def unlock(settings: Settings, path: str, reason: str, now: bool, after_lease: b
     """
     if now == after_lease:
         raise click.UsageError("say how: --now (two may believe that they hold it) or --after-lease (nobody is hurt)")
+    from coordclient import LockLost
+
     with settings.open_client() as client:
-        done = client.unlock(path, reason=reason, now=now, session=session or 0)
+        try:
+            done = client.unlock(path, reason=reason, now=now, session=session or 0)
+        except LockLost as error:  # nobody holds it, or not that session
+            raise Failure(str(error), Exit.NOT_FOUND) from None
     if settings.json:
         holds = [{"session": of, "hold": hold} for of, hold in done.holds]
         print_json({"path": done.path, "now": done.now, "holds": holds})
@@ -128,8 +133,6 @@ def unlock(settings: Settings, path: str, reason: str, now: bool, after_lease: b
 
 
 def _unlocked(path: str, sessions: list[int], now: bool) -> str:
-    if not sessions:
-        return f"nobody holds {path}"
     who = f"session{'s' if len(sessions) > 1 else ''} {', '.join(map(str, sessions))}"
     if now:
         return (

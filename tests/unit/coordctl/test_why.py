@@ -109,7 +109,6 @@ def test_a_reason_names_who_gave_it_and_fits(monkeypatch: pytest.MonkeyPatch) ->
 def test_unlock_says_what_it_bends() -> None:
     assert "only what checks the fencing token is safe" in _unlocked("/x", [7], True)
     assert "its lock-delay" in _unlocked("/x", [7, 8], False)
-    assert _unlocked("/x", [], True) == "nobody holds /x"
     assert holder_state(HOLDER._replace(revoked="r")) == "revoked"
 
 
