@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from coordclient.endpoints import backoff_ms
-from coordclient.errors import CoordError, OutcomeUnknown, SessionExpired, Unavailable, error_of
+from coordclient.errors import CLASSES, CoordError, OutcomeUnknown, SessionExpired, Unavailable, error_of
 from coordclient.protocol.errors import ERRORS, Action, Refusal
 from coordclient.protocol.operations import OPERATIONS, Way
 
@@ -221,7 +221,7 @@ class Calls:
             return Verdict(Then.LEAVE, call)
         if action is Action.NEW_SESSION:
             self._drop(call)
-            return Verdict(Then.SESSION_OVER, call, self._lost(call, refusal.message))
+            return Verdict(Then.SESSION_OVER, call, self._lost(call, refusal.message, CLASSES[refusal.code]))
         self._left_by(call)
         return self._end(call, error_of(refusal))
 
@@ -260,12 +260,12 @@ class Calls:
         self._soonest_ms = min((call.deadline_ms for call in self._pending.values()), default=NEVER_MS)
         return [(call, _no_answer(call, why)) for call in over]
 
-    def session_over(self, reason: str) -> list[tuple[Call, CoordError]]:
-        """The session has ended: every pending call is over, with the error of each."""
+    def session_over(self, reason: str, kind: type[CoordError] = SessionExpired) -> list[tuple[Call, CoordError]]:
+        """The session has ended: every pending call is over, with the error of each; `kind` where nothing was done."""
         over = list(self._pending.values())
         for call in over:
             self._drop(call)
-        return [(call, self._lost(call, reason)) for call in over]
+        return [(call, self._lost(call, reason, kind)) for call in over]
 
     def next_ms(self, now_ms: int) -> int:
         """In how many ms `due` or `expire` may have something; at least 1."""
@@ -301,10 +301,10 @@ class Calls:
         self._drop(call)
         return Verdict(Then.ENDED, call, error)
 
-    def _lost(self, call: Call, reason: str) -> CoordError:
+    def _lost(self, call: Call, reason: str, kind: type[CoordError]) -> CoordError:
         if call.may_have_run:
             return OutcomeUnknown(f"{call.operation}: the session ended before an answer came: {reason}")
-        return SessionExpired(f"{call.operation}: {reason}")
+        return kind(f"{call.operation}: {reason}")
 
     def _remembered_before(self, number: int) -> None:
         """A logged call sent after these acquires, on the same channel, has been answered."""

@@ -141,8 +141,8 @@ class Killed(NamedTuple):
 
 class SessionInfo(NamedTuple):
     """One session of the cell. `left_ms`: what is left of its lease at the master; `heard_ms_ago`: since the last
-    KeepAlive there (None: not since this mastership began). `incarnation` rises with every resume. `killed`: an
-    operator has ended it."""
+    KeepAlive there (None: not since this mastership began). `incarnation` rises with every resume. `killed`: the
+    reason of the operator who has ended it, or None."""
 
     session: int
     lease_ms: int
@@ -155,7 +155,7 @@ class SessionInfo(NamedTuple):
     ephemerals: int
     heard_ms_ago: int | None = None
     incarnation: int = 1
-    killed: bool | str | None = None
+    killed: str | None = None
 
 
 class SessionHold(NamedTuple):

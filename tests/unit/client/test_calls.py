@@ -329,3 +329,27 @@ def test_whatever_happens_acked_and_window_stay_true_and_no_call_is_forgotten(se
         assert {call.number for call in calls.due(2**60)} == idle
         assert calls.expects_answer() == any(call.in_flight and not call.waits for call in open_calls.values())
         acked_before = calls.acked
+
+
+def test_the_numbers_of_a_resumed_session_go_on_beyond_every_call_of_the_process_before():
+    calls = Calls()
+    calls.reserve()  # the resume itself
+    first = calls.begin("acquire", {"path": "/a", "actor": "me"}, 10_000, "tag")
+    second = calls.begin("get", {"path": "/a"}, 20_000)
+    calls.go_on_at(1_030)
+    assert calls.acked == first.number, "the resume counts as answered"
+    assert [call.number for call in calls.due(0)] == [first.number, second.number]
+    assert first.number >= 1_030
+    assert second.number == first.number + 1
+    assert calls.next_number == second.number + 1
+    assert list(calls.acquires_of("me")) == [first.number]
+    assert calls.next_ms(0) == 10_000
+    calls.sent(first)
+    assert calls.succeeded(first.number) is first
+    assert calls.free()
+
+
+def test_an_acquire_of_several_locks_waits_as_one_of_a_single_lock_does():
+    calls = Calls()
+    assert calls.begin("acquire_all", {"locks": [], "wait": True}).waits
+    assert not calls.begin("acquire_all", {"locks": [], "wait": False}).waits

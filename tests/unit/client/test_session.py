@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordclient.session import TRANSITIONS, Event, Session, State, elapsed_ms
+from coordclient.session import TRANSITIONS, Event, Session, State, elapsed_ms, waiting_ms
 
 LEASE, DRIFT_PPM, GRACE = 12_000, 10_000, 45_000
 LOCAL = 11_880
@@ -227,3 +227,32 @@ def test_the_client_stops_believing_before_the_master_can_end_the_session(client
 def test_the_local_lease_is_shorter_than_the_lease(lease_ms):
     session = Session(1, "s", lease_ms, 1, (0,))
     assert 0 < session.left_ms((0,)) < lease_ms
+
+
+def test_a_resumed_session_is_renewed_by_its_first_keep_alive_and_by_nothing_else():
+    session = Session(7, "new", LEASE, 3, (1_000,), resumed=True)
+    assert session.state is State.JEOPARDY
+    assert session.left_ms((1_000,)) <= 0
+    assert session.tick((1_000,)) == [], "no jeopardy is told of: it never was active here"
+    session.disconnected()
+    assert session.keep_alive_due_ms((1_000,)) == 0
+    assert renew(session, 1_010, 1_020)
+    assert session.state is State.ACTIVE
+
+
+def test_a_resumed_session_that_is_not_renewed_ends_with_the_grace_period():
+    session = Session(7, "new", LEASE, 3, (1_000,), resumed=True, grace_ms=GRACE)
+    assert session.tick((1_000 + GRACE - 1,)) == []
+    assert session.tick((1_000 + GRACE,)) == [State.EXPIRED]
+
+
+def test_the_wait_for_another_process_is_longer_than_its_belief_by_the_drift_bound_and_rounded_up():
+    assert waiting_ms(10_000, 10_000) == 10_100
+    assert waiting_ms(1, 10_000) == 2
+    assert waiting_ms(0, 10_000) == 0
+    session = Session(7, "new", LEASE, 3, (0,), resumed=True, inherited=(0,))
+    assert session.doubt_ms(0, (0,)) == waiting_ms(LEASE, DRIFT_PPM)
+    renewed = session.transmit((0,))
+    session.answered(renewed, 3, 1_000, (0,))
+    assert session.doubt_ms(0, (0,)) == waiting_ms(LEASE, DRIFT_PPM), "the lease that the other had"
+    assert Session(7, "s", LEASE, 3, (0,)).doubt_ms(5_000, (0,)) <= 0

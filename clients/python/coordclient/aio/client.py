@@ -14,7 +14,7 @@ from coordclient.aio.lock import Lock, LockSet
 from coordclient.aio.lockstate import LockState
 from coordclient.aio.terms import STOP_MARGIN, Ask, Mode, OnJeopardy, OnLost, Terms, Wanted, ask_of, asks_of, short_of
 from coordclient.endpoints import parse_endpoint
-from coordclient.errors import CoordError, InternalError, NotFound, Unavailable, error_of
+from coordclient.errors import CoordError, InternalError, LockLost, NotFound, Unavailable, error_of
 from coordclient.protocol.errors import Refusal
 from coordclient.values import (
     Killed,
@@ -234,7 +234,10 @@ class Client(BaseClient):
         >>> await client.unlock("/billing/nightly", reason="host-7 hangs, ticket 1234")
         """
         arguments = {"path": path_of(path), "reason": reason, "now": now, "session": session, "hold": hold}
-        return unlocked_of(await self._keeper.call("unlock", arguments))
+        try:
+            return unlocked_of(await self._keeper.call("unlock", arguments))
+        except LockLost as error:  # the cell's "not held": of nobody here
+            raise NotFound(error.message, details=error.details) from None
 
     # --- sessions
 

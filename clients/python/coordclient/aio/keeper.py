@@ -197,7 +197,8 @@ class Keeper:
         if life is not None and life.over is None:
             error = ClientClosed(f"{reason}, before an answer came")
             life.drop_calls(error)
-            doubtful = life.doubtful(self.clocks())
+            # While the process before this one may believe, nothing is to be free at once: its lease ends it.
+            tells = operation == "leave_session" or not life.doubtful(self.clocks())
             if life.session is not None and self._link.channel is not None:
                 # The cell may free every lock before its answer is here.
                 over = life.holds.session_over(reason)
@@ -205,7 +206,7 @@ class Keeper:
                     self.lost(hold)
                 working = [hold for hold in over if busy is not None and busy(hold)]
                 await life.all_stopped(working, max((hold.stop_margin_ms for hold in working), default=0))
-                if not doubtful:  # otherwise the process before this one may believe: the lease and lock-delays end it
+                if tells:
                     await asyncio.wait([self.begin_lasting(life, operation, {}, min(CLOSE_MS, self.request_ms))])
             self.ended(life, ClientClosed(reason))
         if self._timer is not None:
@@ -253,8 +254,9 @@ class Keeper:
             self.tell(State.EXPIRED)
 
     def resumed(self, life: Life) -> None:
-        """The ticket is used up."""
+        """The ticket is used up. The session has the lease that it was opened with."""
         self._ticket = self._resume = None
+        self.lease_ms = life.session.lease_ms if life.session is not None else self.lease_ms
 
     # --- frames
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from coordclient.calls import Calls
-from coordclient.errors import CoordError, SessionExpired, Unavailable
+from coordclient.errors import CoordError, SessionExpired, SessionKilled, Unavailable
 from coordclient.holds import Hold, Holds, HoldState
 from coordclient.protocol.errors import Refusal
 from coordclient.session import Reading, Session
@@ -124,7 +124,8 @@ class Life:
         self.over = error
         if self.session is not None:
             self.session.ended(str(error))
-        for call, lost in self.calls.session_over(str(error)):
+        kind = type(error) if isinstance(error, SessionExpired) else SessionExpired
+        for call, lost in self.calls.session_over(str(error), kind):
             settle_error(call.tag, lost if self.session is not None else error.fresh())
         for item in self.backlog:
             settle_error(item.future, error.fresh())
@@ -152,4 +153,4 @@ def over_of(refusal: Refusal) -> SessionExpired:
     """Why a session is over, as the application is told: an operator's reason is in its text."""
     reason = refusal.details.get("reason")
     text = f"an operator has ended the session: {reason}" if refusal.code == "session_killed" else refusal.message
-    return SessionExpired(text, details=refusal.details)
+    return (SessionKilled if refusal.code == "session_killed" else SessionExpired)(text, details=refusal.details)

@@ -121,7 +121,8 @@ class Link:
     async def _say_last(self, channel: Channel, life: Life, operation: str, after: Callable[[], Any]) -> None:
         try:
             await after()
-            await channel.request(life.calls.reserve(), life.calls.acked, operation, {}, LAST_WORD_MS_MAX)
+            acked = life.calls.acked  # before the number is taken: a logged call below it would be taken for answered
+            await channel.request(life.calls.reserve(), acked, operation, {}, LAST_WORD_MS_MAX)
         except (ChannelError, Refusal):
             return  # the session ends by its lease instead
         finally:

@@ -189,10 +189,11 @@ class LockState:
             raise ClientClosed(f"{self.name}: the client is being closed, and this grant goes with its session")
         try:
             hold = Hold(life.session, call.number, grant, self.terms.delay_ms, self.terms.margin_ms, tag=self)
-            if sorted(part.path for part in hold.parts) != sorted(short_of(ask.path) for ask in self.asks):
-                raise ValueError("other locks than were asked for")
+            missing = {short_of(ask.path) for ask in self.asks}.difference(part.path for part in hold.parts)
         except (KeyError, TypeError, ValueError) as error:
             raise InternalError(f"{self.name}: the cell's answer holds no usable grant: {error!r}") from None
+        if missing:
+            return False  # granted once, and taken away in part before the answer to a retry came
         while not life.holds.add(hold, clocks()):
             # The answer was under way for too long. A session that is renewed after it still has this hold.
             if life.holds.why_revoked(hold):
