@@ -134,11 +134,10 @@ def _check_period(lock: Lock) -> None:
 
 def _could_go(state: State, first: Waiter) -> bool:
     """Whether all places of this request are the first of their queues, and their locks go with it."""
-    for place in places_of(first):
-        lock = place.lock
-        if next(iter(lock.waiters.values())) is not place or not has_room(state, lock, place.mode, place.permits):
-            return False
-    return True
+    return all(
+        next(iter(place.lock.waiters.values())) is place and has_room(state, place.lock, place.mode, place.permits)
+        for place in places_of(first)
+    )
 
 
 def _check_session(state: State, session: Session) -> None:

@@ -121,13 +121,15 @@ def release(
     assert session is not None
     number, path = arguments["hold"], arguments["path"]
     hold = session.holds.get(number)
-    parts = [part for part in parts_of(hold) if path in ("", part.lock.node.path)] if hold is not None else []
-    if not parts:
+    if hold is None:
         raise _not_held(session, number, path)
+    parts = parts_of(hold)
+    if path:
+        parts = [part for part in parts if part.lock.node.path == path]
+        if not parts:
+            raise _not_held(session, number, path)
     state.revision += 1
-    for part in parts:
-        take_away(state, session, part, "released")
-    _leave(state, session, number, parts, RELEASED, woken)
+    _give_back(state, session, parts, RELEASED, woken)
     return {"revision": state.revision}
 
 
@@ -141,10 +143,13 @@ def _not_held(session: Session, number: int, path: str) -> Refusal:
     return Refusal("not_held", f"this session has no hold {number}{where}")
 
 
-def _leave(state: State, session: Session, call: int, parts: list[Hold], reply: Refusal, woken: list[Woken]) -> None:
-    """These parts of one grant have been taken away; nobody has been granted their locks yet."""
+def _give_back(state: State, session: Session, parts: list[Hold], reply: Refusal, woken: list[Woken]) -> None:
+    """These holds of one acquire go, all before anybody is granted one of their locks."""
+    for part in parts:
+        take_away(state, session, part, "released")
     for part in parts:
         settle(state, part.lock, woken)
+    call = parts[0].call
     if call not in session.holds:
         forget_hold(session, call, reply)
 
@@ -166,10 +171,7 @@ def cancel(
         return {"did": "withdrew"}
     if hold is not None:
         state.revision += 1
-        parts = parts_of(hold)
-        for part in parts:
-            take_away(state, session, part, "released")
-        _leave(state, session, target, parts, CANCELLED, woken)
+        _give_back(state, session, parts_of(hold), CANCELLED, woken)
         return {"did": "released"}
     if target < session.acked or target in session.replies or target == call:
         return {"did": "nothing"}
@@ -195,41 +197,58 @@ def settle(state: State, lock: Lock, woken: list[Woken]) -> None:
     Who leaves the queues of several locks may let others go on there, so those locks are looked at too, until nothing
     more follows. Each look costs what it grants, and the places of one request that it cannot grant.
     """
-    if state.locks.get(lock.node.path) is not lock:
-        return  # it went with another part of the same request
-    pending = _settle_one(state, lock, woken)
-    while pending:
+    pending: list[Lock] = []
+    while True:
+        if lock.waiters:
+            _go_along(state, lock, woken, pending)
+        if not lock.holders:
+            lock.mode, lock.permits, lock.token = "", 0, 0
+            path = lock.node.path
+            if not lock.waiters and state.locks.get(path) is lock:  # it may have gone with another part already
+                del state.locks[path]
+                namespace.collect(state, lock.node)
+        if not pending:
+            return
         lock = pending.pop()
-        if state.locks.get(lock.node.path) is lock:
-            pending += _settle_one(state, lock, woken)
 
 
-def _settle_one(state: State, lock: Lock, woken: list[Woken]) -> list[Lock]:
-    """Goes along this queue as far as it can; returns the other locks whose queues have moved with it."""
-    waiters, touched = lock.waiters, []
+def _go_along(state: State, lock: Lock, woken: list[Woken], pending: list[Lock]) -> None:
+    """Goes along this queue as far as it can; `pending` gets the other locks whose queues have moved with it."""
+    waiters = lock.waiters
     while waiters:
         first = next(iter(waiters.values()))
-        places = places_of(first)
-        if not all(_has_its_turn(state, place) for place in places):
-            break
-        refusal = next(filter(None, (differs(place.lock, place.mode, place.permits) for place in places)), None)
-        session = state.sessions[first.session]
-        withdraw(session, first)
-        if refusal is not None:
-            forget_hold(session, first.call, refusal)
-            woken.append(Woken(session.id, first.call, refusal))
-        elif first.group is None:
-            woken.append(Woken(session.id, first.call, grant_reply(state, grant_place(state, session, first))))
+        if first.group is not None:
+            if not all(_has_its_turn(state, place) for place in first.group):
+                return
+            pending += [place.lock for place in first.group if place is not first]
+            woken.append(_grant_several(state, first.group))
+            continue
+        refusal = None
+        if not has_room(state, lock, first.mode, first.permits):
+            refusal = differs(lock, first.mode, first.permits)
+            if refusal is None:
+                return
+        session, call = state.sessions[first.session], first.call
+        del waiters[first.session, call]
+        del session.waiters[call]
+        if refusal is None:
+            woken.append(Woken(session.id, call, grant_reply(state, grant_place(state, session, first))))
         else:
-            session.more += len(places) - 1
-            woken.append(Woken(session.id, first.call, grant_places(state, session, places)))
-        touched += [place.lock for place in places if place is not first]
-    if not lock.holders:
-        lock.mode, lock.permits, lock.token = "", 0, 0
-        if not waiters:
-            del state.locks[lock.node.path]
-            namespace.collect(state, lock.node)
-    return touched
+            forget_hold(session, call, refusal)
+            woken.append(Woken(session.id, call, refusal))
+
+
+def _grant_several(state: State, places: list[Waiter]) -> Woken:
+    """Their turn has come: they are granted, or refused where one is for a semaphore of another number of permits."""
+    session, call = state.sessions[places[0].session], places[0].call
+    refusals = [differs(place.lock, place.mode, place.permits) for place in places]
+    withdraw(session, places[0])
+    for refusal in refusals:
+        if refusal is not None:
+            forget_hold(session, call, refusal)
+            return Woken(session.id, call, refusal)
+    session.more += len(places) - 1
+    return Woken(session.id, call, grant_places(state, session, places))
 
 
 def _has_its_turn(state: State, place: Waiter) -> bool:

@@ -11,6 +11,8 @@ from bisect import bisect_left, bisect_right, insort
 
 from coordd.machine.state import Hold, Loss, Session, State
 
+FIELDS = ("session", "hold", "client", "principal", "mode", "token", "since_ms", "ended_ms", "cause", "reason")
+
 
 def record(state: State, session: Session, hold: Hold, cause: str, reason: str = "") -> None:
     """The session has lost this hold, or given it back."""
@@ -29,7 +31,7 @@ def record(state: State, session: Session, hold: Hold, cause: str, reason: str =
         if len(of_path) >= state.limits.losses_per_path:
             del of_path[0]
     of_path.append(
-        Loss(
+        (
             session.id,
             hold.call,
             hold.client,
@@ -49,9 +51,14 @@ def amend(state: State, hold: Hold, cause: str, reason: str) -> None:
     path = hold.lock.node.path
     of_path = state.losses.get(path, [])
     for place, loss in enumerate(of_path):
-        if (loss.session, loss.hold) == (hold.session, hold.call):
-            of_path[place] = loss._replace(cause=cause, reason=reason)
+        if loss[:2] == (hold.session, hold.call):
+            of_path[place] = (*loss[:8], cause, reason)
             state.losses.move_to_end(path)
+
+
+def describe(loss: Loss) -> dict[str, object]:
+    """A loss as people see it."""
+    return dict(zip(FIELDS, loss, strict=True))
 
 
 def next_in_turn(state: State) -> str:

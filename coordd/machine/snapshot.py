@@ -173,7 +173,7 @@ def describe_lock(lock: Lock) -> list[object]:
 
 def describe_losses(state: State, path: str) -> list[object]:
     """The losses that are remembered of a path."""
-    return [path, [list(loss) for loss in state.losses[path]]]
+    return [path, state.losses[path]]
 
 
 # ---- reading ----
@@ -223,9 +223,14 @@ def _build(fields: list[Any], limits: Limits) -> State:
     for session in state.sessions.values():
         _group(session)
     state.looked_at = looked_at
-    state.losses.update((path, [Loss(*loss) for loss in of_path]) for path, of_path in losses)
+    state.losses.update((path, [_read_loss(*loss) for loss in of_path]) for path, of_path in losses)
     state.losses_paths = sorted(state.losses)
     return state
+
+
+def _read_loss(*fields: Any) -> Loss:
+    session, hold, client, principal, mode, token, since_ms, ended_ms, cause, reason = fields
+    return session, hold, client, principal, mode, token, since_ms, ended_ms, cause, reason
 
 
 def _read_session(state: State, fields: list[Any]) -> None:

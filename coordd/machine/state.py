@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b, blake2s
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 from coordclient.protocol.errors import Refusal
 from coordd.machine.limits import LIMITS, Limits
@@ -21,6 +21,9 @@ from coordd.machine.limits import LIMITS, Limits
 Reply = dict[str, object] | Refusal
 Arguments = Mapping[str, Any]
 Acl = tuple[str, str, str]
+# How a hold ended: session, hold, client, principal, mode, token, since_ms, ended_ms, cause, reason. A bare tuple, for
+# every release makes one.
+Loss = tuple[int, int, dict[str, str], str, str, int, int, int, str, str]
 
 ROOT_ACL: Acl = ("default", "default", "default")
 ROOT_OWNER = "cell"
@@ -218,21 +221,6 @@ class Waiter:
         self.since_ms = since_ms
         self.part = 0
         self.group: list[Waiter] | None = None
-
-
-class Loss(NamedTuple):
-    """How a hold ended; what `why` tells of it."""
-
-    session: int
-    hold: int
-    client: dict[str, str]
-    principal: str
-    mode: str
-    token: int
-    since_ms: int
-    ended_ms: int
-    cause: str
-    reason: str
 
 
 class State:

@@ -6,6 +6,7 @@ from coordclient.protocol.errors import Refusal
 from coordclient.protocol.paths import is_below
 from coordd.machine.deadlock import places_of
 from coordd.machine.grants import each_hold
+from coordd.machine.losses import describe
 from coordd.machine.state import (
     Arguments,
     Hold,
@@ -34,14 +35,14 @@ def why(state: State, arguments: Arguments, session: int) -> dict[str, object]:
     lock = state.locks.get(path)
     losses = state.losses.get(path, [])
     size = 0 if lock is None else _answer_bytes(state, lock)
-    size += sum(256 + client_bytes(loss.client) + len(loss.principal) + len(loss.reason) for loss in losses)
+    size += sum(256 + client_bytes(loss[2]) + len(loss[3]) + len(loss[9]) for loss in losses)
     check_answer(state, size, f"all about the lock {path}")
     return {
         "revision": state.revision,
         "path": path,
         "exists": path in state.nodes,
         "lock": None if lock is None else _lock_row(state, lock),
-        "losses": [loss._asdict() for loss in reversed(losses)],
+        "losses": [describe(loss) for loss in reversed(losses)],
     }
 
 

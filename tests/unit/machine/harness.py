@@ -30,9 +30,9 @@ def plain(reply: object) -> object:
 
 
 def state_of(machine: Machine) -> list[object]:
-    """All that commands change: neither the slot nor the history, and nodes and sessions in whatever turn."""
+    """All that commands change: neither the slot nor the history, and what is inspected in whatever turn."""
     fields = decode(machine.snapshot()[:-16])
-    return [*fields[4:6], *fields[9:11], sorted(fields[11]), sorted(fields[12]), fields[13]]
+    return [*fields[4:6], *fields[9:11], sorted(fields[11]), sorted(fields[12]), fields[13], fields[14][1]]
 
 
 class Cell:
@@ -103,16 +103,35 @@ class Cell:
         return reply
 
     def refused(self, operation: str, session: int = 0, call: int = 0, acked: int = 0, **given: Any) -> Refusal:
-        """The refusal of a command that must be refused; nothing but the memory of calls may have changed."""
+        """The refusal of a command that must be refused; nothing but what its session remembers may have changed."""
+        before = state_of(self.machine)
         revision = self.machine.revision
         reply = self.apply(operation, session, call, acked, **given).reply
         assert isinstance(reply, Refusal), reply
         assert self.machine.revision == revision, "a refusal changes nothing"
+        after = state_of(self.machine)
+        assert before[:4] == after[:4] and before[5:] == after[5:], "a refusal leaves no trace"
         return reply
 
     def master(self, operation: str, **arguments: Any) -> Any:
         """A command of the master's own."""
         return self.batch(Command(operation, 0, 0, 0, "", arguments))[0].reply
+
+    def admin(self, operation: str, **given: Any) -> Any:
+        """The reply, a refusal too, to a command without a session; `session` in `given` is an argument."""
+        before = state_of(self.machine)
+        arguments = check_arguments(OPERATIONS[operation], given)
+        reply = self.batch(Command(operation, 0, 0, 0, "operator", arguments))[0].reply
+        assert not isinstance(reply, Refusal) or state_of(self.machine) == before, "a refusal leaves no trace"
+        return reply
+
+    def unlock(self, path: str, **given: Any) -> Any:
+        return self.admin("unlock", path=path, **{"reason": "stuck"} | given)
+
+    def resume(self, session: int, new_secret: str, **client: str) -> Any:
+        """Another process takes the session over, with the secret that it has."""
+        secret = self.machine.sessions[session].secret
+        return self.admin("resume_session", session=session, secret=secret, new_secret=new_secret, client=client)
 
     def open(self, **client: str) -> int:
         """A new session's id."""
@@ -133,6 +152,10 @@ class Cell:
         """The grant, or None while it waits; the call number is `self.calls[session]`."""
         return self.do("acquire", session, self.call(session), path=path, mode=mode, **given)
 
+    def acquire_all(self, session: int, *locks: Any, **given: Any) -> Any:
+        """The grant, or None while it waits; each of `locks` is a path, `(path, mode)` or `(path, permits)`."""
+        return self.do("acquire_all", session, self.call(session), locks=[lock_map(lock) for lock in locks], **given)
+
     def release(self, session: int, path: str, hold: int | None = None) -> Any:
         """Releases that hold, or the first that the session has there."""
         if hold is None:
@@ -140,14 +163,21 @@ class Cell:
         return self.do("release", session, self.call(session), path=path, hold=hold)
 
     def expire(self, session: int) -> Any:
-        return self.master("expire_session", session=session, incarnation=1, epoch=self.machine.epoch)
+        found = self.machine.sessions.get(session)
+        incarnation = 1 if found is None else found.incarnation
+        return self.master("expire_session", session=session, incarnation=incarnation, epoch=self.machine.epoch)
+
+    def end_revoked(self, path: str, session: int, hold: int) -> Any:
+        return self.master("end_revoked", path=path, session=session, hold=hold, epoch=self.machine.epoch)
 
     def end_lock_delay(self, path: str, session: int, hold: int) -> Any:
         return self.master("end_lock_delay", path=path, session=session, hold=hold, epoch=self.machine.epoch)
 
-    def query(self, operation: str, **given: Any) -> Any:
-        result = self.machine.query(operation, check_arguments(OPERATIONS[operation], given), 0)
-        assert self.twin.query(operation, check_arguments(OPERATIONS[operation], given), 0) == result
+    def query(self, operation: str, own: int = 0, **given: Any) -> Any:
+        """The result of a read, asked by the session `own`."""
+        arguments = check_arguments(OPERATIONS[operation], given)
+        result = self.machine.query(operation, arguments, own)
+        assert self.twin.query(operation, arguments, own) == result
         return result
 
     def exists(self, path: str) -> bool:
@@ -167,10 +197,22 @@ class Cell:
         return [(waiter["session"], waiter["call"]) for waiter in row["waiters"]] if row else []
 
     def woke(self) -> list[tuple[int, int, object]]:
-        """`(session, call, token | error code)` of everyone woken since the last look."""
-        seen = [
-            (one.session, one.call, one.reply.code if isinstance(one.reply, Refusal) else one.reply["token"])
-            for one in self.woken
-        ]
+        """`(session, call, token | tokens | error code)` of everyone woken since the last look."""
+        seen = [(one.session, one.call, _told(one.reply)) for one in self.woken]
         self.woken.clear()
         return seen
+
+
+def lock_map(lock: Any) -> dict[str, Any]:
+    """One of the `locks` of an acquire_all, from a path, `(path, mode)` or `(path, permits)`."""
+    if isinstance(lock, str):
+        return {"path": lock}
+    path, how = lock
+    return {"path": path, "mode": "semaphore", "permits": how} if isinstance(how, int) else {"path": path, "mode": how}
+
+
+def _told(reply: object) -> object:
+    if isinstance(reply, Refusal):
+        return reply.code
+    assert isinstance(reply, dict)
+    return reply["token"] if "token" in reply else [part["token"] for part in reply["locks"]]

@@ -8,7 +8,7 @@ import pytest
 
 from coordclient.protocol.errors import Refusal
 from coordd.machine.limits import Limits
-from tests.unit.machine.harness import Cell
+from tests.unit.machine.harness import Cell, lock_map
 
 
 @pytest.fixture
@@ -208,3 +208,86 @@ def test_beyond_the_limit_of_steps_a_cycle_goes_unseen_and_the_acquire_waits() -
     ask(cell, second, "/b", "main")
     assert ask(cell, first, "/b", "main") == "waits"
     assert ask(cell, second, "/a", "main") == "waits"
+
+
+# ---- several locks, semaphores, revoked holds ----
+
+
+def ask_all(cell: Cell, session: int, actor: str, *locks: Any) -> object:
+    """ "held", "waits" or the refusal."""
+    wanted = [lock_map(lock) for lock in locks]
+    reply = cell.apply("acquire_all", session, cell.call(session), locks=wanted, actor=actor).reply
+    return reply if isinstance(reply, Refusal) else "waits" if reply is None else "held"
+
+
+def test_who_waits_for_several_waits_for_the_holders_of_all(cell: Cell) -> None:
+    first, second, third = cell.open(), cell.open(), cell.open()
+    ask(cell, first, "/a", "t")
+    ask(cell, second, "/b", "t")
+    assert ask_all(cell, first, "t", "/c", "/b") == "waits"
+    assert_cycle(ask(cell, second, "/a", "t"), (second, "t", "/a"), (first, "t", "/b"))
+    ask(cell, third, "/d", "t")
+    assert_cycle(ask_all(cell, second, "t", "/e", "/a"), (second, "t", "/a"), (first, "t", "/b"))
+    assert not cell.exists("/e"), "a refusal leaves nothing"
+
+
+def test_who_is_behind_a_request_for_several_waits_for_whatever_that_waits_for(cell: Cell) -> None:
+    first, several = cell.open(), cell.open()
+    ask(cell, first, "/a", "t")
+    assert ask_all(cell, several, "t", "/free", "/a") == "waits"
+    assert_cycle(ask(cell, first, "/free", "t"), (first, "t", "/free"), (several, "t", "/a"))
+    assert_cycle(ask(cell, first, "/free", "t", "shared"), (first, "t", "/free"), (several, "t", "/a"))
+    assert ask(cell, first, "/free", "") == "waits"
+
+
+def test_a_request_for_several_behind_others_of_its_kind_is_followed_through_all_of_them(cell: Cell) -> None:
+    sessions = [cell.open() for _ in range(3)]
+    ask(cell, sessions[0], "/a", "t")
+    assert ask_all(cell, sessions[1], "t", "/a", "/b") == "waits"
+    assert ask_all(cell, sessions[2], "t", "/b", "/c") == "waits"
+    cycle = [(sessions[0], "t", "/c"), (sessions[2], "t", "/b"), (sessions[1], "t", "/a")]
+    assert_cycle(ask(cell, sessions[0], "/c", "t"), *cycle)
+
+
+def test_an_actor_that_asks_for_what_it_holds_among_several_is_told_at_once(cell: Cell) -> None:
+    session = cell.open()
+    ask_all(cell, session, "t", "/a", "/b")
+    assert_cycle(ask_all(cell, session, "t", "/c", "/b"), (session, "t", "/b"))
+
+
+def test_any_of_several_holders_of_a_semaphore_may_leave_so_there_is_no_edge(cell: Cell) -> None:
+    first, second = cell.open(), cell.open()
+    for session in (first, second):
+        ask(cell, session, "/s", "t", "semaphore", permits=2)
+    ask(cell, first, "/a", "t")
+    assert ask(cell, second, "/a", "t") == "waits"
+    assert ask(cell, first, "/s", "t", "semaphore", permits=2) == "waits", "the second might, for all that is known"
+
+
+def test_the_only_holder_of_a_semaphore_and_all_holders_for_another_mode_are_edges(cell: Cell) -> None:
+    first, second = cell.open(), cell.open()
+    ask(cell, first, "/one", "t", "semaphore", permits=1)
+    assert_cycle(ask(cell, first, "/one", "t", "semaphore", permits=1), (first, "t", "/one"))
+    for session in (first, second):
+        ask(cell, session, "/s", "t", "semaphore", permits=2)
+    assert ask(cell, second, "/one", "t", "shared") == "waits"
+    assert_cycle(ask(cell, first, "/s", "t"), (first, "t", "/s"))
+
+
+def test_behind_an_exclusive_request_a_semaphore_waits_for_all_holders(cell: Cell) -> None:
+    holder, writer, asker = cell.open(), cell.open(), cell.open()
+    ask(cell, holder, "/s", "t", "semaphore", permits=2)
+    ask(cell, asker, "/a", "t")
+    assert ask(cell, holder, "/a", "t") == "waits"
+    assert ask(cell, writer, "/s", "t") == "waits"
+    cycle = [(asker, "t", "/s"), (writer, "t", "/s"), (holder, "t", "/a")]
+    assert_cycle(ask(cell, asker, "/s", "t", "semaphore", permits=2), *cycle)
+
+
+def test_a_revoked_hold_ends_by_itself_so_there_is_no_edge(cell: Cell) -> None:
+    first, second = cell.open(), cell.open()
+    ask(cell, first, "/a", "t")
+    ask(cell, second, "/b", "t")
+    assert ask(cell, first, "/b", "t") == "waits"
+    cell.unlock("/a")
+    assert ask(cell, second, "/a", "t") == "waits"

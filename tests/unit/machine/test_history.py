@@ -28,6 +28,11 @@ def cell() -> Cell:
     cell.refused("acquire", holder, cell.call(holder), path="/svc/alive/x", wait=False)
     cell.do("mkdir", holder, cell.call(holder), path="/empty")
     cell.expire(gone)
+    cell.acquire(waiter, "/gone")
+    cell.release(waiter, "/gone")
+    cell.acquire_all(holder, "/one", "/two")
+    cell.unlock("/one")
+    assert cell.machine.notices(holder)
     return cell
 
 
@@ -86,6 +91,11 @@ DAMAGE: dict[str, Callable[[State], Any]] = {
     "a child forgotten": lambda state: state.nodes["/svc"].children.pop("alive"),  # type: ignore[union-attr]
     "token": lambda state: setattr(state.locks["/svc/config"], "token", 99),
     "lock-delay": lambda state: setattr(next(iter(state.delayed.values())), "lock_delay_ms", 1),
+    "a revoked hold": lambda state: setattr(next(iter(state.revoked.values())), "revoked", "else"),
+    "what a session is told": lambda state: state.sessions[3].notices.clear(),
+    "a part forgotten": lambda state: setattr(state.sessions[3], "more", 0),
+    "a loss": lambda state: state.losses["/svc/delayed"].clear(),
+    "a loss of a path without node": lambda state: state.losses["/gone"].append(state.losses["/gone"][0]),
     "who waits": lambda state: setattr(next(iter(state.locks["/svc/config"].waiters.values())), "actor", "else"),
     "a lease": lambda state: setattr(next(iter(state.sessions.values())), "lease_ms", 1),
     "a reply forgotten": _forget_reply,

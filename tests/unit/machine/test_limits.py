@@ -132,9 +132,9 @@ def test_answers_too_large_for_a_frame_are_refused() -> None:
         cell.do("put", path=f"/n{number}")
         cell.acquire(session, f"/l{number}", actor="a" * 100)
         cell.acquire(session, "/l0", actor="b" * 100)
-    for operation, given in (("ls", {"path": "/"}), ("locks", {"path": "/"}), ("locks", {"path": "/l0"})):
+    for operation, path in (("ls", "/"), ("locks", "/"), ("locks", "/l0")):
         with pytest.raises(Refusal) as refused:
-            cell.query(operation, **given)
+            cell.query(operation, path=path)
         assert refused.value.code == "too_large", operation
     assert cell.query("locks", path="/l1")["locks"] and cell.query("list_sessions")["sessions"]
     for _ in range(3):
