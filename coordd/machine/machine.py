@@ -55,7 +55,7 @@ HANDLERS: Mapping[str, Row] = {
     "open_session": Row(sessions.open_session, False),
     "close_session": Row(sessions.close_session, True, remembered=False, from_mute=True),
     "leave_session": Row(sessions.leave_session, True, from_mute=True),
-    "resume_session": Row(sessions.resume_session, False, remembered=False),
+    "resume_session": Row(sessions.resume_session, False),
     "kill_session": Row(sessions.kill_session, False),
     "acknowledge_kill": Row(sessions.acknowledge_kill, True, remembered=False, from_mute=True),
     "put": Row(namespace.put, False),

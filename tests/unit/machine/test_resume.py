@@ -8,6 +8,7 @@ import pytest
 
 from coordclient.protocol.errors import Refusal
 from coordclient.protocol.operations import NUMBER_MAX
+from coordd.machine.commands import Command
 from coordd.machine.limits import CALL_WINDOW, Limits
 from tests.unit.machine.harness import Cell
 
@@ -60,6 +61,16 @@ def test_a_resume_whose_answer_was_lost_is_answered_the_same_again(cell: Cell) -
     revision = cell.machine.revision
     again = cell.admin("resume_session", session=session, secret=old_secret, new_secret=NEW)
     assert again == reply and cell.machine.revision == revision
+
+
+def test_a_process_that_resumes_under_its_own_session_is_answered_and_begins_anew(cell: Cell) -> None:
+    session = cell.open()
+    secret = cell.machine.sessions[session].secret
+    arguments = {"session": session, "secret": secret, "new_secret": NEW, "client": {}}
+    command = Command("resume_session", session, 1, 0, "", arguments)
+    reply = cell.batch(command)[0].reply
+    assert isinstance(reply, dict) and reply["incarnation"] == 2
+    assert getattr(cell.batch(command)[0].reply, "code", "") == "outcome_unknown", "a call of the process before"
 
 
 @pytest.mark.parametrize("acked", [0, 2])
