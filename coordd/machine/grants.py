@@ -43,6 +43,9 @@ def grant(
         assert lock.mode == mode != "exclusive", "only shared holders, and those of a semaphore, join a period"
     hold = Hold(lock, session.id, call, actor, lock_delay_ms, state.wall_ms, session.client)
     if permits:
+        newest = next(reversed(lock.holders.values()), None)
+        if newest is not None and newest.token == state.revision:
+            state.revision += 1  # granted in one step, and still each has a token of its own
         hold.token = state.revision
     lock.holders[session.id, call] = session.holds[call] = hold
     return hold
