@@ -15,6 +15,7 @@ from tests.simulation import faults, work
 from tests.simulation.checkers import everything
 from tests.simulation.checkers.agreement import ChosenValues, MasterLease, Promises
 from tests.simulation.checkers.panel import Checker, Panel
+from tests.simulation.checkers.story import LockStory
 from tests.simulation.checkers.witness import Witness
 from tests.simulation.client import ClientProcess, Seat
 from tests.simulation.consensus import settings_of
@@ -105,8 +106,12 @@ class Cell:
     def living_clients(self) -> Iterator[ClientProcess]:
         """The client processes that are alive."""
         for seat in self.seats:
-            if seat.process is not None:
-                yield seat.process
+            yield from seat.processes()
+
+    @property
+    def story(self) -> LockStory:
+        """What all checkers of locks go by."""
+        return self.work.story
 
     # ---- the run ----
 
@@ -220,6 +225,7 @@ class Cell:
             engine = process.engine
             self.witness.compare(process.name, -engine.replica.chosen_upto, engine.machine.digest())
             self.work.acknowledged.check(engine.machine)
+        self.work.mark_broken()
         self.work.orders.check(clocks_kept=self.swarm.clocks_kept)
 
 

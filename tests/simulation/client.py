@@ -6,15 +6,17 @@ process that vanishes leaves its session behind, and a new one begins without it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from random import Random
 
 from coordclient.aio import Client
+from coordclient.errors import SessionExpired
 from coordclient.holds import Hold
 from coordclient.options import Options
 from coordclient.protocol.codec import decode
 from coordclient.protocol.frames import split_frames
 from coordclient.session import Reading, Session, State
+from coordclient.tickets import Ticket
 from tests.simulation.doors import CELL, Doors, address_of
 from tests.simulation.loop import SimLoop
 from tests.simulation.network import Network
@@ -31,26 +33,30 @@ class SimOptions(Options):
 
 
 class ClientProcess:
-    """One client process, from its start to its end."""
+    """One client process, from its start to its end. With a ticket it resumes the session of one before it."""
 
-    def __init__(self, seat: Seat, generation: int) -> None:
+    def __init__(self, seat: Seat, generation: int, ticket: str | None) -> None:
         self.seat = seat
         self.name = f"{seat.name}.{generation}"
+        self.ticket = ticket
         world = seat.world
         self.loop = SimLoop(world, self.name)  # type: ignore[abstract]
-        self.port = Port(seat.network, seat.name, self.loop, seat.next_socket, seat.says)
+        machine = self.name if seat.former else seat.name  # two processes are two places in the network
+        self.port = Port(seat.network, machine, self.loop, seat.next_socket, seat.says)
         self.alive = True
         self.closing = False
         self.told: list[str] = []
         self.client = self._make(seat, world.chance(f"client {self.name}"))
 
     def _make(self, seat: Seat, chance: Random) -> Client:
-        options = SimOptions(seat.endpoints(chance), CELL, seat.lease_ms, seat.request_ms, self.name)
+        ticket = None if self.ticket is None else Ticket.parse(self.ticket)
+        options = SimOptions(seat.endpoints(chance), CELL, seat.lease_ms, seat.request_ms, self.name, ticket)
         client = Client.__new__(Client)
         client._setup(options, self.told.append, seat.reading)
         client._actor_prefix = self.name
         keeper = client._keeper
         keeper._chance = keeper._link._chance = chance
+        keeper.draw_secret = lambda: chance.randbytes(24).hex()
         keeper._link._http = SimHttp(self.port)  # type: ignore[assignment]
         return client
 
@@ -114,6 +120,8 @@ class Seat:
         self._sockets = 0
         self._generation = 0
         self.process: ClientProcess | None = None
+        self.former: list[ClientProcess] = []  # whose session another process has resumed, and who run on
+        self._ticket: str | None = None  # for the next process
         self.mute_until_us = 0  # until then no KeepAlive leaves
         self.closed = False  # nobody sits down here any more
 
@@ -144,10 +152,17 @@ class Seat:
         if self.closed or self.process is not None:
             return
         self._generation += 1
-        self.process = ClientProcess(self, self._generation)
+        ticket, self._ticket = self._ticket, None
+        self.process = ClientProcess(self, self._generation, ticket)
         if self.world.tracing:
-            self.world.tell(self.name, f"process {self.process.name} begins")
+            self.world.tell(self.name, f"process {self.process.name} begins{' as an heir' if ticket else ''}")
         self._begin(self.process)
+
+    def processes(self) -> Iterator[ClientProcess]:
+        """All that are alive."""
+        yield from self.former
+        if self.process is not None:
+            yield self.process
 
     # ---- faults ----
 
@@ -168,6 +183,48 @@ class Seat:
                 self.world.tell(self.name, f"process {self.process.name} closes its client")
             self.process.closing = True
             self.process.loop.run_soon(self._close(self.process))
+
+    def hand_on(self, how: str, for_us: int) -> bool:
+        """Another process resumes the session: after this one was `killed`, has `left`, or while it is `running` on."""
+        process = self.process
+        if process is None or process.closing or self.closed or process.session() is None:
+            return False
+        if self.world.tracing:
+            self.world.tell(self.name, f"the session of {process.name} goes to another process ({how})")
+        if how == "left":
+            process.closing = True
+            process.loop.run_soon(self._leave(process))
+            return True
+        self._ticket = process.client.ticket
+        if how == "killed":
+            process.kill()
+        else:
+            self.former.append(process)
+            self.world.after(for_us, self._end_former, process)
+        self.process = None
+        self.world.after(int(self._chance.random() ** 3 * 3_000_000), self.sit_down)
+        return True
+
+    def pause_former(self, for_us: int) -> None:
+        """SIGSTOP of the process whose session another one resumes."""
+        if self.former and not self.former[-1].loop.paused:
+            loop = self.former[-1].loop
+            loop.pause()
+            self.world.after(for_us, loop.resume)
+
+    async def _leave(self, process: ClientProcess) -> None:
+        try:
+            ticket = await process.client.leave()
+        except SessionExpired:
+            ticket = None
+        if self.process is process:
+            self._ticket = ticket
+        self.world.after(1, self._closed, process)
+
+    def _end_former(self, process: ClientProcess) -> None:
+        process.kill()
+        if process in self.former:
+            self.former.remove(process)
 
     async def _close(self, process: ClientProcess) -> None:
         await process.client.close()
@@ -198,8 +255,10 @@ class Seat:
             self.world.after(for_us, process.loop.resume)
 
     def resume(self) -> None:
-        """SIGCONT, and it can speak again."""
+        """SIGCONT, and it can speak again; whom others have replaced is gone."""
         self.mute_until_us = 0
+        for former in list(self.former):
+            self._end_former(former)
         if self.process is not None:
             self.process.loop.resume()
 
@@ -230,7 +289,7 @@ class Seat:
         if how in ("both", "client"):
             socket.shut()
         if how in ("both", "replica"):
-            self._doors[socket.target].cut(self.name, socket.number)
+            self._doors[socket.target].cut(self.process.port.name, socket.number)
         if how == "silent":
             socket.silent = True
 
@@ -252,4 +311,4 @@ class Seat:
         packets: list[Packet] = socket.stuck or []
         socket.stuck = None
         for packet in packets:
-            self.network.carry_stream(self.name, socket.target, packet)
+            self.network.carry_stream(socket.source, socket.target, packet)

@@ -67,7 +67,7 @@ class Socket:
     def __init__(self, port: Port, number: int, target: int) -> None:
         self._port = port
         self.number = number
-        self.target = target
+        self.source, self.target = port.name, target
         self.order = InOrder()
         self.opened: asyncio.Future[None] | None = None
         self.close_code: int | None = None

@@ -12,7 +12,8 @@ That somebody was refused is not written down here: who waits for several stands
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from tests.histories.models.base import Model
@@ -20,6 +21,7 @@ from tests.histories.models.lock import Period
 from tests.histories.operation import UNKNOWN, Operation
 
 FREE = Period()
+GHOST = "(somebody who never heard of {parts})"
 
 
 class Periods(NamedTuple):
@@ -76,6 +78,25 @@ class Several(Model[Periods]):
             return True
         return len(op.arguments["parts"]) > 1 or op.arguments["parts"][0][1] == "shared"
 
+    def level(self, ops: Sequence[Operation], starts: Iterable[Periods]) -> list[Operation]:
+        """Who was not answered and may have ended at once only stands in the way, but for parts that keep a shared
+        period going: such an acquire need not have happened. With shared parts, those that asked for the same are one.
+        """
+        asked = {op.arguments["hold"]: op for op in ops if op.name == "acquire" and not op.known}
+        ends: dict[str, set[str]] = {}
+        for op in ops:
+            if op.name == "expire" and (ask := asked.get(op.arguments["hold"])) is not None and op.begun <= ask.begun:
+                ends.setdefault(op.arguments["hold"], set()).add(op.arguments["path"])
+        seen = {op.arguments["hold"] for op in ops if op.known}
+        seen.update(hold for start in starts for _, period in start.of for hold in period.holders)
+        ghosts: dict[str, str] = {}
+        for hold, op in asked.items():
+            paths = [path for path, _, _ in op.arguments["parts"]]
+            if hold not in seen and ends.get(hold) == set(paths):
+                ghosts[hold] = GHOST.format(parts=" and ".join(paths))
+        idle = {hold for hold in ghosts if all(mode != "shared" for _, mode, _ in asked[hold].arguments["parts"])}
+        return [_leveled(op, ghosts, idle) for op in ops]
+
     def words(self, op: Operation) -> str:
         parts = [f"{mode} {path}" for path, mode, _ in op.arguments.get("parts", ())] or [op.arguments.get("path", "")]
         return f"{op.name} {', '.join(parts)} ({op.arguments['hold']})".replace("  ", " ")
@@ -87,3 +108,12 @@ class Several(Model[Periods]):
 
     def describe(self, state: Periods) -> str:
         return "; ".join(f"{path} {period.words()}" for path, period in state.of) or "free"
+
+
+def _leveled(op: Operation, ghosts: Mapping[str, str], idle: Container[str]) -> Operation:
+    hold = op.arguments["hold"]
+    if hold not in ghosts:
+        return op
+    if hold in idle:
+        return replace(op, name="expire", arguments={"hold": GHOST, "path": ""})  # which changes nothing
+    return replace(op, arguments={**op.arguments, "hold": ghosts[hold]})

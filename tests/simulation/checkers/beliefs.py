@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from coordclient.holds import Hold
+from coordclient.holds import Hold, Part
 from coordclient.session import Reading
 from coordd.machine.machine import Machine
 from tests.simulation.checkers.story import Held, LockStory
@@ -37,21 +37,23 @@ class LockBeliefs(StateChecker):
     def done(self, command: Done, machine: Machine) -> None:
         if not self._story.granted:
             return
-        believed = [(process, hold) for process in self._clients() for hold in process.safe_holds()]
+        believed = [
+            (process, hold, part) for process in self._clients() for hold in process.safe_holds() for part in hold.parts
+        ]
         for granted in self._story.granted:
             self._granted(granted, believed)
 
-    def _granted(self, granted: Held, believed: list[tuple[ClientProcess, Hold]]) -> None:
+    def _granted(self, granted: Held, believed: list[tuple[ClientProcess, Hold, Part]]) -> None:
         others: set[tuple[int, int]] = set()
-        for process, hold in believed:
+        for process, hold, part in believed:
             key = hold.session.id, hold.number
-            if hold.path != granted.path or key == granted.key or (hold.path, *key) in self._story.smashed:
+            if part.path != granted.path or key == granted.key or (part.path, *key) in self._story.smashed:
                 continue
             others.add(key)
-            if not hold.mode == granted.mode != "exclusive":
+            if not part.mode == granted.mode != "exclusive":
                 raise self.broken(
-                    f"{hold.path} is granted to {granted.key} ({granted.mode}, token {granted.token}) while "
-                    f"{process.name} ({key}, {hold.mode}, token {hold.token}) is safe"
+                    f"{part.path} is granted to {granted.key} ({granted.mode}, token {granted.token}) while "
+                    f"{process.name} ({key}, {part.mode}, token {part.token}) is safe"
                 )
         if granted.permits and len(others) >= granted.permits:
             raise self.broken(
@@ -71,13 +73,13 @@ class OneProcess(StateChecker):
         self._clients = clients
 
     def look(self) -> None:
-        believers: dict[tuple[str, int, int], str] = {}
+        believers: dict[tuple[int, int], str] = {}
         for process in self._clients():
             for hold in process.safe_holds():
-                part = hold.path, hold.session.id, hold.number
-                other = believers.setdefault(part, process.name)
+                key = hold.session.id, hold.number
+                other = believers.setdefault(key, process.name)
                 if other != process.name:
-                    raise self.broken(f"{part} is believed by {other} and by {process.name}")
+                    raise self.broken(f"{hold.path} ({key}) is believed by {other} and by {process.name}")
 
 
 class SessionBeliefs(StateChecker):

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from coordclient.protocol.errors import Refusal
 from coordd.machine.machine import Machine
-from coordd.machine.state import Lock, State
+from coordd.machine.state import Lock, State, Waiter
+from tests.simulation.checkers.story import ACQUIRES, Ask, Key
 from tests.simulation.checkers.witness import Done, StateChecker
 
 Actor = tuple[int, str]
@@ -18,28 +19,30 @@ class Deadlocks(StateChecker):
     name = "deadlock"
 
     def done(self, command: Done, machine: Machine) -> None:
-        actor = command.arguments["actor"] if command.operation == "acquire" else ""
+        actor = command.arguments["actor"] if command.operation in ACQUIRES else ""
         if not actor or not command.arguments["wait"]:
             return
         refused = isinstance(command.reply, Refusal) and command.reply.code == "deadlock"
         if not refused and not (command.reply is None and command.changed):
             return
-        state, me = machine.state, (command.session, actor)
-        lock = state.locks[command.arguments["path"]]
-        closes = _closes_a_cycle(state, me, lock, command.arguments["mode"], command.call)
+        ask = Ask.of(command.operation, command.arguments)
+        closes = _closes_a_cycle(machine.state, (command.session, actor), ask, command.call)
         if closes and not refused:
-            raise self.broken(f"{me} waits for {lock.node.path}, and for itself: {list(lock.waiters)}")
+            raise self.broken(f"{(command.session, actor)} waits for {ask.parts}, and for itself")
         if refused and not closes:
-            raise self.broken(f"{me} is told of a deadlock at {lock.node.path}, and there is none: {command.reply!r}")
+            raise self.broken(f"{(command.session, actor)} is told of a deadlock, and there is none: {command.reply!r}")
 
 
-def _closes_a_cycle(state: State, me: Actor, lock: Lock, mode: str, call: int) -> bool:
-    """Would `me` wait for itself, if it asked for `lock` in `mode` behind everybody who waits there but itself?"""
-    ahead = [key for key in lock.waiters if key != (me[0], call)]
-    reached = set(_blockers(lock, mode, ahead))
-    own = [waiter for waiter in state.sessions[me[0]].waiters.values() if waiter.actor == me[1] and waiter.call != call]
-    if own:  # it waits elsewhere too: then only what it holds here itself is surely never released
-        return me in set(_blockers(lock, mode, []))
+def _closes_a_cycle(state: State, me: Actor, ask: Ask, call: int) -> bool:
+    """Would `me` wait for itself, if it asked for this behind everybody who waits there but itself?"""
+    here = [(state.locks[path], mode) for path, mode, _ in ask.parts if path in state.locks]
+    holders = {actor for lock, mode in here for actor in _holders(lock, mode)}
+    others = [waiter for waiter in state.sessions[me[0]].waiters.values() if waiter.actor == me[1]]
+    if any(waiter.call != call for waiter in others):  # it waits elsewhere too: then only what it holds here itself is
+        return me in holders  # surely never released
+    reached = set(holders)
+    for lock, _ in here:
+        reached.update(_ahead(lock, (me[0], call)))
     pending = sorted(reached)
     while pending:
         for other in _waits_for(state, pending.pop()):
@@ -50,20 +53,28 @@ def _closes_a_cycle(state: State, me: Actor, lock: Lock, mode: str, call: int) -
 
 
 def _waits_for(state: State, actor: Actor) -> Iterator[Actor]:
-    """Nobody, if it waits at more places than one: some other task of that name may go on."""
+    """Nobody, if it waits in more calls than one: some other task of that name may go on."""
     waiters = [waiter for waiter in state.sessions[actor[0]].waiters.values() if waiter.actor == actor[1]]
     if len(waiters) == 1:
-        waiter = waiters[0]
-        keys = list(waiter.lock.waiters)
-        yield from _blockers(waiter.lock, waiter.mode, keys[: keys.index((waiter.session, waiter.call))])
+        places: list[Waiter] = waiters[0].group or waiters
+        for place in places:
+            yield from _holders(place.lock, place.mode)
+            yield from _ahead(place.lock, (place.session, place.call))
 
 
-def _blockers(lock: Lock, mode: str, ahead: list[tuple[int, int]]) -> Iterator[Actor]:
-    """The holders whose mode shuts a request out, and everybody ahead of it; only those who say who they are."""
-    if not lock.mode == mode == "shared":
-        for hold in lock.holders.values():
-            if hold.actor and not hold.delayed:
-                yield hold.session, hold.actor
-    for key in ahead:
-        if lock.waiters[key].actor:
-            yield key[0], lock.waiters[key].actor
+def _holders(lock: Lock, mode: str) -> Iterator[Actor]:
+    """All of whom must leave; only those who say who they are, and do not leave by themselves."""
+    if lock.mode == mode == "shared" or (lock.mode == mode == "semaphore" and lock.permits > 1):
+        return
+    for hold in lock.holders.values():
+        if hold.actor and not hold.delayed and not hold.revoked:
+            yield hold.session, hold.actor
+
+
+def _ahead(lock: Lock, place: Key) -> Iterator[Actor]:
+    """Everybody ahead of that place, or, where it is not in the queue, everybody."""
+    for key, waiter in lock.waiters.items():
+        if key == place:
+            return
+        if waiter.actor:
+            yield waiter.session, waiter.actor

@@ -14,6 +14,8 @@ from tests.simulation.checkers.beliefs import LockBeliefs, NotServed, OneProcess
 from tests.simulation.checkers.chosen import Choosing
 from tests.simulation.checkers.deadlock import Deadlocks
 from tests.simulation.checkers.expiry import JustExpiry
+from tests.simulation.checkers.guards import Guards
+from tests.simulation.checkers.losses import Losses
 from tests.simulation.checkers.memory import MemoryBounds
 from tests.simulation.checkers.panel import Checker
 from tests.simulation.checkers.plain import PlainDigests
@@ -52,6 +54,11 @@ class WholeCell(Agreement, Protocol):
     @property
     def doors(self) -> Mapping[int, Doors]:
         """The doors of each replica."""
+        ...
+
+    @property
+    def story(self) -> LockStory:
+        """Of all locks."""
         ...
 
     def living_clients(self) -> Iterator[ClientProcess]:
@@ -99,7 +106,7 @@ def of_cell(run: WholeCell) -> list[Checker]:
 def of_state(run: WholeCell) -> list[StateChecker]:
     """Of the cell's one history."""
     world = run.world
-    story = LockStory(world, run.swarm.drift_ppm)
+    story = run.story
     return kept(
         run.swarm,
         [
@@ -108,6 +115,8 @@ def of_state(run: WholeCell) -> list[StateChecker]:
             Tokens(world, story),
             Queue(world, story),
             LockDelays(world, story),
+            Guards(world, story),
+            Losses(world, story),
             Ephemerals(world),
             Deadlocks(world),
             LockBeliefs(world, story, run.living_clients),

@@ -57,7 +57,7 @@ class JustExpiry(Checker):
 
     def _decide(self, process: Process, session: int, since_us: int) -> None:
         info = process.engine.machine.sessions.get(session)
-        if info is None:
+        if info is None or info.mute is not None:  # it was killed, or has left: its KeepAlives renew nothing
             return
         self.decisions += 1
         now_us = self.world.now_us

@@ -89,6 +89,8 @@ class LockStory(StateChecker):
         self.left: list[tuple[Key, Ask, dict[str, Any] | Refusal]] = []  # who waits no more, and what they were told
         self.began_to_wait: Key | None = None
         self.to_session: int | None = None  # a transfer to it
+        self.causes: dict[Part, set[str]] = {}  # of every loss
+        self.grants: dict[Key, int] = {}  # when each was made
         self._table: Mapping[str, Callable[[Done, Machine], None]] = {
             "open_session": self._open_session,
             "resume_session": self._resume_session,
@@ -194,7 +196,8 @@ class LockStory(StateChecker):
             held = Held(path, key, mode, permits, rows[path]["token"], ask.delay_ms, ask.several, self.world.now_us)
             self.granted.append(held)
         for held in self.granted:
-            self.held.setdefault(held.path, {})[key] = held
+            self.held.setdefault(held.path, {})[held.key] = held
+        self.grants[key] = self.world.now_us
 
     def why_not(self, path: str, mode: str, permits: int) -> str | None:
         """Why nobody can be granted this now, by who holds and by the lock-delays that run; None: he can."""
@@ -210,6 +213,7 @@ class LockStory(StateChecker):
         """Free at once."""
         del self.held[held.path][held.key]
         self.over.append((held, cause))
+        self.causes[held.path, *held.key] = {cause}
 
     def _delay(self, held: Held, cause: str) -> None:
         """Free after the lock-delay."""
@@ -245,7 +249,8 @@ class LockStory(StateChecker):
             held = self.held.get(path, {}).get(key)
             if now:
                 self.smashed.add((path, *key))
-                self.delayed.get(path, {}).pop(key, None)
+                if self.delayed.get(path, {}).pop(key, None) is not None:
+                    self.causes[path, *key].add("broken")
             if held is not None:
                 held.reason = command.arguments["reason"]
                 if now:

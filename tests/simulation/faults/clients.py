@@ -52,6 +52,16 @@ def _late_frames(nemesis: Nemesis, chance: Random) -> None:
     nemesis.client(chance).hold_frames(long_us(chance, 20_000, 500_000), long_us(chance, 500_000, 15_000_000))
 
 
+def _heir(nemesis: Nemesis, chance: Random) -> bool:
+    """Another process resumes its session, with or without goodbye, or while it runs on, or stands still."""
+    client, how = nemesis.client(chance), chance.choice(("killed", "left", "running", "running"))
+    if not client.hand_on(how, long_us(chance, 100_000, 20_000_000)):
+        return False
+    if how == "running" and chance.random() < 0.5:
+        client.pause_former(long_us(chance, 50_000, 10_000_000))
+    return True
+
+
 FAULTS = (
     Fault("client_pause", 0.4, 1_500, 10_000, _pause, of_clients=True),
     Fault("client_sleep", 0.3, 2_000, 10_000, _sleep, of_clients=True),
@@ -60,5 +70,6 @@ FAULTS = (
     Fault("client_close", 0.3, 2_000, 12_000, _close, of_clients=True),
     Fault("client_mute", 0.3, 2_000, 12_000, _mute, of_clients=True),
     Fault("client_cut", 0.3, 1_500, 10_000, _cut, of_clients=True),
+    Fault("client_heir", 0.4, 1_500, 8_000, _heir, of_clients=True),
     Fault("client_late_frames", 0.3, 1_500, 8_000, _late_frames, of_clients=True),
 )

@@ -8,9 +8,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tests.simulation.work import counters, directories, files, locks, registers
+from tests.simulation.work import (
+    counters,
+    directories,
+    files,
+    heirs,
+    locks,
+    operators,
+    registers,
+    semaphores,
+    several,
+    transfers,
+)
 from tests.simulation.work.work import Worker
 
-_TABLES = (registers.WORKERS, counters.WORKERS, directories.WORKERS, files.WORKERS, locks.WORKERS)
+_TABLES = (
+    registers.WORKERS,
+    counters.WORKERS,
+    directories.WORKERS,
+    files.WORKERS,
+    locks.WORKERS,
+    semaphores.WORKERS,
+    several.WORKERS,
+    transfers.WORKERS,
+    operators.WORKERS,
+    heirs.WORKERS,
+)
 
 ALL: Mapping[str, Worker] = {worker.name: worker for table in _TABLES for worker in table}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from coordclient.errors import Locked, LockLost, LockTimeout, OutcomeUnknown, SessionExpired, Unavailable
 from tests.simulation.client import ClientProcess
+from tests.simulation.work.heirs import adopt_all
 from tests.simulation.work.work import Work
 
 
@@ -13,6 +14,7 @@ async def last_things(work: Work, process: ClientProcess, since_us: int) -> None
     while process.alive and not process.closing:
         try:
             await process.client.put(f"/last/{seat}", b"done", parents=True)
+            await adopt_all(work, process)
             async with process.client.lock("/l/last", timeout=5, stop_margin=0.05):
                 pass
             await _nothing_behind(work, process)
@@ -34,7 +36,7 @@ async def _nothing_behind(work: Work, process: ClientProcess) -> None:
         own = process.client.session_id
         left = [
             lock.path
-            for lock in await process.client.list_locks("/l")
+            for lock in await process.client.list_locks("/")
             if any(one.session == own for one in lock.holders) or any(one.session == own for one in lock.waiters)
         ]
         if not left and not work.busy[process.name]:

@@ -20,12 +20,15 @@ from coordclient.errors import (
     SessionExpired,
     Unavailable,
 )
+from tests.histories.hold import Hold
 from tests.histories.recorder import Question
 from tests.simulation.checkers.history import Acknowledged, Orders
+from tests.simulation.checkers.story import Key, LockStory
 from tests.simulation.client import ClientProcess
 from tests.simulation.swarm import Swarm
 from tests.simulation.world import Violation, World
 
+HEIR = "heirs"  # whom every process has that resumes a session, whatever the seed drew
 Body = Callable[["Work", ClientProcess, Random], Awaitable[None]]
 
 
@@ -61,13 +64,15 @@ class Work:
     def __init__(self, world: World, swarm: Swarm, workers: Mapping[str, Worker]) -> None:
         self.world, self.swarm = world, swarm
         self._workers = workers
+        self.story = LockStory(world, swarm.drift_ppm)
         self.orders = Orders(world)
         self.acknowledged = Acknowledged(world)
         self.fences = Fences()
         self.stop = False
         self.failure: Violation | None = None
         self.done: dict[str, int] = {}  # seat -> when its last acknowledged write of the final kind was begun
-        self.entered = self.lost = self.timeouts = self.deadlocks = 0
+        self.records: dict[Key, Hold] = {}  # of every grant that somebody has entered
+        self.entered = self.lost = self.timeouts = self.deadlocks = self.handed_over = self.adopted = 0
         self.left_behind: dict[str, str] = {}
         self.busy: dict[str, int] = {}  # client process -> workers that are not done
         self.ephemerals: list[str] = []  # some that were made of late
@@ -75,6 +80,9 @@ class Work:
 
     def begin(self, process: ClientProcess) -> None:
         """All workers of one client process."""
+        if process.ticket is not None:
+            self.busy[process.name] = 1
+            process.loop.run_soon(self._work(process, len(self.swarm.workers), HEIR))
         for index, kind in enumerate(self.swarm.workers):
             self.busy[process.name] = self.busy.get(process.name, 0) + 1
             process.loop.run_soon(self._work(process, index, kind))
@@ -106,6 +114,12 @@ class Work:
             self.failure.__cause__ = error
         finally:
             self.busy[process.name] -= 1
+
+    def mark_broken(self) -> None:
+        """In the history of holds, those that operators have broken at once."""
+        for path, session, call in self.story.smashed:
+            if (hold := self.records.get((session, call))) is not None and path in hold.tokens:
+                hold.broken = True
 
     def new_name(self) -> str:
         """A name, or a value, that is used once in a run."""
