@@ -3,12 +3,14 @@
 | module | duty |
 |---|---|
 | `main` | the root command: global options, the one place that turns failures into a line and an exit code |
-| `settings` | the global options as data; opens clients |
-| `files`, `locks`, `sessions`, `cell` | one module per group of commands |
-| `output` | data on stdout: tables, tabs, JSON; times and durations as text |
-| `errors` | exit codes, and the words of each failure |
-| `runner` | `lock PATH -- CMD`: makes the two processes |
-| `keeper` | the process that holds the session and the lock |
+| `settings`, `contexts` | the global options as data, and named sets of them; opens clients |
+| `files`, `locks`, `why`, `sessions`, `cell`, `members` | one module per group of commands |
+| `lock` | the commands that hold locks: lock, elect; `observe`: who leads |
+| `local`, `explain`, `completion` | what concerns this program and no cell |
+| `output`, `refresh` | data on stdout in every form, once or again and again; times and durations as text |
+| `errors`, `reasons` | exit codes and the words of each failure; the reason of an operator |
+| `runner` | `lock PATH... -- CMD`: makes the two processes |
+| `keeper`, `claims` | the process that holds the session, and the locks that it holds |
 | `front` | the process that is the parent of the command and kills it in time |
 | `command`, `terminal`, `family` | what they need: starting the command, job control, descendants |
 | `order`, `pipes` | what they share: the request and its times, the messages between them |

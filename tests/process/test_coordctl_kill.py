@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from coordclient import Client
 from coordd.testing.cells import RunningCell, start_cell
 from tests.process.coordctl_runs import Coordctl, Family, Holding
 
@@ -143,3 +144,22 @@ def test_when_the_front_is_stopped_the_keeper_kills_and_frees_the_lock(ctl: Coor
     assert code == 76
     reason = "the front was stopped, so the keeper ended the command"
     assert own_words(words) == f"coordctl: lock lost: /front-stopped: {reason}\n"
+
+
+@pytest.mark.parametrize("stopped", ["front", "keeper"])
+def test_a_revoked_lock_is_not_had_by_another_while_the_command_runs_though_one_of_the_two_is_stopped(
+    ctl: Coordctl, cell: RunningCell, family: Family, stopped: str
+) -> None:
+    path = f"/revoked-{stopped}"
+    held = hold(ctl, family, path)
+    with Client(cell.endpoints) as operator:
+        operator.list_locks("/")
+        pid = held.process.pid if stopped == "front" else held.keeper
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            assert operator.unlock(path, reason="a test").holds
+            with operator.lock(path, timeout=20):
+                assert family.gone_within(0), "a successor has the lock while the command runs"
+        finally:
+            os.kill(pid, signal.SIGCONT if stopped == "front" else signal.SIGKILL)
+    assert held.end()[0] == 76

@@ -184,3 +184,35 @@ def test_the_terminal_is_usable_again_after_a_command_that_was_killed_in_raw_mod
     shell.until("code=137")
     shell.type("stty -a | grep -o -- '-*icanon'\n")
     shell.until("\nicanon")
+
+
+@pytest.mark.parametrize("victim", ["keeper", "front", "lock"])
+def test_nothing_of_an_interactive_command_is_alive_when_the_next_holder_starts(
+    shell: Shell, cell: RunningCell, tmp_path: Path, victim: str
+) -> None:
+    """A command on the terminal that ignores TERM, has children in sessions and groups of their own, and reads."""
+    family, ctl = Family(tmp_path), Coordctl(cell)
+    script = tmp_path / "script"
+    script.write_text(
+        f"trap '' TERM HUP INT; exec 9>{family.path}; setsid sleep 61 & (setsid sh -c 'sleep 62; true' &)\n"
+        "echo READY-$((1+1)); while :; do read word; done"
+    )
+    path = f"/interactive-{victim}"
+    shell.type(f"{LOCK} {path} --lease 1.5 --lock-delay 1.5 --kill-after 1 -- sh {script} & front=$!; fg\n")
+    shell.until("READY-2")
+    (holder,) = ctl.json("locks", path)[0]["holders"]
+    front = int(holder["client"]["name"].rpartition(" ")[2])
+    keeper = int(holder["client"]["pid"])
+    if victim == "lock":
+        assert ctl.run("unlock", path, "--reason", "a test", "--after-lease").returncode == 0
+    else:
+        os.kill(keeper if victim == "keeper" else front, signal.SIGKILL)
+    try:
+        successor = ctl.holding(path, "-w", "20")
+        assert family.gone_within(0), "a successor has the lock while the command runs"
+        assert successor.token > holder["token"]
+    finally:
+        family.close()
+        ctl.close()
+    shell.type("\necho prompt-$((1+1))\n")
+    shell.until("prompt-2")
