@@ -54,6 +54,7 @@ def draw(chance: Random, *, safety_events: int = 11_000, plain: bool = False) ->
         long_holds=chance.choice((0.0, 0.1, 0.5)),
         workers=_workers(chance),
         faults=faults,
+        stuck=chance.choice((0.0, 0.0, 0.1, 0.6)),
     )
 
 

@@ -1,8 +1,8 @@
 """The surgeon: asks for changes of the cell, often several at once and with a blow to the master right behind them.
 
-What is asked for is a walk between sizes. A new replica's file names the members that somebody knew at that time. A
-disk is lost only where the cell can bear it; whoever lost it is replaced under a new id. Replicas are sent to sleep for
-so long that they may find nobody whom they knew.
+What is asked for is a walk between sizes, in some seeds with voters that are stuck high meanwhile. A new replica's file
+names the members that somebody knew at that time. A disk is lost only where the cell can bear it; whoever lost it is
+replaced under a new id. Replicas are sent to sleep for so long that they may find nobody whom they knew.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from coordd.paxos.ballot import Ballot
 from coordd.paxos.effects import ValueKind
 from coordd.paxos.membership import VOTERS_MAX, Membership
 from coordd.paxos.replica import Role
@@ -52,6 +53,7 @@ class Surgeon:
     def __init__(self, patient: Patient, pace_ms: tuple[int, ...]) -> None:
         self._patient, self._world, self._swarm = patient, patient.world, patient.swarm
         self._chance = self._world.chance("changes")
+        self._stuck = self._world.chance("stuck voters")
         self._mean_us = self._chance.choice(pace_ms) * 1000
         self._size = self._chance.choice(SIZES)
         self._eager = self._chance.choice((0.8, 0.8, 0.15))  # to promote who learns
@@ -92,6 +94,8 @@ class Surgeon:
             self._size = self._chance.choice(SIZES)
         for _ in range(self._chance.choice((1, 1, 1, 2, 3))):
             self._ask()
+        if self._stuck.random() < self._swarm.stuck:
+            self._after(self._stuck.randrange(30_000), self._stick)
         if self._chance.random() < 0.25:
             self._strike_master()
         if self._chance.random() < 0.05:
@@ -161,6 +165,15 @@ class Surgeon:
             raise self._world.violation("membership", f"replica {process.name} was sent away and {what} a member")
         self.removed.add(process.name)
         self._patient.forget(process.name)
+
+    def _stick(self) -> None:
+        """A voter is stuck high: it stood in a ballot that nobody has heard of, and refuses its master from now on."""
+        cores = [process.engine.replica for process in self._patient.processes.values() if process.up]
+        able = [core for core in cores if core.role is Role.FOLLOWER and core.state.is_voter and not core.state.mute]
+        if able:
+            state = self._stuck.choice(able).state
+            state.promise(Ballot(state.round_seen + self._stuck.choice((1, 3)), state.replica))
+            self._patient.nemesis.counts["stuck"] += 1
 
     def _strike_master(self) -> None:
         target = self._target()

@@ -44,6 +44,7 @@ class Swarm:
     think_ms: int = 150  # mean pause of a worker between two things
     long_holds: float = 0.0  # share of holds that last for seconds
     workers: tuple[str, ...] = ("registers", "locks")  # what each client process does, see `work`
+    stuck: float = 0.0  # share of an operator's acts beside which a voter promises a ballot that nobody has heard of
     faults: Mapping[str, int] = field(default_factory=dict)
 
     def membership(self) -> Membership:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from coordd.engine.changes import Changes
 from coordd.paxos.acceptor import Acceptor
 from coordd.paxos.effects import ValueKind
 from coordd.paxos.election import Election
@@ -45,6 +46,11 @@ def _unsettled_change(right: Any) -> Any:
     return lambda self: self.serving and not self._membership_slot
 
 
+def _next_at_once(right: Any) -> Any:
+    """The engine's own rule, that the next change waits for the answer of the last one, would save from it."""
+    return lambda self: bool(self._waiting)
+
+
 def _not_drained(right: Any) -> Any:
     return lambda self: self.can_propose() and self.may_drain()
 
@@ -65,6 +71,17 @@ def _recovers_behind(right: Any) -> Any:
             right(self, ballot, promises)
         finally:
             ValueKind.MEMBERSHIP._value_ = kind
+
+    return recover
+
+
+def _boost_pauses(right: Any) -> Any:
+    """It waits for promises that are let go as soon as the master serves."""
+
+    def recover(self: Any, ballot: Any, promises: Any) -> None:
+        right(self, ballot, promises)
+        if self._membership_slot:
+            self._pause_slot = self._membership_slot
 
     return recover
 
@@ -127,11 +144,12 @@ BUGS = (
         "second change before the first has settled",
         "membership",
         "changes",
-        [(Proposer, "may_drain", _unsettled_change)],
+        [(Proposer, "may_drain", _unsettled_change), (Changes, "__bool__", _next_at_once)],
     ),
     Bug("change proposed behind slots in flight", "membership", "changes", [(Proposer, "can_change", _not_drained)]),
     Bug("slots proposed behind a change", "membership", "changes", [(Proposer, "change", _proposes_behind)]),
     Bug("recovery proposes behind a change", "membership", "changes", [(Proposer, "recover", _recovers_behind)]),
+    Bug("a boost waits behind a change", "membership", "changes", [(Proposer, "recover", _boost_pauses)]),
     Bug("promises not counted again", "membership", "changes", [(Election, "winners", _counts_once)]),
     Bug("removed replica sent away at once", "membership", "changes", [(Proposer, "settled", _told_at_once)]),
     Bug("removed replica sent away by anybody", "membership", "changes", [(State, "may_dismiss", _told_by_anybody)]),
