@@ -101,7 +101,8 @@ async def test_a_resume_whose_answer_was_lost_is_tried_again_as_the_same_one(mak
     first = make_client()
     await (lock := first.lock(path)).acquire()
     ticket = await first.leave()
-    make, lost = link._resumed, []
+    make = link._resumed
+    lost: list[object] = []
 
     def lose_the_first(*arguments):
         if not lost:
@@ -161,7 +162,8 @@ async def test_what_did_not_come_with_the_session_cannot_be_adopted(make_client,
 
 
 async def test_leaving_ends_the_bodies_of_other_tasks_before_it_says_goodbye(make_client, path):
-    client, ended = make_client(), []
+    client = make_client()
+    ended: list[float] = []
 
     async def work():
         async with client.lock(path):
