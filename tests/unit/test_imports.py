@@ -45,7 +45,9 @@ RULES = (
     rule("coordclient", "aiohttp msgpack"),
     *(rule(f"coordclient.{name}", CLIENT_RULES, pure=True) for name in "session endpoints calls holds cached".split()),
     rule("coordclient.errors", "coordclient.protocol", pure=True),
-    rule("coordclient.fence", "coordclient.protocol coordclient.errors threading", pure=True),  # a lock, for servers
+    rule("coordclient.sequencer", "coordclient.protocol coordclient.errors", pure=True),
+    rule("coordclient.fence", "coordclient.protocol coordclient.errors coordclient.sequencer threading", pure=True),
+    rule("coordclient.fence_sql", "coordclient sqlalchemy"),  # the caller's, where there is one
     rule("coordclient.protocol", "msgpack", pure=True),
     rule("coordclient.protocol.codec", "coordclient.protocol msgpack msgspec", pure=True),
     # the pure core

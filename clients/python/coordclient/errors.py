@@ -2,12 +2,12 @@
 
     CoordError                       .code  .message  .retryable  .details
     |- BadRequest (ValueError)       the request itself is wrong: BadPath, TooLarge, UnknownOperation,
-    |                                UnsupportedVersion, WrongCell, SessionRequired
+    |                                UnsupportedVersion, WrongCell, SessionRequired, NoTransaction
     |- NotFound (FileNotFoundError), Exists (FileExistsError), Conflict, NotEmpty, Locked,
     |  NotADirectory (NotADirectoryError), IsADirectory (IsADirectoryError)
     |- LockTimeout (TimeoutError), LockLost, Deadlock, CallCancelled, GuardFailed, PermitsDiffer, NotWaiting
     |- SessionExpired: SessionKilled; StaleChannel, ClientForked, ClientClosed
-    |- PermissionDenied (PermissionError), StaleToken (PermissionError)
+    |- PermissionDenied (PermissionError), StaleToken (PermissionError), NeedsCell
     |- Unavailable (ConnectionError) nothing was done; the same call may succeed later: Overloaded, NotMaster
     |- LimitReached: CallWindow
     `- OutcomeUnknown (TimeoutError) it may have taken effect, may still do so, or never: InternalError
@@ -227,6 +227,21 @@ class StaleToken(CoordError, PermissionError):
     """A fencing token is smaller than one that was seen before: its holder has lost the lock. See `Fence`."""
 
     code = "stale_token"
+
+
+class NeedsCell(CoordError):
+    """The tokens of a semaphore's holders say nothing about each other: only the cell knows whether one still holds.
+
+    See `Fence` and `Client.check_sequencer`.
+    """
+
+    code = "needs_cell"
+
+
+class NoTransaction(BadRequest):
+    """The check of a token and the write that it protects would not be one transaction. See `SqlFence`."""
+
+    code = "no_transaction"
 
 
 class Unavailable(CoordError, ConnectionError):
