@@ -84,7 +84,7 @@ def grant_reply(state: State, hold: Hold) -> dict[str, object]:
     return {
         "path": lock.node.path,
         "mode": lock.mode,
-        "token": token_of(hold),
+        "token": hold.token or lock.token,
         "hold": hold.call,
         "sequencer": sequencer_of(state, hold),
     }

@@ -16,6 +16,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from coordclient.protocol.errors import Refusal
 from coordclient.protocol.operations import check_permits
 from coordd.machine import namespace
@@ -123,13 +125,13 @@ def release(
     hold = session.holds.get(number)
     if hold is None:
         raise _not_held(session, number, path)
-    parts = parts_of(hold)
+    parts: Iterable[Hold] = (hold,) if hold.group is None else tuple(hold.group)
     if path:
         parts = [part for part in parts if part.lock.node.path == path]
         if not parts:
             raise _not_held(session, number, path)
     state.revision += 1
-    _give_back(state, session, parts, RELEASED, woken)
+    _give_back(state, session, number, parts, RELEASED, woken)
     return {"revision": state.revision}
 
 
@@ -143,13 +145,14 @@ def _not_held(session: Session, number: int, path: str) -> Refusal:
     return Refusal("not_held", f"this session has no hold {number}{where}")
 
 
-def _give_back(state: State, session: Session, parts: list[Hold], reply: Refusal, woken: list[Woken]) -> None:
+def _give_back(
+    state: State, session: Session, call: int, parts: Iterable[Hold], reply: Refusal, woken: list[Woken]
+) -> None:
     """These holds of one acquire go, all before anybody is granted one of their locks."""
     for part in parts:
         take_away(state, session, part, "released")
     for part in parts:
         settle(state, part.lock, woken)
-    call = parts[0].call
     if call not in session.holds:
         forget_hold(session, call, reply)
 
@@ -171,7 +174,7 @@ def cancel(
         return {"did": "withdrew"}
     if hold is not None:
         state.revision += 1
-        _give_back(state, session, parts_of(hold), CANCELLED, woken)
+        _give_back(state, session, target, parts_of(hold), CANCELLED, woken)
         return {"did": "released"}
     if target < session.acked or target in session.replies or target == call:
         return {"did": "nothing"}
@@ -224,7 +227,7 @@ def _go_along(state: State, lock: Lock, woken: list[Woken], pending: list[Lock])
             woken.append(_grant_several(state, first.group))
             continue
         refusal = None
-        if not has_room(state, lock, first.mode, first.permits):
+        if lock.holders and not has_room(state, lock, first.mode, first.permits):
             refusal = differs(lock, first.mode, first.permits)
             if refusal is None:
                 return

@@ -24,36 +24,25 @@ def record(state: State, session: Session, hold: Hold, cause: str, reason: str =
         if len(losses) >= state.limits.losses_paths:
             oldest, _ = losses.popitem(last=False)
             del state.losses_paths[bisect_left(state.losses_paths, oldest)]
-        of_path = losses[path] = []
+        of_path = ()
         insort(state.losses_paths, path)
     else:
         losses.move_to_end(path)
         if len(of_path) >= state.limits.losses_per_path:
-            del of_path[0]
-    of_path.append(
-        (
-            session.id,
-            hold.call,
-            hold.client,
-            session.principal,
-            lock.mode,
-            hold.token or lock.token,
-            hold.since_ms,
-            state.wall_ms,
-            cause,
-            reason,
-        )
-    )
+            of_path = of_path[1:]
+    token = hold.token or lock.token
+    who = (session.id, hold.call, hold.client, session.principal)
+    losses[path] = (*of_path, (*who, lock.mode, token, hold.since_ms, state.wall_ms, cause, reason))
 
 
 def amend(state: State, hold: Hold, cause: str, reason: str) -> None:
     """The loss of this delayed hold has another end than was recorded, if it is remembered at all."""
     path = hold.lock.node.path
-    of_path = state.losses.get(path, [])
-    for place, loss in enumerate(of_path):
-        if loss[:2] == (hold.session, hold.call):
-            of_path[place] = (*loss[:8], cause, reason)
-            state.losses.move_to_end(path)
+    of_path = state.losses.get(path, ())
+    amended = tuple((*loss[:8], cause, reason) if loss[:2] == (hold.session, hold.call) else loss for loss in of_path)
+    if amended != of_path:
+        state.losses[path] = amended
+        state.losses.move_to_end(path)
 
 
 def describe(loss: Loss) -> dict[str, object]:

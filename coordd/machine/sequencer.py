@@ -43,7 +43,7 @@ def sequencer_of(state: State, hold: Hold) -> str:
     """The sequencer of a present hold."""
     lock = hold.lock
     path = quote_path(lock.node.path)
-    text = f"{FORMAT}:{state.cell}:{path}:{lock.mode}:{token_of(hold)}:{hold.session}:{hold.call}"
+    text = f"{FORMAT}:{state.cell}:{path}:{lock.mode}:{hold.token or lock.token}:{hold.session}:{hold.call}"
     assert state.keyed is not None, "no grant without a key"
     code = state.keyed.copy()
     code.update(text.encode())

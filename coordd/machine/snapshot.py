@@ -223,7 +223,7 @@ def _build(fields: list[Any], limits: Limits) -> State:
     for session in state.sessions.values():
         _group(session)
     state.looked_at = looked_at
-    state.losses.update((path, [_read_loss(*loss) for loss in of_path]) for path, of_path in losses)
+    state.losses.update((path, tuple(_read_loss(*loss) for loss in of_path)) for path, of_path in losses)
     state.losses_paths = sorted(state.losses)
     return state
 

@@ -269,7 +269,7 @@ class State:
         self.delayed: dict[tuple[str, int, int], Hold] = {}
         self.revoked: dict[tuple[str, int, int], Hold] = {}
         self.sessions: OrderedDict[int, Session] = OrderedDict()
-        self.losses: OrderedDict[str, list[Loss]] = OrderedDict()  # newest last
+        self.losses: OrderedDict[str, tuple[Loss, ...]] = OrderedDict()  # newest last
         self.losses_paths: list[str] = []  # sorted: the turn in which the history inspects them
         self.looked_at = ""  # the path of the losses inspected last
         self.wall_ms = 0

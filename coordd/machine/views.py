@@ -33,7 +33,7 @@ def why(state: State, arguments: Arguments, session: int) -> dict[str, object]:
     """Who has this lock, who waits for it, and how the last ones lost it."""
     path = arguments["path"]
     lock = state.locks.get(path)
-    losses = state.losses.get(path, [])
+    losses = state.losses.get(path, ())
     size = 0 if lock is None else _answer_bytes(state, lock)
     size += sum(256 + client_bytes(loss[2]) + len(loss[3]) + len(loss[9]) for loss in losses)
     check_answer(state, size, f"all about the lock {path}")

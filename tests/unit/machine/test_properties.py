@@ -1,7 +1,6 @@
 """Random commands against the machine, with a naive model of locks beside it.
 
-The harness checks all invariants after every step and throws its twin away for one restored from a snapshot. The model
-here is written from the promises alone, with lists and loops: it says who must hold and who must wait, in which order.
+The harness checks all invariants after every step and throws its twin away for one restored from a snapshot.
 """
 
 from __future__ import annotations
@@ -15,13 +14,15 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from coordclient.protocol.errors import Refusal
 from coordd.machine.commands import Command
+from coordd.machine.grants import each_hold
 from coordd.machine.machine import Limits
 from tests.unit.machine.harness import Cell, plain
+from tests.unit.machine.model import Model, Part, Who
 
 PATHS = ("/a", "/b", "/d", "/d/x", "/d/x/y", "/d/z")
 LIMITS = Limits(
     sessions=4,
-    holds_per_session=5,
+    holds_per_session=6,
     waiters_per_session=3,
     ephemerals_per_session=2,
     remembered_bytes_per_session=6_000,
@@ -30,48 +31,18 @@ LIMITS = Limits(
     nodes=7,
     children_per_directory=4,
     total_bytes=200,
+    notices_per_session=3,
+    losses_per_path=2,
+    losses_paths=3,
 )
+ACQUIRES = ("acquire", "acquire_all")
+REFUSALS = {"limit", "not_acquired", "deadlock", "not_a_directory", "cancelled", "permits_differ", "session_killed"}
 
-Who = tuple[int, int]
-
-
-class Model:
-    """Per path: who holds in which mode (and whether delayed), who waits, oldest first."""
-
-    def __init__(self) -> None:
-        self.holders: dict[str, list[tuple[Who, str, bool]]] = {}
-        self.queues: dict[str, list[tuple[Who, str]]] = {}
-
-    def request(self, path: str, who: Who, mode: str) -> None:
-        self.queues.setdefault(path, []).append((who, mode))
-        self.settle()
-
-    def settle(self) -> None:
-        for path, queue in self.queues.items():
-            holders = self.holders.setdefault(path, [])
-            while queue:
-                who, mode = queue[0]
-                alone = not holders
-                together = mode == "shared" and all(other == "shared" for _, other, _ in holders)
-                if not alone and not (together and len(holders) < LIMITS.holders_per_node):
-                    break
-                holders.append((who, mode, False))
-                queue.pop(0)
-
-    def leave(self, who: Who) -> None:
-        for path, holders in self.holders.items():
-            self.holders[path] = [entry for entry in holders if entry[0] != who]
-        for path, queue in self.queues.items():
-            self.queues[path] = [entry for entry in queue if entry[0] != who]
-        self.settle()
-
-    def end(self, session: int, delayed: set[Who]) -> None:
-        for path, queue in self.queues.items():
-            self.queues[path] = [entry for entry in queue if entry[0][0] != session]
-        for path, holders in self.holders.items():
-            kept = [entry for entry in holders if entry[0][0] != session or entry[0] in delayed]
-            self.holders[path] = [(who, mode, late or who in delayed) for who, mode, late in kept]
-        self.settle()
+wanted = st.builds(
+    lambda path, how: Part(path, "semaphore", how) if isinstance(how, int) else Part(path, how),
+    st.sampled_from(PATHS),
+    st.sampled_from(("exclusive", "exclusive", "shared", "shared", 1, 2, 3)),
+)
 
 
 class RandomCommands(RuleBasedStateMachine):
@@ -80,30 +51,32 @@ class RandomCommands(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.cell = Cell(LIMITS)
-        self.model = Model()
+        self.model = Model(LIMITS.holders_per_node)
         self.delays: dict[Who, int] = {}
         self.actors: dict[Who, str] = {}
         self.sent: list[tuple[Command, Any]] = []
+        self.secrets = 0
 
     # ---- helpers ----
 
-    def never_ends(self, path: str, who: Who, mode: str, actor: str) -> bool:
+    def never_ends(self, who: Who, parts: tuple[Part, ...], actor: str) -> bool:
         """Whether this request waits for ever, if everyone who can go on does, and whoever may give up does."""
         model = copy.deepcopy(self.model)
         actors = self.actors | {who: actor}
-        model.request(path, who, mode)
+        model.request(who, parts)
         for _ in range(20):
             places: dict[tuple[int, str], int] = {}
-            for waiter, _ in (entry for queue in model.queues.values() for entry in queue):
+            for waiter, _ in model.waiting:
                 name = (waiter[0], actors[waiter])
                 places[name] = places.get(name, 0) + 1
-            for holder, _, delayed in [entry for holders in model.holders.values() for entry in holders]:
-                if delayed or not actors[holder] or places.get((holder[0], actors[holder])) != 1:
-                    model.leave(holder)
-            for waiter, _ in [entry for queue in model.queues.values() for entry in queue]:
+            for path, holder in [(path, one) for path, holders in model.holders.items() for one in holders]:
+                goes_on = places.get((holder.who[0], actors[holder.who])) != 1
+                if holder.delayed or (path, holder.who) in model.revoked or not actors[holder.who] or goes_on:
+                    model.leave(holder.who, path)
+            for waiter, _ in list(model.waiting):
                 if not actors[waiter]:
                     model.leave(waiter)
-        return who in [entry[0] for entry in model.queues[path]]
+        return who in [entry[0] for entry in model.waiting]
 
     def session(self, number: int) -> int:
         sessions = sorted(self.cell.machine.sessions)
@@ -133,14 +106,13 @@ class RandomCommands(RuleBasedStateMachine):
     @rule(number=st.integers(0, 3), expired=st.booleans())
     def end_session(self, number: int, expired: bool) -> None:
         session = self.session(number)
-        holds = [(session, call) for call in self.cell.machine.sessions[session].holds]
         if expired:
             self.cell.expire(session)
         else:
             assert self.send("close_session", session) == {} or session in self.cell.machine.sessions
             if session in self.cell.machine.sessions:
                 return  # refused for room of the reply memory
-        self.model.end(session, {who for who in holds if expired and self.delays[who]})
+        self.model.end(session, self.delays if expired else {})
 
     @rule(number=st.integers(0, 9))
     def end_lock_delay(self, number: int) -> None:
@@ -149,53 +121,97 @@ class RandomCommands(RuleBasedStateMachine):
             path, session, call, lock_delay_ms = delayed[number % len(delayed)]
             assert lock_delay_ms == self.delays[session, call] > 0
             assert self.cell.end_lock_delay(path, session, call) == {"ended": True}
-            self.model.leave((session, call))
+            self.model.leave((session, call), path)
 
     @rule()
     def fail_over(self) -> None:
         self.cell.begin_epoch(self.cell.machine.epoch + 1)
 
+    @precondition(lambda self: len(self.cell.machine.sessions) > 1)
+    @rule(number=st.integers(0, 3), acknowledged=st.booleans())
+    def kill(self, number: int, acknowledged: bool) -> None:
+        session = self.session(number)
+        self.cell.admin("kill_session", session=session, reason="wild")
+        self.model.withdraw(session)
+        if acknowledged and self.send("acknowledge_kill", session) == {}:
+            self.model.end(session, self.delays)
+
+    @rule(number=st.integers(0, 3))
+    def leave(self, number: int) -> None:
+        session = self.session(number)
+        if self.send("leave_session", session) == {} and not self.cell.machine.sessions[session].killed:
+            self.model.withdraw(session)
+
+    @rule(number=st.integers(0, 3))
+    def resume(self, number: int) -> None:
+        session = self.session(number)
+        self.secrets += 1
+        reply = self.cell.resume(session, f"{self.secrets:064x}", pid=str(self.secrets))
+        if isinstance(reply, Refusal):
+            assert reply.code == "session_killed"
+            return
+        self.model.withdraw(session)
+        self.cell.calls[session] = reply["next_call"] - 1
+        held = [(hold["path"], (session, hold["hold"])) for hold in reply["holds"]]
+        assert sorted(held) == sorted(self.held(session))
+
+    def held(self, session: int) -> list[tuple[str, Who]]:
+        """What the model says that this session has."""
+        holders = [(path, one) for path in PATHS for one in self.model.at(path)]
+        return [(path, one.who) for path, one in holders if one.who[0] == session and not one.delayed]
+
     # ---- locks ----
 
     @rule(
         number=st.integers(0, 3),
-        path=st.sampled_from(PATHS),
-        mode=st.sampled_from(("exclusive", "shared")),
+        parts=st.lists(wanted, min_size=1, max_size=3, unique_by=lambda part: part.path),
         wait=st.booleans(),
         delay=st.sampled_from((0, 1_000)),
         actor=st.sampled_from(("", "x", "y")),
         lag=st.integers(0, 30),
     )
-    def acquire(self, number: int, path: str, mode: str, wait: bool, delay: int, actor: str, lag: int) -> None:
+    def acquire(self, number: int, parts: list[Part], wait: bool, delay: int, actor: str, lag: int) -> None:
         session = self.session(number)
-        reply = self.send("acquire", session, lag, path=path, mode=mode, wait=wait, lock_delay_ms=delay, actor=actor)
+        given: dict[str, Any] = {"wait": wait, "lock_delay_ms": delay, "actor": actor}
+        if len(parts) == 1:
+            reply = self.send("acquire", session, lag, **vars(parts[0]), **given)
+        else:
+            reply = self.send("acquire_all", session, lag, locks=[vars(part) for part in parts], **given)
         who = (session, self.cell.calls[session])
-        self.actors[who] = actor
+        self.actors[who], self.delays[who] = actor, delay
         if isinstance(reply, Refusal):
-            if reply.code == "deadlock":
-                cycle = reply.details["cycle"]
-                assert wait and actor and isinstance(cycle, list)
-                assert len(cycle) == 1 or self.never_ends(path, who, mode, actor), "a cycle was invented"
-            assert reply.code in {"limit", "not_acquired", "deadlock", "not_a_directory", "cancelled"}
-            if reply.code == "not_acquired":
-                assert not wait and self.model.holders.get(path)
+            self.was_refused(reply, who, tuple(parts), wait)
             return
-        self.delays[who] = delay
-        self.model.request(path, who, mode)
-        holding = who in [entry[0] for entry in self.model.holders[path]]
-        assert (reply is not None) == holding
+        self.model.request(who, tuple(parts))
+        assert (reply is not None) == (who not in [entry[0] for entry in self.model.waiting])
         if reply is not None:
-            assert self.cell.query("check_sequencer", sequencer=reply["sequencer"])["valid"]
+            for grant in reply.get("locks", [reply]):
+                assert self.cell.query("check_sequencer", sequencer=grant["sequencer"])["valid"]
 
-    @rule(number=st.integers(0, 3), index=st.integers(0, 9), lag=st.integers(0, 30))
-    def release(self, number: int, index: int, lag: int) -> None:
+    def was_refused(self, reply: Refusal, who: Who, parts: tuple[Part, ...], wait: bool) -> None:
+        assert reply.code in REFUSALS
+        if reply.code == "deadlock":
+            cycle, actor = reply.details["cycle"], self.actors[who]
+            assert wait and actor and isinstance(cycle, list)
+            assert len(cycle) == 1 or self.never_ends(who, parts, actor), "a cycle was invented"
+        elif reply.code == "permits_differ":
+            assert any(self.model.differs(part) for part in parts)
+        elif reply.code == "not_acquired":
+            assert not wait
+            assert any(self.model.queue(part.path) or not self.model.fits(part) for part in parts)
+
+    @rule(number=st.integers(0, 3), index=st.integers(0, 9), lag=st.integers(0, 30), whole=st.booleans())
+    def release(self, number: int, index: int, lag: int, whole: bool) -> None:
         session = self.session(number)
-        holds = sorted(self.cell.machine.sessions[session].holds.items())
+        holds = list(each_hold(self.cell.machine.sessions[session]))
         if holds:
-            call, hold = holds[index % len(holds)]
-            reply = self.send("release", session, lag, path=hold.lock.node.path, hold=call)
-            if not isinstance(reply, Refusal):
-                self.model.leave((session, call))
+            hold = holds[index % len(holds)]
+            path = "" if whole else hold.lock.node.path
+            who = (session, hold.call)
+            if not isinstance(self.send("release", session, lag, path=path, hold=hold.call), Refusal):
+                for at, held in self.held(session):
+                    if held == who and path in ("", at):
+                        self.model.leave(who, at)
 
     @rule(number=st.integers(0, 3), back=st.integers(-2, 20), lag=st.integers(0, 30))
     def cancel(self, number: int, back: int, lag: int) -> None:
@@ -203,7 +219,57 @@ class RandomCommands(RuleBasedStateMachine):
         target = self.cell.calls[session] + 1 - back
         reply = self.send("cancel", session, lag, target=max(1, target))
         if reply in ({"did": "withdrew"}, {"did": "released"}):
-            self.model.leave((session, max(1, target)))
+            who = (session, max(1, target))
+            self.model.waiting = [entry for entry in self.model.waiting if entry[0] != who]
+            for path, held in self.held(session):
+                if held == who:
+                    self.model.leave(who, path)
+            self.model.settle()
+
+    @rule(index=st.integers(0, 20), now=st.booleans(), everybody=st.booleans())
+    def unlock(self, index: int, now: bool, everybody: bool) -> None:
+        holders = [(path, one) for path in PATHS for one in self.model.at(path)]
+        if not holders:
+            return
+        path, chosen = holders[index % len(holders)]
+        session, hold = (0, 0) if everybody else chosen.who
+        reply = self.cell.unlock(path, session=session, hold=hold, now=now)
+        if isinstance(reply, Refusal):
+            assert reply.code in ("limit", "not_held")
+            return
+        for one in [(taken["session"], taken["hold"]) for taken in reply["holds"]]:
+            if now:
+                self.model.leave(one, path)
+            else:
+                self.model.revoked.add((path, one))
+
+    @rule(index=st.integers(0, 9), told=st.booleans())
+    def end_revoked(self, index: int, told: bool) -> None:
+        revoked = list(self.cell.machine.revoked_holds())
+        assert {(path, (session, hold)) for path, session, hold, _ in revoked} == self.model.revoked
+        if not revoked:
+            return
+        path, session, hold, _ = revoked[index % len(revoked)]
+        delay_ms = self.delays[session, hold]
+        if told:
+            reply = self.send("give_up", session, path=path, hold=hold)
+            if isinstance(reply, Refusal):
+                return  # for room of the reply memory
+            assert reply == {"did": "delayed" if delay_ms else "freed"}
+        else:
+            assert self.cell.end_revoked(path, session, hold) == {"ended": True}
+        self.model.lose((session, hold), path, delay_ms)
+
+    @rule(number=st.integers(0, 3), to=st.integers(0, 3), index=st.integers(0, 9))
+    def transfer(self, number: int, to: int, index: int) -> None:
+        session, heir = self.session(number), self.session(to)
+        held = self.held(session)
+        if not held:
+            return
+        path, who = held[index % len(held)]
+        reply = self.send("transfer", session, path=path, hold=who[1], to=heir)
+        if not isinstance(reply, Refusal):
+            self.model.hand_on(who, path, (heir, reply["hold"]))
 
     # ---- files ----
 
@@ -224,7 +290,7 @@ class RandomCommands(RuleBasedStateMachine):
             given["parents"] = parents
         if operation == "ephemeral":
             operation, given["ephemeral"] = "create", True
-        held = bool(self.model.holders.get(path))
+        held = bool(self.model.at(path) or self.model.queue(path))
         reply = self.send(operation, session, lag, **given)
         if operation == "delete" and held:
             assert isinstance(reply, Refusal)
@@ -244,7 +310,7 @@ class RandomCommands(RuleBasedStateMachine):
         again = self.cell.batch(command)[0].reply
         assert self.cell.machine.revision == before, "a retry changes nothing"
         assert recalled is None or plain(recalled) == plain(again), "the short cut answers as apply does"
-        if session is not None and command.call in session.replies and command.operation != "acquire":
+        if session is not None and command.call in session.replies and command.operation not in ACQUIRES:
             assert plain(again) == plain(reply)
 
     # ---- always ----
@@ -252,22 +318,24 @@ class RandomCommands(RuleBasedStateMachine):
     @invariant()
     def the_machine_agrees_with_the_model(self) -> None:
         for path in PATHS:
-            row = self.cell.lock_at(path)
-            holders = (
-                [((one["session"], one["hold"]), one["mode"], one["delayed"]) for one in row["holders"]] if row else []
-            )
-            waiters = [((one["session"], one["call"]), one["mode"]) for one in row["waiters"]] if row else []
-            assert holders == self.model.holders.get(path, []), path
-            assert waiters == self.model.queues.get(path, []), path
+            row = self.cell.lock_at(path) or {"holders": [], "waiters": []}
+            holders = [((one["session"], one["hold"]), one["mode"], one["delayed"]) for one in row["holders"]]
+            waiters = [((one["session"], one["call"]), one["mode"]) for one in row["waiters"]]
+            assert holders == [(one.who, one.part.mode, one.delayed) for one in self.model.at(path)], path
+            assert waiters == self.model.queue(path), path
 
     @invariant()
     def whoever_was_woken_was_told_the_truth(self) -> None:
         for woken in self.cell.woken:
-            if not isinstance(woken.reply, Refusal):
-                path, token = woken.reply["path"], woken.reply["token"]
-                assert isinstance(path, str)
-                assert token == self.cell.lock_at(path)["token"]
-                assert ((woken.session, woken.call)) in self.cell.holders(path)
+            who, reply = (woken.session, woken.call), woken.reply
+            if isinstance(reply, Refusal):
+                assert reply.code != "permits_differ" or who in self.model.refused
+                continue
+            grants: Any = reply.get("locks", [reply])
+            for grant in grants:
+                rows = self.cell.lock_at(grant["path"])["holders"]
+                [token] = [row["token"] for row in rows if (row["session"], row["hold"]) == who]
+                assert grant["token"] == token
         self.cell.woken.clear()
 
 
