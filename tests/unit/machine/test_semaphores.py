@@ -43,6 +43,17 @@ def test_each_hold_has_the_token_of_its_own_grant_and_later_ones_are_larger(cell
     assert cell.lock_at("/s")["token"] == cell.machine.revision > tokens[1]
 
 
+def test_permits_granted_in_one_step_have_tokens_of_their_own(cell: Cell) -> None:
+    holder, waiters = cell.open(), [cell.open() for _ in range(3)]
+    cell.acquire(holder, "/s")
+    for waiter in waiters:
+        assert take(cell, waiter, 3) is None
+    reply = cell.release(holder, "/s")
+    tokens = [int(str(woken.reply["token"])) for woken in cell.woken if isinstance(woken.reply, dict)]
+    assert len(set(tokens)) == 3 and tokens == sorted(tokens)
+    assert tokens[-1] == reply["revision"] == cell.machine.revision
+
+
 def test_a_sequencer_of_a_semaphore_is_good_for_its_own_hold_alone(cell: Cell) -> None:
     first, second = cell.open(), cell.open()
     grants = [cell.acquire(one, "/s", "semaphore", permits=2) for one in (first, second)]
@@ -69,7 +80,7 @@ def test_a_waiter_that_turns_out_to_differ_is_told_when_its_turn_comes(cell: Cel
         assert take(cell, session, permits) is None
     cell.release(holder, "/s")
     token = cell.machine.revision
-    assert cell.woke() == [(others[0], 1, token), (others[1], 1, "permits_differ"), (others[2], 1, token)]
+    assert cell.woke() == [(others[0], 1, token - 1), (others[1], 1, "permits_differ"), (others[2], 1, token)]
     again = cell.refused("acquire", others[1], 1, path="/s", mode="semaphore", permits=3)
     assert again.code == "permits_differ", "a retry is told the same"
 
