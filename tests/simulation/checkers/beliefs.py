@@ -156,3 +156,40 @@ class NotServed(StateChecker):
             if own is not None and own.id == session and own.lease[0][0] > reading[0]:
                 late_ms = own.lease[0][0] - reading[0]
                 raise self.broken(f"{process.name}: session {session} {how}, and renewed {late_ms} ms later")
+
+
+class Told(StateChecker):
+    """Who has renewed his session since an operator took a lock from him was told so, and does not believe in it."""
+
+    name = "told"
+
+    def __init__(self, world: World, clients: Callable[[], Iterable[ClientProcess]]) -> None:
+        super().__init__(world)
+        self._clients = clients
+        self._taken: list[tuple[ClientProcess, Reading, str, tuple[int, int]]] = []
+
+    def done(self, command: Done, machine: Machine) -> None:
+        if command.operation != "unlock" or not isinstance(command.reply, dict) or not command.changed:
+            return
+        for holder in command.reply["holds"]:
+            key = holder["session"], holder["hold"]
+            for process in self._clients():
+                own = process.session()
+                if own is not None and own.id == key[0]:
+                    self._taken.append((process, process.seat.reading(), command.arguments["path"], key))
+
+    def look(self) -> None:
+        if self._taken:
+            self._taken = [one for one in self._taken if self._waits_on(*one)]
+
+    def _waits_on(self, process: ClientProcess, reading: Reading, path: str, key: tuple[int, int]) -> bool:
+        """Not told yet."""
+        own = process.session()
+        if own is None or own.id != key[0]:
+            return False
+        if own.lease[0][0] <= reading[0]:
+            return True
+        for hold in process.safe_holds():
+            if (hold.session.id, hold.number) == key and any(part.path == path for part in hold.parts):
+                raise self.broken(f"{process.name} has renewed its session since {path} ({key}) was taken, and is safe")
+        return False

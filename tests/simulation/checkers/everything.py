@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 from tests.simulation.checkers.agreement import ChosenValues, CoreInvariants, MasterLease, Promises
-from tests.simulation.checkers.beliefs import LockBeliefs, NotServed, OneProcess, SessionBeliefs
+from tests.simulation.checkers.beliefs import LockBeliefs, NotServed, OneProcess, SessionBeliefs, Told
 from tests.simulation.checkers.chosen import Choosing
 from tests.simulation.checkers.deadlock import Deadlocks
 from tests.simulation.checkers.expiry import JustExpiry
@@ -123,6 +123,7 @@ def of_state(run: WholeCell) -> list[StateChecker]:
             OneProcess(world, run.living_clients),
             SessionBeliefs(world, run.living_clients),
             NotServed(world, run.living_clients),
+            Told(world, run.living_clients),
         ],
     )
 

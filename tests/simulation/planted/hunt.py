@@ -5,10 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 
-from tests.simulation.planted import Bug, Found, calls, consensus, digests, lease, locks, membership, sessions, storage
+from tests.simulation.planted import (
+    Bug,
+    Found,
+    calls,
+    consensus,
+    digests,
+    heirs,
+    lease,
+    locks,
+    membership,
+    sessions,
+    several,
+    storage,
+    taking,
+)
 from tests.simulation.runs import run_seed
 
-AREAS = (consensus, lease, storage, sessions, calls, locks, membership, digests)
+AREAS = (consensus, lease, storage, sessions, calls, locks, several, taking, heirs, membership, digests)
 BUGS: Mapping[str, Bug] = {bug.name: bug for area in AREAS for bug in area.BUGS}
 
 

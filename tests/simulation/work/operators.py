@@ -35,7 +35,7 @@ async def _operate(work: Work, process: ClientProcess, chance: Random) -> None:
         return
     try:
         await client.unlock(path, reason=work.new_name(), now=kind == "now")
-    except LockLost:
+    except (LockLost, NotFound):
         return  # nobody holds it any more
 
 
