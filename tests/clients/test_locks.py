@@ -194,6 +194,18 @@ async def _free(client, path):
     return await client.list_locks(path) == []
 
 
+async def test_an_acquire_that_is_thrown_away_while_it_waits_leaves_nothing_behind(make_client, path):
+    """A coroutine that is closed, as one is that nobody keeps."""
+    watcher, client = make_client(), make_client()
+    await client.ls("/")
+    async with watcher.lock(path):
+        waiting = client.lock(path).acquire()
+        waiting.send(None)
+        await until(lambda: _counted(watcher, path, 1), "the waiter")
+        waiting.close()
+        await until(lambda: _counted(watcher, path, 0), "the waiter to go")
+
+
 @pytest.mark.parametrize("turns", [0, 1, 2, 3, 5, 10, 30])
 async def test_cancelling_a_release_in_any_await_still_frees_the_lock(make_client, path, turns):
     watcher, client = make_client(), make_client()

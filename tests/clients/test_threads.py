@@ -180,6 +180,35 @@ def test_ctrl_c_when_the_loop_has_the_lock_and_the_waiting_thread_not_yet_gives_
     assert not lock.held
 
 
+@pytest.mark.parametrize("how", ["release", "end of the body"])
+def test_ctrl_c_in_a_release_still_frees_the_lock(client, other, path, monkeypatch, how):
+    """The wait is interrupted before the release has made its first step in the loop."""
+    begin, go_on = client._worker.begin, threading.Event()
+
+    def begin_and_interrupt(coroutine, *arguments, **named):
+        client._worker.post(lambda: go_on.wait(WAIT_SECONDS))
+        future = begin(coroutine, *arguments, **named)
+        monkeypatch.setattr(client._worker, "begin", begin)
+        future.result = interrupted
+        return future
+
+    def interrupted(timeout=None):
+        raise KeyboardInterrupt
+
+    lock = client.lock(path)
+    with pytest.raises(KeyboardInterrupt):
+        if how == "release":
+            lock.acquire()
+            monkeypatch.setattr(client._worker, "begin", begin_and_interrupt)
+            lock.release()
+        else:
+            with lock:
+                monkeypatch.setattr(client._worker, "begin", begin_and_interrupt)
+    go_on.set()
+    with other.lock(path, timeout=5):
+        assert not lock.held
+
+
 def test_a_thread_is_never_taken_for_one_that_has_ended(client, path):
     """The system gives the name of an ended thread to a new one; what the first has left is no lock of the second."""
     names: list[int] = []

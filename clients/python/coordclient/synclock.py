@@ -6,9 +6,8 @@ import itertools
 import logging
 import os
 import threading
-from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from coordclient.aio.lockstate import LockState
 from coordclient.aio.terms import time_limit
@@ -97,7 +96,7 @@ class AnyLock:
 
         >>> lock.release()
         """
-        self._finish(self._state.give_back)
+        self._worker.run(self._state.give_back)
 
     def __enter__(self) -> Self:
         timeout = self._state.terms.timeout
@@ -122,16 +121,12 @@ class AnyLock:
         if hold is not None and hold.state is HoldState.RELEASED:
             return None  # the body did it
         try:
-            self._finish(self._state.give_back)
+            self._worker.run(self._state.give_back)
         except (LockLost, ClientForked) as lost:
             return lost
         except CoordError as failed:
             log.warning("the release of %s is not confirmed yet and goes on: %s", self._state.name, failed)
         return None
-
-    def _finish(self, coroutine: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Wait for what goes on to its end in the loop, also when the wait is interrupted (Ctrl-C)."""
-        self._worker.begin(coroutine).result()
 
     def _acquire(self, timeout_ms: int | None, wait: bool) -> None:
         actor = f"{self._state.keeper.labels.get('host', '')[:64]}:{os.getpid()}:t{_thread_number()}"
