@@ -14,6 +14,12 @@ from coordclient import ClientClosed, aio
 LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop]
 
 
+@pytest.fixture
+def cell(coord_cell):
+    """A fresh one in this process for each test: what is tried here is the client's doing."""
+    return coord_cell
+
+
 def run(make_loop, coroutine):
     """One loop, from its beginning to its end."""
     with asyncio.Runner(loop_factory=make_loop) as runner:

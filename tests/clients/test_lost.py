@@ -13,6 +13,12 @@ from tests.clients.conftest import until
 PAUSE_MS = 16_500  # beyond the deadline (16.83 s) less the margin, and within the grace period
 
 
+@pytest.fixture
+def cell(coord_cell):
+    """A fresh one in this process for each test: what is tried here is the client's doing."""
+    return coord_cell
+
+
 async def forever():
     await asyncio.get_running_loop().create_future()
 
