@@ -21,6 +21,7 @@ from tests.nemesis.history import Writer, now_ns
 from tests.nemesis.work import Bench, count, keep, make, use_registers
 from tests.nemesis.work_locks import hold, hold_by_hand
 from tests.nemesis.work_names import arrange, ask
+from tests.nemesis.work_permits import operate, permit, together
 from tests.nemesis.work_threads import use_threads
 
 LAG_EVERY_S = 0.05
@@ -56,7 +57,10 @@ async def run(orders: Orders, ended: asyncio.Event) -> None:
     threads_stopped = threading.Event()
     threads = asyncio.create_task(_use_threads(orders, writer, threads_stopped))
     async with client:
-        jobs = (use_registers, use_registers, count, hold, hold_by_hand, make, keep, arrange, ask)
+        jobs = (
+            *(use_registers, use_registers, count, hold, hold_by_hand, make, keep, arrange, ask),
+            *(permit, together, operate),
+        )
         tasks = [asyncio.create_task(job(bench, f"{orders.name}.{n}-{job.__name__}")) for n, job in enumerate(jobs)]
         stopped = asyncio.create_task(ended.wait())
         await asyncio.wait([stopped, threads, *tasks], return_when=asyncio.FIRST_COMPLETED)

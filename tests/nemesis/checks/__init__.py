@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from tests.nemesis.checks.beliefs import beliefs_overlap, fence_refusals, late_bodies
+from tests.nemesis.checks.beliefs import beliefs_overlap, fence_refusals, late_bodies, too_many_permits
 from tests.nemesis.checks.files import broken_ephemerals, broken_files
 from tests.nemesis.checks.numbers import revisions_out_of_order
 from tests.nemesis.checks.orders import broken_counters, broken_directories, broken_locks, broken_registers
@@ -25,6 +25,7 @@ CHECKS: Mapping[str, Check] = {
     "counters are linearizable": broken_counters,
     "locks are linearizable": broken_locks,
     "no two holders by their own belief": beliefs_overlap,
+    "no more holders than permits": too_many_permits,
     "a running holder is told in time": late_bodies,
     "the fence refuses no rightful holder": fence_refusals,
     "revisions rise in the order of changes": revisions_out_of_order,

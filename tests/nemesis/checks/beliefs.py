@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from tests.nemesis.history import History, process_of
 from tests.nemesis.work_locks import STOP_MARGIN_S
+from tests.nemesis.work_permits import PERMITS
 
 NS = 10**9
 
@@ -60,6 +61,19 @@ def _by_lock(history: History) -> Iterator[list[Belief]]:
 
 def _excludes(one: Belief, other: Belief) -> bool:
     return "exclusive" in (one.mode, other.mode)
+
+
+def too_many_permits(history: History) -> list[str]:
+    """More than there are permits believed at one moment that they have one."""
+    found = []
+    for held in _by_lock(history):
+        open_ones: list[Belief] = []
+        for belief in held:
+            open_ones = [other for other in open_ones if other.until_ns > belief.from_ns]
+            open_ones.append(belief)
+            if belief.mode == "semaphore" and len(open_ones) > PERMITS:
+                found.append(", and ".join(map(str, open_ones)))
+    return found
 
 
 def beliefs_overlap(history: History) -> list[str]:

@@ -10,7 +10,7 @@ FOUND_MAX = 5
 def revisions_out_of_order(history: History) -> list[str]:
     """A change that began after another was acknowledged has the larger revision; no two have the same.
 
-    The token of an exclusive grant is a revision too: of the change that granted it, which may grant several locks.
+    The token of a grant that is not shared is a revision too: of the change that granted it, which may grant several locks.
     """
     changes = [  # begun, ended, revision, who
         (op.begun_ns, op.ended_ns, int(op.result["revision"]), f"{op.name} of {op.who}")
@@ -22,9 +22,9 @@ def revisions_out_of_order(history: History) -> list[str]:
     for _, _, revision, who in changes:
         if owners.setdefault(revision, who) is not who:
             found.append(f"revision {revision} was given to {owners[revision]} and to {who}")
-    begun = {(op.who, op.number): op.begun_ns for op in history.of("hold")}
+    begun = {(op.who, op.number): op.begun_ns for op in history.of("hold", "part")}
     for note in history.noted("enter"):
-        if note.more["mode"] == "exclusive":
+        if note.more["mode"] != "shared":
             grant = f"grant to {note.who}"
             changes.append((begun[note.who, note.more["n"]], note.at_ns, note.more["token"], grant))
     by_end = sorted(changes, key=lambda change: change[1])

@@ -17,6 +17,8 @@ EXPECTED = {
     "list": set[str](),
     "has": set[str](),
     "ask": set[str](),
+    "part": {"not_acquired"},
+    "unlock": {"not_found"},
 }
 
 

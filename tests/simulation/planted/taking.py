@@ -113,12 +113,14 @@ def _same_token(right: Any) -> Any:
     return grant_place
 
 
-def _to_anybody(right: Any) -> Any:
-    def heir(hold: Any, to: int) -> Any:
-        found = [waiter for waiter in hold.lock.waiters.values() if waiter.group is None]
-        return next((waiter for waiter in found if waiter.mode == hold.lock.mode), None)
+def _to_the_last(right: Any) -> Any:
+    def transfer(state: Any, session: Any, call: int, principal: str, arguments: Any, woken: Any) -> Any:
+        hold = session.holds.get(arguments["hold"])
+        waiting = [one.session for one in hold.lock.waiters.values()] if hold is not None else []
+        to = waiting[-1] if arguments["to"] in waiting else arguments["to"]
+        return right(state, session, call, principal, {**arguments, "to": to}, woken)
 
-    return heir
+    return transfer
 
 
 def _giver_believes(right: Any) -> Any:
@@ -157,6 +159,6 @@ BUGS = (
         [(sessions_module, "end_session_locks", _killed_has_no_delay)],
     ),
     Bug("transfer keeps the token", "transfers", "cell", [(revoking, "grant_place", _same_token)]),
-    Bug("transfer goes to whoever waits first", "transfers", "cell", [(revoking, "_heir", _to_anybody)]),
+    Bug("transfer goes to whoever waits last", "transfers", "cell", [row("transfer", _to_the_last)]),
     Bug("who hands a lock over believes on", "transfers", "cell", [(LockState, "hand_over", _giver_believes)]),
 )

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from random import Random
 
 from coordclient.aio.lock import Lock, LockSet
-from coordclient.errors import GuardFailed, LockTimeout, PermitsDiffer
+from coordclient.errors import CoordError, GuardFailed, LockTimeout, PermitsDiffer
 from coordclient.holds import HoldState
 from tests.histories.hold import Hold
 from tests.simulation.client import ClientProcess
@@ -99,6 +99,14 @@ async def use(work: Work, process: ClientProcess, chance: Random, lock: AnyLock,
         hold.sure = work.world.now_us
         fence(work, lock)
         await process.loop.rest(0.2 if long else chance.expovariate(1) * work.swarm.think_ms / 2_000)
+    if chance.random() < 0.2:
+        process.loop.run_soon(_late(work, process, sequencers(lock)[0]))
+
+
+async def _late(work: Work, process: ClientProcess, sequencer: str) -> None:
+    """A guarded write that leaves right behind the release, and overtakes it or not."""
+    with contextlib.suppress(CoordError):
+        await process.client.put(f"/g/{process.seat.name}", b"late", if_sequencer=sequencer, parents=True)
 
 
 def sequencers(lock: AnyLock) -> list[str]:

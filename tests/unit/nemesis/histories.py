@@ -35,7 +35,8 @@ class Story:
         self, who: str, token: int, begin: int, believed: int, left: int | None = None, mode: str = "exclusive"
     ) -> Story:
         """A hold of lock 0, believed in from `begin` to `believed`; its body ended at `left` (default: then)."""
-        self.op(who, "hold", begin - 1, believed + 1, result={"token": token}, lock=0, mode=mode)
+        do = "part" if mode == "semaphore" else "hold"
+        self.op(who, do, begin - 1, believed + 1, result={"token": token}, lock=0, mode=mode)
         number = self._number
         self.note(who, "enter", begin, n=number, lock="0", mode=mode, token=token)
         self.note(who, "look", believed, n=number, before_ns=believed * MS, safe=True)

@@ -11,6 +11,7 @@ REGISTERS = "registers are linearizable"
 DIRECTORIES = "directories are linearizable"
 COUNTERS = "counters are linearizable"
 BELIEFS = "no two holders by their own belief"
+PERMITS = "no more holders than permits"
 TOLD = "a running holder is told in time"
 LOCKS = "locks are linearizable"
 FENCE = "the fence refuses no rightful holder"
@@ -98,6 +99,14 @@ GOOD = {
         BELIEFS,
         Story().hold("c1.3", 5, 10, 20, mode="shared").hold("c2.3", 5, 15, 30, mode="shared"),
     ),
+    "as many as there are permits, and another one later": (
+        PERMITS,
+        Story()
+        .hold("c1.3", 5, 10, 20, mode="semaphore")
+        .hold("c2.3", 6, 15, 30, mode="semaphore")
+        .hold("c3.3", 7, 21, 30, mode="semaphore"),
+    ),
+    "a lock that nobody holds is not taken back": (SURPRISES, Story().op("a", "unlock", 1, 2, "not_found", path="/l")),
     "a body that ends in time": (TOLD, Story().hold("c1.3", 5, 10, 20, left=25).hold("c2.3", 9, 26, 30)),
     "a body of a process that was stopped": (
         TOLD,
@@ -179,6 +188,17 @@ BAD = {
     "a shared and an exclusive holder at once": (
         BELIEFS,
         Story().hold("c1.3", 5, 10, 20, mode="shared").hold("c2.3", 9, 15, 30),
+    ),
+    "one more than there are permits": (
+        PERMITS,
+        Story()
+        .hold("c1.3", 5, 10, 20, mode="semaphore")
+        .hold("c2.3", 6, 15, 30, mode="semaphore")
+        .hold("c3.3", 7, 19, 30, mode="semaphore"),
+    ),
+    "permits that differ where all ask for the same": (
+        SURPRISES,
+        Story().op("a", "part", 1, 2, "permits_differ", lock="/lock/permits"),
     ),
     "a short hold inside a long one": (BELIEFS, Story().hold("c1.3", 5, 10, 50).hold("c2.3", 9, 20, 21)),
     "a body that ran on": (TOLD, Story().hold("c1.3", 5, 10, 20, left=40).hold("c2.3", 9, 30, 35)),
