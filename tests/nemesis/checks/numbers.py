@@ -10,7 +10,7 @@ FOUND_MAX = 5
 def revisions_out_of_order(history: History) -> list[str]:
     """A change that began after another was acknowledged has the larger revision; no two have the same.
 
-    The token of a grant that is not shared is a revision, too: of the change that made it, which may grant several locks.
+    The token of a grant that is not shared is a revision too: of the change that made it, perhaps with others.
     """
     changes = [  # begun, ended, revision, who
         (op.begun_ns, op.ended_ns, int(op.result["revision"]), f"{op.name} of {op.who}")
