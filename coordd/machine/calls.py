@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from coordclient.protocol.errors import ERRORS, Action, Refusal
+from coordclient.protocol.paths import PATH_BYTES_MAX
 from coordd.machine.limits import CALL_WINDOW, Limits
 from coordd.machine.state import Reply, Session, client_bytes
 
@@ -86,11 +87,19 @@ def reply_bytes(reply: Reply) -> int:
     """About how many bytes a remembered reply has: cheap, never much too small, the same on every replica."""
     if isinstance(reply, dict):
         stat: Any = reply.get("stat")
-        return 64 if stat is None else 384 + len(stat["path"]) + len(stat["owner"])
+        if stat is not None:
+            return 384 + len(stat["path"]) + len(stat["owner"])
+        holds = reply.get("holds")  # of a resume, or of an unlock, whose one path is in no row
+        return 64 if not isinstance(holds, list) else sum(map(_row_bytes, holds), 64 + PATH_BYTES_MAX)
     size = 256 + len(reply.message)
     if reply.details:
         size += _details_bytes(reply.details)
     return size
+
+
+def _row_bytes(row: dict[str, object]) -> int:
+    path = row.get("path")
+    return 256 + 4 * len(path) if isinstance(path, str) else 32  # a row with a path has a sequencer too
 
 
 def _details_bytes(details: dict[str, object]) -> int:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from coordd.machine.grants import parts_of
 from coordd.machine.state import Lock, Session, State, Waiter
 
 Actor = tuple[int, str]
@@ -27,11 +28,13 @@ def find_cycle(state: State, session: Session, places: list[Waiter]) -> list[dic
     Each entry waits for the next at `path`.
     """
     actor = places[0].actor
-    if not any(hold.actor == actor for hold in session.holds.values()):
+    firsts = (hold for hold in session.holds.values() if hold.actor == actor)
+    own = {part.lock for first in firsts for part in parts_of(first) if not part.revoked}
+    if not own:
         return None  # nobody can wait for an actor that holds nothing
     start = (session.id, actor)
     for place in places:
-        if start in _holders(place):
+        if place.lock in own and _waits_for_holders(place):
             return [_entry(start, place.lock)]
     if any(waiter.actor == actor for waiter in session.waiters.values()):
         return None
@@ -56,18 +59,20 @@ class _Search:
             # What those ahead wait for, this one waits for too, except where they wait for holders that it goes with,
             # or at other locks. So of those ahead that are here alone one is followed at most, and a long queue costs
             # little.
-            follow_ahead = not _waits_for_holders(at, place.mode)
+            follow_ahead = not _waits_for_holders(place)
             for blocker, ahead in _blockers(place):
                 self.steps -= 1
                 if self.steps < 0:
                     return None
+                if blocker is None:
+                    continue
                 if blocker == self.start:
                     return self.cycle(waiting, at)
                 if blocker in self.came_from:
                     continue
                 self.came_from[blocker] = (waiting, at)
                 needed = ahead is None or ahead.group is not None
-                if ahead is not None and not needed and not (follow_ahead and _waits_for_holders(at, ahead.mode)):
+                if ahead is not None and not needed and not (follow_ahead and _waits_for_holders(ahead)):
                     continue
                 waiter = self.only_waiter(blocker)
                 if waiter is not None:
@@ -101,29 +106,30 @@ def places_of(waiter: Waiter) -> list[Waiter]:
     return [waiter] if waiter.group is None else waiter.group
 
 
-def _waits_for_holders(lock: Lock, mode: str) -> bool:
-    """Whether each of those who hold the lock now must leave before such a request can be granted."""
-    if mode == "semaphore" == lock.mode:
-        return lock.permits == 1
-    return mode != "shared" or lock.mode != "shared"
+def _waits_for_holders(place: Waiter) -> bool:
+    """Whether each of those who hold the lock now must leave before this request can be granted.
+
+    A request for a semaphore of another number of permits waits for none of them: it is refused in its turn.
+    """
+    lock = place.lock
+    if place.mode == "semaphore" == lock.mode:
+        return place.permits == lock.permits == 1
+    return place.mode != "shared" or lock.mode != "shared"
 
 
-def _holders(place: Waiter) -> Iterator[Actor]:
-    if _waits_for_holders(place.lock, place.mode):
+def _blockers(place: Waiter) -> Iterator[tuple[Actor | None, Waiter | None]]:
+    """Who must leave before this place can be granted: holders, then those ahead of it (all, where it is not there).
+
+    None stands for one to whom no edge leads: it is looked at all the same, and so it counts.
+    """
+    if _waits_for_holders(place):
         for hold in place.lock.holders.values():
-            if hold.actor and not hold.delayed and not hold.revoked:
-                yield hold.session, hold.actor
-
-
-def _blockers(place: Waiter) -> Iterator[tuple[Actor, Waiter | None]]:
-    """Who must leave before this place can be granted: holders, then those ahead of it (all, where it is not there)."""
-    for actor in _holders(place):
-        yield actor, None
+            seen = hold.actor and not hold.delayed and not hold.revoked
+            yield (hold.session, hold.actor) if seen else None, None
     for waiter in place.lock.waiters.values():
         if waiter is place:
             return
-        if waiter.actor:
-            yield (waiter.session, waiter.actor), waiter
+        yield (waiter.session, waiter.actor) if waiter.actor else None, waiter
 
 
 def _entry(actor: Actor, lock: Lock) -> dict[str, object]:

@@ -173,6 +173,7 @@ def _begin_incarnation(state: State, session: Session, secret: str, client: dict
     session.gone, session.mute = False, None
     for hold in each_hold(session):
         hold.client = client
+        hold.actor = ""  # one of the process before; one of this process may have the same name and is another
     # What was taken before is nothing to a process that never believed in it.
     session.notices = {
         key: reason for key, reason in session.notices.items() if (key[0], session.id, key[1]) in state.revoked

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from coordclient.protocol.codec import encode
 from coordclient.protocol.errors import Refusal
+from coordd.machine.commands import Command
 from coordd.machine.limits import CALL_WINDOW, Limits
 from tests.unit.machine.harness import Cell, plain
 
@@ -204,6 +206,20 @@ def test_what_is_remembered_is_counted_and_survives_snapshots(cell: Cell) -> Non
     cell.refused("delete", other, 2, path="/" + "n" * 200)
     for number in (session, other):
         assert cell.twin.sessions[number].reply_bytes == cell.machine.sessions[number].reply_bytes > 200
+
+
+def test_an_answer_with_many_holds_counts_for_all_of_them(cell: Cell) -> None:
+    owner, asker = cell.open(), cell.open()
+    for _ in range(40):
+        cell.acquire(owner, "/" + "n" * 200, "shared")
+    arguments = {"path": "/" + "n" * 200, "reason": "r", "now": False, "session": 0, "hold": 0}
+    secrets = {"session": owner, "secret": cell.machine.sessions[owner].secret, "new_secret": "s" * 32, "client": {}}
+    for operation, given in (("unlock", arguments), ("resume_session", secrets)):
+        before = cell.machine.sessions[asker].reply_bytes
+        reply = cell.batch(Command(operation, asker, cell.call(asker), 0, "", given))[0].reply
+        assert isinstance(reply, dict) and len(reply["holds"]) == 40  # type: ignore[arg-type]
+        assert cell.machine.sessions[asker].reply_bytes - before >= len(encode(reply))
+        assert cell.twin.sessions[asker].reply_bytes == cell.machine.sessions[asker].reply_bytes
 
 
 def test_an_unknown_session_is_told_so_by_the_short_cut_too(cell: Cell) -> None:

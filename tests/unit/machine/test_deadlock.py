@@ -201,6 +201,19 @@ def test_a_search_ends_where_it_has_been(cell: Cell) -> None:
     assert ask(cell, start, "/a", "main") == "waits"
 
 
+def test_every_place_that_is_looked_at_is_a_step_so_a_long_queue_of_nobody_costs_no_more_than_others() -> None:
+    for length, expected in ((6, "deadlock"), (60, "waits")):
+        cell = Cell(Limits(deadlock_steps=50))
+        first, second, nobody = cell.open(), cell.open(), cell.open()
+        ask(cell, first, "/a", "t")
+        ask(cell, second, "/b", "t")
+        for _ in range(length):
+            assert ask(cell, nobody, "/b", "") == "waits"
+        assert ask(cell, second, "/a", "t") == "waits"
+        reply = ask(cell, first, "/b", "t")
+        assert (reply.code if isinstance(reply, Refusal) else reply) == expected
+
+
 def test_beyond_the_limit_of_steps_a_cycle_goes_unseen_and_the_acquire_waits() -> None:
     cell = Cell(Limits(deadlock_steps=1))
     first, second = cell.open(), cell.open()
@@ -282,6 +295,21 @@ def test_behind_an_exclusive_request_a_semaphore_waits_for_all_holders(cell: Cel
     assert ask(cell, writer, "/s", "t") == "waits"
     cycle = [(asker, "t", "/s"), (writer, "t", "/s"), (holder, "t", "/a")]
     assert_cycle(ask(cell, asker, "/s", "t", "semaphore", permits=2), *cycle)
+
+
+def test_a_request_for_another_number_of_permits_is_refused_in_its_turn_so_it_waits_for_no_holder(cell: Cell) -> None:
+    before, holder, between, differs = (cell.open() for _ in range(4))
+    ask(cell, before, "/s", "")
+    ask(cell, differs, "/a", "t")
+    assert ask(cell, holder, "/s", "t", "semaphore", permits=1) == "waits"
+    assert ask(cell, between, "/s", "") == "waits", "and may give up"
+    may_give_up = cell.calls[between]
+    assert ask(cell, differs, "/s", "t", "semaphore", permits=3) == "waits"
+    cell.release(before, "/s")
+    assert ask(cell, holder, "/a", "t") == "waits", "the one who holds /a may go on without this holder"
+    cell.woke()
+    cell.do("cancel", between, cell.call(between), target=may_give_up)
+    assert (differs, cell.calls[differs], "permits_differ") in cell.woke(), "and does"
 
 
 def test_a_revoked_hold_ends_by_itself_so_there_is_no_edge(cell: Cell) -> None:

@@ -63,6 +63,15 @@ def test_a_resume_whose_answer_was_lost_is_answered_the_same_again(cell: Cell) -
     assert again == reply and cell.machine.revision == revision
 
 
+def test_an_actor_of_the_process_before_is_nobody_in_the_next_though_it_has_the_same_name(cell: Cell) -> None:
+    session = cell.open()
+    cell.acquire(session, "/a", actor="host:1:1")
+    cell.acquire_all(session, "/b", "/c", actor="host:1:1")
+    next_call(cell, session, cell.resume(session, NEW))
+    for path in ("/a", "/b", "/c"):
+        assert cell.acquire(session, path, actor="host:1:1") is None, "it waits for what another task may adopt"
+
+
 def test_a_process_that_resumes_under_its_own_session_is_answered_and_begins_anew(cell: Cell) -> None:
     session = cell.open()
     secret = cell.machine.sessions[session].secret
