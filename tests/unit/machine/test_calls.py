@@ -225,3 +225,16 @@ def test_an_answer_with_many_holds_counts_for_all_of_them(cell: Cell) -> None:
 def test_an_unknown_session_is_told_so_by_the_short_cut_too(cell: Cell) -> None:
     assert code_of(cell.machine.recall(12345, 1)) == "session_expired"
     assert not cell.machine.waiting(12345, 1)
+
+
+def test_the_reason_of_an_operator_counts_in_what_is_remembered(cell: Cell) -> None:
+    holder, session = cell.open(), cell.open()
+    cell.acquire(holder, "/a")
+    sizes = []
+    for reason in ("r", "r" * 256):
+        cell.unlock("/a", reason=reason)
+        cell.refused("acquire", session, cell.call(session), path="/a", wait=False)
+        sizes.append(cell.machine.sessions[session].replies[cell.calls[session]][1])
+        cell.release(holder, "/a")
+        cell.acquire(holder, "/a")
+    assert sizes[1] - sizes[0] == 255

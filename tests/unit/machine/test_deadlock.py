@@ -287,6 +287,22 @@ def test_the_only_holder_of_a_semaphore_and_all_holders_for_another_mode_are_edg
     assert_cycle(ask(cell, first, "/s", "t"), (first, "t", "/s"))
 
 
+def test_a_request_of_another_mode_than_a_semaphores_waits_for_all_who_hold_it(cell: Cell) -> None:
+    first, second = cell.open(), cell.open()
+    for session in (first, second):
+        ask(cell, session, "/s", "t", "semaphore", permits=2)
+    ask(cell, first, "/a", "t", "shared")
+    assert ask(cell, second, "/a", "t", "semaphore", permits=2) == "waits"
+    assert_cycle(ask(cell, first, "/s", "t", "shared"), (first, "t", "/s"))
+    third = cell.open()
+    ask(cell, third, "/b", "t")
+    assert ask(cell, first, "/b", "t") == "waits"
+    cycle = [(third, "t", "/s"), (first, "t", "/b")]
+    assert_cycle(ask(cell, third, "/s", "t", "shared"), *cycle)
+    cycle = [(third, "t", "/a"), (first, "t", "/b")]
+    assert_cycle(ask(cell, third, "/a", "t", "semaphore", permits=2), *cycle)
+
+
 def test_behind_an_exclusive_request_a_semaphore_waits_for_all_holders(cell: Cell) -> None:
     holder, writer, asker = cell.open(), cell.open(), cell.open()
     ask(cell, holder, "/s", "t", "semaphore", permits=2)

@@ -124,6 +124,18 @@ def test_the_path_unchanged_for_longest_is_forgotten_first() -> None:
     assert {path: len(causes(cell, path)) for path in ("/a", "/b", "/c")} == {"/a": 0, "/b": 2, "/c": 1}
 
 
+def test_a_loss_told_anew_counts_as_a_change_of_its_path() -> None:
+    cell = Cell(Limits(losses_paths=2))
+    first, second = cell.open(), cell.open()
+    cell.acquire(first, "/a")
+    cell.expire(first)
+    for path in ("/b", "/c"):
+        cell.acquire(second, path)
+        cell.release(second, path)
+        cell.unlock("/a", now=True)
+    assert causes(cell, "/b") == [] and causes(cell, "/a") == [(first, 1, "broken", "stuck")]
+
+
 def test_a_forgotten_loss_cannot_be_told_anew() -> None:
     cell = Cell(Limits(losses_paths=1))
     first, second = cell.open(), cell.open()

@@ -213,7 +213,7 @@ def test_the_waiters_of_a_node_are_limited_for_it_too() -> None:
 
 def test_a_lock_that_went_with_one_part_is_not_taken_away_twice(cell: Cell) -> None:
     first, second, several = cell.open(), cell.open(), cell.open()
-    cell.acquire_all(first, "/a", "/s")
+    cell.acquire_all(first, "/s", "/a")
     cell.acquire(second, "/s", "semaphore", permits=2)
     cell.acquire_all(several, ("/s", 3), "/a")
     cell.do("release", first, cell.call(first), hold=1)
