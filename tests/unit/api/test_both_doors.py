@@ -66,7 +66,32 @@ BAD = [
     ("check_sequencer", {"sequencer": "s" * 4097}, "too_large"),
     ("acquire", {"path": "/a", "mode": "both"}, "bad_request"),
     ("acquire", {"path": "/a", "lock_delay_ms": 60_001}, "bad_request"),
+    ("acquire", {"path": "/a", "mode": "semaphore", "permits": 4_097}, "bad_request"),
+    ("acquire_all", {}, "bad_request"),
+    ("acquire_all", {"locks": "/a"}, "bad_request"),
+    ("acquire_all", {"locks": []}, "bad_request"),
+    ("acquire_all", {"locks": [{"path": f"/{number}"} for number in range(65)]}, "bad_request"),
+    ("acquire_all", {"locks": ["/a"]}, "bad_request"),
+    ("acquire_all", {"locks": [{}]}, "bad_request"),
+    ("acquire_all", {"locks": [{"path": 7}]}, "bad_request"),
+    ("acquire_all", {"locks": [{"path": ""}]}, "bad_path"),
+    ("acquire_all", {"locks": [{"path": "/a", "wait": True}]}, "bad_request"),
+    ("acquire_all", {"locks": [{"path": "/a", "mode": "semaphore"}]}, "bad_request"),
+    ("acquire_all", {"locks": [{"path": "/a", "permits": 2}]}, "bad_request"),
+    ("acquire_all", {"locks": [{"path": "/a", "permits": "2"}]}, "bad_request"),
+    ("acquire_all", {"locks": [{"path": "/a", "mode": ["shared"]}]}, "bad_request"),
+    ("acquire_all", {"locks": [{"path": "/a"}, {"path": "/a", "mode": "shared"}]}, "bad_request"),
+    ("acquire_all", {"locks": [{"path": "/a"}, {"path": "/ls/one/a"}]}, "bad_request"),
+    ("acquire_all", {"locks": [{"path": "/ls/another/a"}]}, "wrong_cell"),
+    ("acquire_all", {"locks": [{"path": nested(40)}]}, "bad_request"),
     ("release", {"path": "/a", "hold": 0}, "bad_request"),
+    ("release", {"path": "a", "hold": 1}, "bad_path"),
+    ("unlock", {"path": "/a"}, "bad_request"),
+    ("unlock", {"path": "/a", "reason": ""}, "bad_request"),
+    ("unlock", {"path": "/a", "reason": "r" * 257}, "too_large"),
+    ("kill_session", {"session": 0, "reason": "r"}, "bad_request"),
+    ("resume_session", {"session": 1, "secret": "s", "new_secret": "n" * 31}, "bad_request"),
+    ("put", {"path": "/a", "if_sequencer": ""}, "bad_request"),
     ("close_session", {}, "session_required"),
     ("keep_alive", {"number": 1}, "session_required"),
     ("acquire", {"path": "/a"}, "session_required"),
@@ -132,6 +157,18 @@ async def test_the_own_cell_may_be_named_through_both_doors(path: str) -> None:
             await speaker.receive()
             await speaker.call("get", {"path": path})
         assert [call.arguments for call in house.service.calls] == [{"path": "/a/b"}, {"path": "/a/b"}]
+
+
+def test_the_own_cell_may_be_named_in_each_of_several_locks() -> None:
+    arguments = {"locks": [{"path": "/ls/one/a"}, {"path": "/ls/local/b", "mode": None, "permits": None}]}
+    _, checked = check_call("one", "acquire_all", arguments)
+    plain = {"mode": "exclusive", "permits": 0}
+    assert checked["locks"] == [{"path": "/a", **plain}, {"path": "/b", **plain}]
+
+
+def test_a_release_without_a_path_is_of_all_that_its_acquire_holds() -> None:
+    for arguments in ({"hold": 1}, {"hold": 1, "path": ""}, {"hold": 1, "path": None}):
+        assert check_call("one", "release", arguments)[1] == {"path": "", "hold": 1}
 
 
 _VALUES = st.recursive(

@@ -169,9 +169,9 @@ def _check_locks(operation: str, argument: Argument, value: object) -> list[dict
 def _check_lock(operation: str, argument: Argument, value: object) -> dict[str, object]:
     if not isinstance(value, dict) or not set(value) <= set(_LOCK):
         raise Refusal("bad_request", f"{operation}: each of {argument.name} is a map of {', '.join(_LOCK)}")
-    if value.get("path") is None:
+    given = {name: one.default if value.get(name) is None else value[name] for name, one in _LOCK.items()}
+    if given["path"] is None:
         raise Refusal("bad_request", f"{operation}: one of {argument.name} has no path")
-    given = {**{name: one.default for name, one in _LOCK.items()}, **value}
     path = _check_path(operation, _LOCK_PATH, given["path"])
     mode = _check_mode(operation, _LOCK_MODE, given["mode"])
     permits = _check_int(operation, _LOCK_PERMITS, given["permits"])
