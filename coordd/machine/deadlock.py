@@ -27,11 +27,13 @@ def find_cycle(state: State, session: Session, places: list[Waiter]) -> list[dic
 
     Each entry waits for the next at `path`.
     """
+    if not session.holds:
+        return None  # nobody can wait for an actor that holds nothing
     actor = places[0].actor
     firsts = (hold for hold in session.holds.values() if hold.actor == actor)
     own = {part.lock for first in firsts for part in parts_of(first) if not part.revoked}
     if not own:
-        return None  # nobody can wait for an actor that holds nothing
+        return None
     start = (session.id, actor)
     for place in places:
         if place.lock in own and _waits_for_holders(place):

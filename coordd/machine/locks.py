@@ -16,7 +16,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from coordclient.protocol.errors import Refusal
 from coordclient.protocol.operations import check_permits
@@ -94,7 +94,7 @@ def _wait(state: State, session: Session, call: int, lock: Lock, mode: str, perm
 def check_may_wait(state: State, session: Session, places: list[Waiter], wait: bool) -> None:
     """Refuses what cannot or need not wait in these queues. A lock without node is one that has still to be made."""
     for place in places:
-        refusal = differs(place.lock, place.mode, place.permits)
+        refusal = differs(place.lock, place.mode, place.permits) if place.permits else None
         if refusal is not None:
             raise refusal
     limits = state.limits
@@ -102,8 +102,9 @@ def check_may_wait(state: State, session: Session, places: list[Waiter], wait: b
         lock = next(p.lock for p in places if p.lock.waiters or not has_room(state, p.lock, p.mode, p.permits))
         text = f"{lock.node.path} is held or waited for"
         raise Refusal("not_acquired", text, holder=holder_of(lock), waiters=len(lock.waiters))
-    if any(len(place.lock.waiters) >= limits.waiters_per_node for place in places):
-        refuse_limit("waiters_per_node", limits.waiters_per_node)
+    for place in places:
+        if len(place.lock.waiters) >= limits.waiters_per_node:
+            refuse_limit("waiters_per_node", limits.waiters_per_node)
     if len(session.waiters) >= limits.waiters_per_session:
         refuse_limit("waiters_per_session", limits.waiters_per_session)
     if places[0].actor:
@@ -125,8 +126,8 @@ def release(
     hold = session.holds.get(number)
     if hold is None:
         raise _not_held(session, number, path)
-    parts: Iterable[Hold] = (hold,) if hold.group is None else tuple(hold.group)
-    if path:
+    parts: Sequence[Hold] = (hold,) if hold.group is None else tuple(hold.group)
+    if path and (len(parts) > 1 or hold.lock.node.path != path):
         parts = [part for part in parts if part.lock.node.path == path]
         if not parts:
             raise _not_held(session, number, path)
@@ -146,7 +147,7 @@ def _not_held(session: Session, number: int, path: str) -> Refusal:
 
 
 def _give_back(
-    state: State, session: Session, call: int, parts: Iterable[Hold], reply: Refusal, woken: list[Woken]
+    state: State, session: Session, call: int, parts: Sequence[Hold], reply: Refusal, woken: list[Woken]
 ) -> None:
     """These holds of one acquire go, all before anybody is granted one of their locks."""
     for part in parts:
@@ -204,12 +205,11 @@ def settle(state: State, lock: Lock, woken: list[Woken]) -> None:
     while True:
         if lock.waiters:
             _go_along(state, lock, woken, pending)
-        if not lock.holders:
+        if not lock.holders and lock.waiters:
             lock.mode, lock.permits, lock.token = "", 0, 0
-            path = lock.node.path
-            if not lock.waiters and state.locks.get(path) is lock:  # it may have gone with another part already
-                del state.locks[path]
-                namespace.collect(state, lock.node)
+        elif not lock.holders and state.locks.get(lock.node.path) is lock:  # else it went with another part
+            del state.locks[lock.node.path]
+            namespace.collect(state, lock.node)
         if not pending:
             return
         lock = pending.pop()
