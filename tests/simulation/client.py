@@ -19,7 +19,7 @@ from coordclient.session import Reading, Session, State
 from coordclient.tickets import Ticket
 from tests.simulation.doors import CELL, Doors, address_of
 from tests.simulation.loop import SimLoop
-from tests.simulation.network import Network
+from tests.simulation.network import Name, Network
 from tests.simulation.streams import Packet, Port, SimHttp, Socket
 from tests.simulation.swarm import Swarm
 from tests.simulation.world import Clock, World
@@ -184,17 +184,20 @@ class Seat:
             self.process.closing = True
             self.process.loop.run_soon(self._close(self.process))
 
-    def hand_on(self, how: str, for_us: int) -> bool:
-        """Another process resumes the session: after this one was `killed`, has `left`, or while it is `running` on."""
+    def hand_on(self, how: str, for_us: int) -> Name | None:
+        """Another process resumes the session: after this one was `killed`, has `left`, or while it runs on.
+
+        Only while something is believed in, so that there is something to fight for; answers where it was, if it was.
+        """
         process = self.process
-        if process is None or process.closing or self.closed or process.session() is None:
-            return False
+        if process is None or process.closing or self.closed or self.former or not process.safe_holds():
+            return None
         if self.world.tracing:
             self.world.tell(self.name, f"the session of {process.name} goes to another process ({how})")
         if how == "left":
             process.closing = True
             process.loop.run_soon(self._leave(process))
-            return True
+            return process.port.name
         self._ticket = process.client.ticket
         if how == "killed":
             process.kill()
@@ -203,7 +206,7 @@ class Seat:
             self.world.after(for_us, self._end_former, process)
         self.process = None
         self.world.after(int(self._chance.random() ** 3 * 3_000_000), self.sit_down)
-        return True
+        return process.port.name
 
     def pause_former(self, for_us: int) -> None:
         """SIGSTOP of the process whose session another one resumes."""

@@ -72,16 +72,24 @@ class Several(Model[Periods]):
         return max((tokens.get(path, 0) for path, mode, _ in parts if mode != "shared"), default=0)
 
     def helps(self, state: Periods, op: Operation, due: Operation) -> bool:
-        """An end makes room. A grant that nobody heard of keeps a shared period going; of several parts it may have to
-        be early, for one of them may be over by the time that somebody sees the others."""
+        """An end makes room: for who asks for that path, or for a grant that may be of use itself (`level` knows).
+
+        A grant that nobody heard of keeps a shared period going; of several parts it may have to be early, for one of
+        them may be over by the time that somebody sees the others.
+        """
+        if op.name == "expire":
+            paths = (path for path, _, _ in due.arguments.get("parts", ()))
+            return bool(op.arguments.get("chained")) or op.arguments["path"] in paths
         if op.name != "acquire" or due.arguments["hold"] == op.arguments["hold"]:
             return True
         return len(op.arguments["parts"]) > 1 or op.arguments["parts"][0][1] == "shared"
 
     def level(self, ops: Sequence[Operation], starts: Iterable[Periods]) -> list[Operation]:
         """Who was not answered and may have ended at once only stands in the way, but for parts that keep a shared
-        period going: such an acquire need not have happened. With shared parts, those that asked for the same are one.
+        period going between two who know its token: else such an acquire need not have happened. With such parts, those
+        that asked for the same are one.
         """
+        starts = list(starts)
         asked = {op.arguments["hold"]: op for op in ops if op.name == "acquire" and not op.known}
         ends: dict[str, set[str]] = {}
         for op in ops:
@@ -94,8 +102,17 @@ class Several(Model[Periods]):
             paths = [path for path, _, _ in op.arguments["parts"]]
             if hold not in seen and ends.get(hold) == set(paths):
                 ghosts[hold] = GHOST.format(parts=" and ".join(paths))
-        idle = {hold for hold in ghosts if all(mode != "shared" for _, mode, _ in asked[hold].arguments["parts"])}
-        return [_leveled(op, ghosts, idle) for op in ops]
+        until = _shared_until(ops, starts)
+        idle = {
+            hold
+            for hold in ghosts
+            if all(
+                mode != "shared" or asked[hold].begun > until.get(path, -1)
+                for path, mode, _ in asked[hold].arguments["parts"]
+            )
+        }
+        chained = {path for hold, op in asked.items() if hold not in idle for path, _, _ in op.arguments["parts"]}
+        return [_leveled(op, ghosts, idle, chained) for op in ops]
 
     def words(self, op: Operation) -> str:
         parts = [f"{mode} {path}" for path, mode, _ in op.arguments.get("parts", ())] or [op.arguments.get("path", "")]
@@ -110,10 +127,26 @@ class Several(Model[Periods]):
         return "; ".join(f"{path} {period.words()}" for path, period in state.of) or "free"
 
 
-def _leveled(op: Operation, ghosts: Mapping[str, str], idle: Container[str]) -> Operation:
+def _shared_until(ops: Iterable[Operation], starts: Iterable[Periods]) -> Mapping[str, int]:
+    """Of each path: until when somebody is told a token that another one has too, or is not told which."""
+    seen = {(path, period.token) for start in starts for path, period in start.of if period.mode == "shared"}
+    until: dict[str, int] = {}
+    for op in sorted(ops, key=lambda op: op.begun):
+        if op.name != "acquire" or op.ended is None:
+            continue
+        for path, mode, _ in op.arguments["parts"]:
+            token = op.result.get("tokens", {}).get(path, 0)
+            if mode == "shared" and (not token or (path, token) in seen or (path, 0) in seen):
+                until[path] = max(op.ended, until.get(path, -1))
+            seen.add((path, token))
+    return until
+
+
+def _leveled(op: Operation, ghosts: Mapping[str, str], idle: Container[str], chained: Container[str]) -> Operation:
     hold = op.arguments["hold"]
-    if hold not in ghosts:
-        return op
     if hold in idle:
         return replace(op, name="expire", arguments={"hold": GHOST, "path": ""})  # which changes nothing
-    return replace(op, arguments={**op.arguments, "hold": ghosts[hold]})
+    more = {"chained": True} if op.name == "expire" and op.arguments["path"] in chained else {}
+    if hold in ghosts:
+        return replace(op, arguments={**op.arguments, "hold": ghosts[hold], **more})
+    return replace(op, arguments={**op.arguments, **more}) if more else op

@@ -54,12 +54,14 @@ def _late_frames(nemesis: Nemesis, chance: Random) -> None:
 
 def _heir(nemesis: Nemesis, chance: Random) -> bool:
     """Another process resumes its session, with or without goodbye, or while it runs on, or stands still."""
-    client, how = nemesis.client(chance), chance.choice(("killed", "left", "running", "running"))
-    if not client.hand_on(how, long_us(chance, 100_000, 20_000_000)):
-        return False
-    if how == "running" and chance.random() < 0.5:
-        client.pause_former(long_us(chance, 50_000, 10_000_000))
-    return True
+    client, how = nemesis.client(chance), chance.choice(("killed", "left", "running", "running", "stopped", "cut off"))
+    former = client.hand_on(how, long_us(chance, 1_000_000, 30_000_000))
+    if how == "stopped" and former is not None:
+        client.pause_former(long_us(chance, 1_000_000, 20_000_000))
+    elif how == "cut off" and former is not None:
+        links = nemesis.network.cut_between([former], list(nemesis.processes), chance.choice((DROP, HOLD)))
+        nemesis.world.after(long_us(chance, 1_000_000, 20_000_000), nemesis.heal, links)
+    return former is not None
 
 
 FAULTS = (
@@ -70,6 +72,6 @@ FAULTS = (
     Fault("client_close", 0.3, 2_000, 12_000, _close, of_clients=True),
     Fault("client_mute", 0.3, 2_000, 12_000, _mute, of_clients=True),
     Fault("client_cut", 0.3, 1_500, 10_000, _cut, of_clients=True),
-    Fault("client_heir", 0.4, 1_500, 8_000, _heir, of_clients=True),
+    Fault("client_heir", 0.4, 300, 3_000, _heir, of_clients=True),
     Fault("client_late_frames", 0.3, 1_500, 8_000, _late_frames, of_clients=True),
 )

@@ -18,12 +18,12 @@ PERMITS = 2
 async def _several(work: Work, process: ClientProcess, chance: Random) -> None:
     """Two or three of them, or one; sometimes with little time, or cancelled."""
     wanted = sorted(chance.sample(PATHS, chance.choice((1, 1, 2, 2, 3))))
-    modes = chance.choices(("exclusive", "shared", "semaphore"), (6, 3, 1), k=len(wanted))
+    modes = chance.choices(("exclusive", "shared", "semaphore"), (7, 2, 1), k=len(wanted))
     parts = [(path, mode, PERMITS if mode == "semaphore" else 0) for path, mode in zip(wanted, modes, strict=True)]
     timeout = chance.choice((None, None, None, 0, 0.5))
     lock = _lock_of(process, chance, parts, timeout)
     try:
-        async with asyncio.timeout(chance.random() * 2 if chance.random() < 0.2 else None):
+        async with asyncio.timeout(chance.random() * 2 if chance.random() < 0.1 else None):
             async with recorded(work, process, lock, timeout, parts=parts) as hold:
                 await use(work, process, chance, lock, hold)
     except TimeoutError:
