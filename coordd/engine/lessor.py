@@ -18,7 +18,7 @@ entry is put back when its turn comes. A session that was closed is noticed at t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from heapq import heapify, heappop, heappush
 from typing import NamedTuple, Protocol
 
@@ -88,7 +88,9 @@ class Lessor:
         }
         self._heap = [(deadline, session) for session, deadline in self._deadlines.items()]
         heapify(self._heap)
-        self.watch(waits)
+        for wait, wait_ms in waits:
+            if wait not in self._waits_in_decision:
+                self._begin(wait, wait_ms)
 
     def pause(self) -> None:
         """The lease is lost: no deadline counts until it is regained. What is in decision stays so."""
@@ -157,30 +159,38 @@ class Lessor:
     # ---- lock-delays, and leases of revoked holds ----
 
     def watch(self, waits: Waits) -> None:
-        """These are all there are: each not yet known begins now, whole, and one that is no longer there is over."""
+        """What the state has to wait for, all of one command, the newest first: each not yet known begins now, whole.
+
+        What is older than one that is known is known too: so this costs as much as there is to begin, however many
+        lock-delays run.
+        """
         assert self.ruling
-        before, self._waits = self._waits, {}
         for wait, wait_ms in waits:
-            if wait not in self._waits_in_decision:
-                self._waits[wait] = before.get(wait, self._time + wait_ms)
-        self._wait_heap = [(deadline, wait) for wait, deadline in self._waits.items()]
-        heapify(self._wait_heap)
+            if wait in self._waits or wait in self._waits_in_decision:
+                return
+            self._begin(wait, wait_ms)
+
+    def _begin(self, wait: Wait, wait_ms: int) -> None:
+        self._waits[wait] = self._time + wait_ms
+        heappush(self._wait_heap, (self._time + wait_ms, wait))
 
     def wait_left_ms(self, wait: Wait) -> int | None:
         """How long that wait still takes; None where it is not known."""
         deadline = self._waits.get(wait)
         return None if deadline is None else max(0, deadline - self._time)
 
-    def ended(self, limit: int) -> list[Wait]:
-        """At most `limit` waits that are over; from now on they are in decision."""
+    def ended(self, is_there: Callable[[Wait], bool], limit: int) -> list[Wait]:
+        """At most `limit` waits that are over; from now on they are in decision. `is_there`: for what was waited may
+        have gone by another way meanwhile; of that nothing needs to be said."""
         assert self.ruling, "the end of a wait is decided only inside the lease"
         found: list[Wait] = []
         heap = self._wait_heap
         while heap and heap[0][0] <= self._time and len(found) < limit:
             wait = heappop(heap)[1]
             del self._waits[wait]
-            self._waits_in_decision[wait] = None
-            found.append(wait)
+            if is_there(wait):
+                self._waits_in_decision[wait] = None
+                found.append(wait)
         return found
 
     def wait_decided(self, wait: Wait) -> None:

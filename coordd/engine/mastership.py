@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from hashlib import sha256
+from itertools import chain
 
 from coordclient.protocol.errors import Refusal
 from coordclient.protocol.operations import OPERATIONS, Way
@@ -103,16 +104,18 @@ class Mastership:
             return
         assert self.machine.epoch == self.reign, "a master serves only when its epoch entry is applied"
         if not self.lessor.ruling:
-            self.lessor.regain(self.machine.sessions, self._waits())
+            self.lessor.regain(self.machine.sessions, chain(self._delays(), self._revocations()))
             self._doors.keep_only(self.machine.sessions)
         elif self._outcomes.waits_changed:
-            self.lessor.watch(self._waits())
+            self.lessor.watch(self._delays())
+            self.lessor.watch(self._revocations())
         self._outcomes.waits_changed = False
 
-    def _waits(self) -> Iterator[tuple[Wait, int]]:
-        """What the present state waits for besides the leases of sessions."""
+    def _delays(self) -> Iterator[tuple[Wait, int]]:
         for path, session, hold, delay_ms in self.machine.delayed_holds():
             yield Wait("end_lock_delay", path, session, hold), delay_ms
+
+    def _revocations(self) -> Iterator[tuple[Wait, int]]:
         for path, session, hold, lease_ms in self.machine.revoked_holds():
             yield Wait("end_revoked", path, session, hold), lease_ms
 
@@ -359,7 +362,7 @@ class Mastership:
             entries.append(KeySet())
         if self.lessor.ruling and self._decisions_left:
             assert self._replica.lease_valid(self._now_ms), "the one rule"
-            for command, entry in decide(self.lessor, self.machine.sessions, self.reign, self._decisions_left):
+            for command, entry in decide(self.lessor, self.machine, self.reign, self._decisions_left):
                 commands.append(command)
                 entries.append(entry)
                 self._decisions_left -= 1

@@ -180,18 +180,26 @@ class Machine:
         return self.state.sessions
 
     def delayed_holds(self) -> Iterator[tuple[str, int, int, int]]:
-        """`(path, session, hold, lock_delay_ms)` of every hold whose session expired and whose lock-delay runs."""
-        delayed = self.state.delayed
-        for key in sorted(delayed):
-            path, session, call = key
-            yield path, session, call, delayed[key].lock_delay_ms
+        """`(path, session, hold, lock_delay_ms)` of every hold whose lock-delay runs.
+
+        Here the newest is the first, but in what came with a snapshot.
+        """
+        for (path, session, call), hold in reversed(self.state.delayed.items()):
+            yield path, session, call, hold.lock_delay_ms
 
     def revoked_holds(self) -> Iterator[tuple[str, int, int, int]]:
-        """`(path, session, hold, lease_ms)` of every hold that an operator wants back from a living session."""
-        revoked = self.state.revoked
-        for key in sorted(revoked):
-            path, session, call = key
+        """`(path, session, hold, lease_ms)` of every hold that an operator wants back from a living session; as above,
+        the newest is the first."""
+        for path, session, call in reversed(self.state.revoked):
             yield path, session, call, self.state.sessions[session].lease_ms
+
+    def is_delayed(self, path: str, session: int, hold: int) -> bool:
+        """Whether it is one of `delayed_holds`."""
+        return (path, session, hold) in self.state.delayed
+
+    def is_revoked(self, path: str, session: int, hold: int) -> bool:
+        """Whether it is one of `revoked_holds`."""
+        return (path, session, hold) in self.state.revoked
 
     def notices(self, session: int) -> list[list[object]]:
         """`[path, hold, reason]` for the answers to the KeepAlives of that session; empty where there is none."""

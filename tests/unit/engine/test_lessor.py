@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -21,6 +22,10 @@ def ruling(sessions: dict[int, Info], now_ms: int = 0) -> Lessor:
     lessor = Lessor(300, 100, now_ms)
     lessor.regain(sessions, [])
     return lessor
+
+
+def there(wait: Wait) -> bool:
+    return True
 
 
 def pass_time(lessor: Lessor, start_ms: int, ms: int) -> int:
@@ -57,13 +62,13 @@ def test_the_gap_of_a_stall_is_added_to_every_lease_and_every_lock_delay():
     assert lessor.tick(900 + 50_000)
     assert lessor.left_ms(1) == 100
     assert lessor.overdue(sessions, 10) == []
-    assert lessor.ended(10) == []
+    assert lessor.ended(there, 10) == []
     for later_ms in (100, 150, 199):
         assert not lessor.tick(900 + 50_000 + later_ms)
         assert lessor.overdue(sessions, 10) == [], "what came in during the stall is taken in first"
     lessor.tick(900 + 50_000 + 200)
     assert lessor.overdue(sessions, 10) == [(1, 1)]
-    assert lessor.ended(10) == [Wait("end_lock_delay", "/l", 7, 3)]
+    assert lessor.ended(there, 10) == [Wait("end_lock_delay", "/l", 7, 3)]
 
 
 def test_a_tick_that_is_only_late_is_charged():
@@ -88,10 +93,10 @@ def test_when_the_lease_is_regained_everything_begins_whole():
     lessor.regain(sessions, [(Wait("end_lock_delay", "/l", 7, 3), 1_000)])
     now = pass_time(lessor, now, 900)
     assert lessor.overdue(sessions, 10) == []
-    assert lessor.ended(10) == []
+    assert lessor.ended(there, 10) == []
     pass_time(lessor, now, 100)
     assert lessor.overdue(sessions, 10) == [(1, 1)]
-    assert lessor.ended(10) == [Wait("end_lock_delay", "/l", 7, 3)]
+    assert lessor.ended(there, 10) == [Wait("end_lock_delay", "/l", 7, 3)]
 
 
 def test_outside_the_lease_nothing_can_be_asked():
@@ -100,7 +105,7 @@ def test_outside_the_lease_nothing_can_be_asked():
     with pytest.raises(AssertionError):
         lessor.overdue({1: Info()}, 10)
     with pytest.raises(AssertionError):
-        lessor.ended(10)
+        lessor.ended(there, 10)
     with pytest.raises(AssertionError):
         lessor.renew(1, 1_000)
     assert lessor.left_ms(1) is None
@@ -167,7 +172,7 @@ def test_forgetting_leaves_nothing():
     lessor.watch([(Wait("end_lock_delay", "/l", 7, 3), 500), (Wait("end_lock_delay", "/m", 7, 4), 5_000)])
     pass_time(lessor, 0, 1_000)
     lessor.overdue(sessions, 10)
-    lessor.ended(10)
+    lessor.ended(there, 10)
     lessor.forget()
     assert not lessor.ruling and not lessor.in_decision(1)
     assert not lessor._deadlines and not lessor._waits and not lessor._waits_in_decision
@@ -183,25 +188,47 @@ def test_a_lock_delay_seen_again_does_not_begin_again():
     lessor = ruling({})
     lessor.watch([(Wait("end_lock_delay", "/l", 7, 3), 1_000)])
     now = pass_time(lessor, 0, 900)
-    lessor.watch([(Wait("end_lock_delay", "/l", 7, 3), 1_000), (Wait("end_lock_delay", "/m", 7, 4), 1_000)])
+    lessor.watch([(Wait("end_lock_delay", "/m", 7, 4), 1_000), (Wait("end_lock_delay", "/l", 7, 3), 1_000)])
     now = pass_time(lessor, now, 100)
-    assert lessor.ended(10) == [Wait("end_lock_delay", "/l", 7, 3)]
-    lessor.watch([(Wait("end_lock_delay", "/l", 7, 3), 1_000), (Wait("end_lock_delay", "/m", 7, 4), 1_000)])
+    assert lessor.ended(there, 10) == [Wait("end_lock_delay", "/l", 7, 3)]
+    lessor.watch([(Wait("end_lock_delay", "/m", 7, 4), 1_000), (Wait("end_lock_delay", "/l", 7, 3), 1_000)])
     lessor.wait_decided(Wait("end_lock_delay", "/l", 7, 3))
     pass_time(lessor, now, 900)
-    assert lessor.ended(10) == [Wait("end_lock_delay", "/m", 7, 4)]
+    assert lessor.ended(there, 10) == [Wait("end_lock_delay", "/m", 7, 4)]
 
 
-def test_a_wait_that_is_no_longer_there_is_over_and_leaves_nothing():
+def test_of_what_is_no_longer_there_nothing_is_said_and_it_leaves_nothing():
     lessor = ruling({})
     gone, stays = Wait("end_revoked", "/l", 7, 3), Wait("end_lock_delay", "/l", 7, 3)
-    lessor.watch([(gone, 500), (stays, 1_000)])
+    lessor.watch([(gone, 500)])
+    lessor.watch([(stays, 1_000)])
     now = pass_time(lessor, 0, 400)
     assert (lessor.wait_left_ms(gone), lessor.wait_left_ms(stays)) == (100, 600)
-    lessor.watch([(stays, 1_000)])
-    assert (lessor.wait_left_ms(gone), lessor.wait_left_ms(stays)) == (None, 600)
     pass_time(lessor, now, 600)
-    assert lessor.ended(10) == [stays] and not lessor._wait_heap
+    assert lessor.ended(lambda wait: wait == stays, 1) == [stays], "what is gone does not count against the limit"
+    assert not lessor._wait_heap and not lessor._waits and list(lessor._waits_in_decision) == [stays]
+
+
+def test_a_look_goes_no_further_than_to_the_newest_that_is_known_so_many_lock_delays_make_no_step_slow():
+    lessor = ruling({})
+    lessor.watch([(Wait("end_lock_delay", "/l", 7, hold), 200) for hold in range(1_000, 0, -1)])
+    looked: list[int] = []
+
+    def state(newest: int) -> Iterator[tuple[Wait, int]]:
+        for hold in range(newest, 0, -1):
+            looked.append(hold)
+            yield Wait("end_lock_delay", "/l", 7, hold), 200
+
+    lessor.watch(state(1_002))
+    assert looked == [1_002, 1_001, 1_000]
+    pass_time(lessor, 0, 200)
+    assert len(lessor.ended(there, 2_000)) == 1_002
+    lessor.watch(state(1_003))
+    assert looked[3:] == [1_003, 1_002], "what is in decision is known"
+    lessor.pause()
+    lessor.wait_decided(Wait("end_lock_delay", "/l", 7, 5))
+    lessor.regain({}, state(1_003))
+    assert sorted(wait.hold for wait in lessor._waits) == [5, 1_003], "a lease that is regained begins all anew"
 
 
 def test_the_end_of_a_revoked_lease_and_of_a_lock_delay_come_in_the_order_of_their_times():
@@ -210,8 +237,8 @@ def test_the_end_of_a_revoked_lease_and_of_a_lock_delay_come_in_the_order_of_the
     waits.append((Wait("end_revoked", "/c", 3, 1), 600))
     lessor.watch(waits)
     pass_time(lessor, 0, 1_000)
-    assert [wait.path for wait in lessor.ended(2)] == ["/b", "/c"]
-    assert [wait.path for wait in lessor.ended(2)] == ["/a"]
+    assert [wait.path for wait in lessor.ended(there, 2)] == ["/b", "/c"]
+    assert [wait.path for wait in lessor.ended(there, 2)] == ["/a"]
 
 
 # ---- beside a model that looks at everybody every time ----
