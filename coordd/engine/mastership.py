@@ -393,6 +393,7 @@ class Mastership:
                 self._key_proposed = False
             elif not isinstance(entry, Pending):
                 self._outcomes.decided(entry, self.machine)
-            elif result.reply is not None:
-                self.calls.finish(entry, result.reply, self.replies)
-                self._outcomes.answered(entry, result.reply, self.machine, self._now_ms)
+            else:
+                if result.reply is not None:
+                    self.calls.finish(entry, result.reply, self.replies)
+                self._outcomes.applied(entry, result, self.machine, self._now_ms)

@@ -10,16 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, assert_never
 
-from coordclient.protocol.errors import Refusal
 from coordd.engine.doors import Doors, session_expired
 from coordd.engine.keepalives import KeepAlives
 from coordd.engine.lessor import Lessor
 from coordd.engine.pending import Expiry, Pending, WaitEnd
 from coordd.engine.reads import WaitingCall, WaitingCalls
 from coordd.engine.resumes import Resumes
-from coordd.machine.machine import Machine, Session
-
-Reply = dict[str, Any] | Refusal
+from coordd.machine.machine import Applied, Machine, Session
 
 
 class Outcomes:
@@ -45,12 +42,12 @@ class Outcomes:
             "give_up": self._gave_up,
         }
 
-    def answered(self, entry: Pending, reply: Reply, machine: Machine, now_ms: int) -> None:
-        """A client's command was applied."""
+    def applied(self, entry: Pending, result: Applied, machine: Machine, now_ms: int) -> None:
+        """A client's command was applied, though it may have done nothing."""
         self.given_up(entry)
         follow = self._follow.get(entry.operation)
-        if follow is not None and isinstance(reply, dict):
-            follow(entry, reply, machine, now_ms)
+        if follow is not None and isinstance(result.reply, dict) and not result.again:
+            follow(entry, result.reply, machine, now_ms)
 
     def given_up(self, entry: Pending) -> None:
         """A client's command is on its way no more: what was held back because of it goes on."""

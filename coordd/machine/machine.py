@@ -131,7 +131,9 @@ class Machine:
                 if call in session.waiters:
                     return Applied(None)
                 known = grants.recall(state, session, call)
-                return Applied(calls.refusal_of(session, call, state.limits) if known is None else known)
+                if known is not None:
+                    return Applied(known, again=True)
+                return Applied(calls.refusal_of(session, call, state.limits))
             if session.mute is not None and not row.from_mute:
                 return Applied(session.mute)
         elif row.needs_session:

@@ -40,10 +40,15 @@ class Woken:
 
 @dataclass(slots=True)
 class Applied:
-    """What one command did. `reply` None: the acquire waits; its answer comes as a `Woken` of a later command."""
+    """What one command did. `reply` None: the acquire waits; its answer comes as a `Woken` of a later command.
+
+    `again`: it did nothing, because its call had been answered before; this is that answer. The same number with
+    another operation is the same call too, so it may be the answer to anything.
+    """
 
     reply: Reply | None
     woken: Sequence[Woken] = ()
+    again: bool = False
 
 
 class Node:
