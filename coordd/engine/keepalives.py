@@ -171,8 +171,10 @@ class KeepAlives:
     # ---- what people ask ----
 
     def heard(self, session: int, now_ms: int) -> None:
-        """That session gave a sign of life which is no KeepAlive: it was opened, or resumed."""
+        """That session gave a sign of life which is no KeepAlive: it was opened, or resumed. Who has it now was told
+        nothing yet."""
         self._heard[session] = now_ms
+        self._told.pop(session, None)
 
     def heard_ms_ago(self, session: int, now_ms: int) -> int | None:
         """How long ago this mastership heard that session; None when it has not heard it yet."""

@@ -91,6 +91,19 @@ def test_6_a_held_keep_alive_of_the_older_incarnation_ends_at_once():
     assert code(cell, by_post) == "session_expired"
 
 
+def test_who_resumes_is_told_at_once_what_the_process_before_had_been_told():
+    cell = Cell()
+    old = cell.open()
+    hold = old.do("acquire", path="/a")["hold"]
+    cell.do("unlock", path="/a", reason="needed")
+    told = old.keep_alive()
+    cell.settle()
+    new = successor(cell, old)
+    request = new.keep_alive(hold_ms=60_000)
+    cell.settle()
+    assert cell.answers[request]["revoked"] == cell.answers[told]["revoked"] == [["/a", hold, "needed"]]
+
+
 def test_6_a_numbered_call_of_the_older_incarnation_that_was_not_proposed_never_runs():
     cell = Cell()
     old, node = cell.open(), cell.master()

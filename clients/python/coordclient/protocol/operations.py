@@ -163,7 +163,8 @@ _ROWS = (
             _LABELS,
         ),
         "{session, lease_ms, epoch, incarnation, next_call, left, holds: [{path, mode, permits, token, hold, sequencer,"
-        " lock_delay_ms}]}: new_secret alone is good from now on; left: every process before has said goodbye",
+        " lock_delay_ms}]}: new_secret alone is good from now on; left: every process before has said goodbye; the"
+        " first lease that a client may count on is that of its first KeepAlive",
     ),
     Operation(
         "kill_session",
