@@ -85,7 +85,8 @@ def decode_snapshot(data: bytes, cell: bytes, slot: int, path: str) -> StoredSna
     try:
         membership = Membership.from_wire(codec.decode(data[_HEAD.size : start]))
     except (codec.Malformed, AssertionError, TypeError, ValueError) as error:
-        raise DamagedError(path, _HEAD.size, f"it names an impossible membership: {error}") from None
+        why = str(error).partition("\n")[0] or type(error).__name__
+        raise DamagedError(path, _HEAD.size, f"it names an impossible membership ({why})") from None
     return StoredSnapshot(slot, len(data), membership, data[start:-_DIGEST_BYTES])
 
 

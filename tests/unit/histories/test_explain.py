@@ -47,7 +47,7 @@ def test_those_blamed_at_the_end_of_a_long_history_cannot_all_be_right(
     monkeypatch.setattr(explaining, "WHOLE_MAX", 2)
     monkeypatch.setattr(explaining, "CUT", 2)
     model, chance, seen = MODELS[name], Random(f"end {name}"), 0
-    while seen < BLAMED:
+    while seen < BLAMED // 3:
         ops = draw(model, chance)
         search = Search(model, ops)
         if search.run() or search.furthest <= 2:
