@@ -103,9 +103,7 @@ class Outcomes:
 
     def _resumed(self, entry: Pending, reply: dict[str, Any], machine: Machine, now_ms: int) -> None:
         """Another process has the session: a whole lease for it, and nothing more for the one before."""
-        info = machine.sessions.get(reply["session"])
-        if info is None:
-            return
+        info = machine.sessions[reply["session"]]  # neither a write of its own nor an expiry comes behind it in a batch
         held = self._keepalives.held(info.id)
         if held is not None and self._doors.objection(held, info) is not None:
             self._keepalives.refuse(info.id, session_expired(info.id))
