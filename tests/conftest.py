@@ -10,14 +10,16 @@ import signal
 import time
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.nemesis import dialers
 from tests.nemesis.beside import SHORT_SET, ShortSet
 
-# The same examples every time: a failure is everybody's failure. COORD_FUZZ=1000 looks further, with fresh ones.
-settings.register_profile("test", derandomize=True, deadline=None, print_blob=True, database=None)
-settings.register_profile("fuzz", max_examples=int(os.environ.get("COORD_FUZZ", "100")), deadline=None, print_blob=True)
+# The same examples every time: a failure is everybody's failure. COORD_FUZZ=1000 looks further, with fresh ones. How
+# long drawing takes says something about the load of the machine and nothing about the code.
+_PATIENT = {"deadline": None, "print_blob": True, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("test", derandomize=True, database=None, **_PATIENT)
+settings.register_profile("fuzz", max_examples=int(os.environ.get("COORD_FUZZ", "100")), **_PATIENT)
 settings.load_profile("fuzz" if "COORD_FUZZ" in os.environ else "test")
 
 

@@ -86,8 +86,8 @@ def test_a_command_of_a_newer_build_stops_the_replica() -> None:
     machine = Machine("test")
     with pytest.raises(AssertionError, match="newer one wrote it"):
         machine.apply_batch(1, encode_batch(0, [encode_command(Command("fly", 0, 0, 0, "", {}))]))
-    with pytest.raises(AssertionError, match="batch format 2"):
-        Machine("test").apply_batch(1, b"\x93\x02\x00\x90")
+    with pytest.raises(AssertionError, match="batch format 1"):
+        Machine("test").apply_batch(1, b"\x93\x01\x00\x90")
 
 
 def test_a_kept_refusal_holds_no_frames_in_memory() -> None:
