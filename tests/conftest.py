@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -17,7 +18,7 @@ from tests.nemesis.beside import SHORT_SET, ShortSet
 
 # The same examples every time: a failure is everybody's failure. COORD_FUZZ=1000 looks further, with fresh ones. How
 # long drawing takes says something about the load of the machine and nothing about the code.
-_PATIENT = {"deadline": None, "print_blob": True, "suppress_health_check": [HealthCheck.too_slow]}
+_PATIENT: dict[str, Any] = {"deadline": None, "print_blob": True, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("test", derandomize=True, database=None, **_PATIENT)
 settings.register_profile("fuzz", max_examples=int(os.environ.get("COORD_FUZZ", "100")), **_PATIENT)
 settings.load_profile("fuzz" if "COORD_FUZZ" in os.environ else "test")
