@@ -7,11 +7,11 @@ import asyncio
 import pytest
 
 from coordclient import Client, ClientClosed, LockLost, LockTimeout, NotFound, SessionExpired
-from coordclient.aio import link
+from coordclient.aio import Lock, link
 from coordclient.aio.channel import ChannelError
 from coordclient.clock import now
 from tests.clients.conftest import until
-from tests.clients.test_lost import forever
+from tests.clients.test_lost import PAUSE_MS, forever
 
 LEASE, DELAY = 1.0, 0.5
 DOUBT = LEASE + DELAY  # how long a process that said nothing may believe
@@ -159,6 +159,24 @@ async def test_what_did_not_come_with_the_session_cannot_be_adopted(make_client,
     assert not one.held
     assert not both.held
     assert [hold.path for hold in (await second.session_info()).holds] == [path + "/a", path + "/b"], "it stays"
+
+
+async def test_of_two_that_adopt_the_same_lock_one_has_it_and_is_told_of_its_loss(make_client, clocks, path):
+    first, other = make_client(), make_client()
+    await (gone := first.lock(path)).acquire()
+    second = make_client(resume=await first.leave(), clocks=clocks)
+    assert not gone.held
+    await second.ls("/")
+    clocks.pass_ms(PAUSE_MS)  # both have to wait until the session can be believed in
+    told: list[str] = []
+    adopted = await asyncio.gather(
+        *(second.adopt(path, on_lost=lambda _, who=who: told.append(who)) for who in ("one", "two")),
+        return_exceptions=True,
+    )
+    assert [type(found) for found in adopted] == [Lock, LockLost]
+    await other.unlock(path, reason="for the test", now=True)
+    await until(lambda: told, "the loss to be told")
+    assert told == ["one"]
 
 
 async def test_leaving_ends_the_bodies_of_other_tasks_before_it_says_goodbye(make_client, path):

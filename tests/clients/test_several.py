@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import threading
 
 import pytest
 
@@ -230,6 +231,37 @@ async def test_a_transfer_to_nobody_who_waits_keeps_the_lock(make_client, path):
         await lock.verify()
 
 
+@pytest.mark.parametrize("how", ["end of the body", "release"])
+async def test_a_transfer_that_is_refused_when_its_holder_is_gone_leaves_nothing_held(make_client, path, how):
+    client, other = make_client(), make_client()
+    await other.ls("/")
+    lock = client.lock(path)
+    with pytest.raises(LockLost, match="handed over"):
+        async with lock:
+            task = asyncio.create_task(lock.transfer(other.session_id))
+            await asyncio.sleep(0)  # it has begun to ask
+            if how == "release":
+                await lock.release()
+    with pytest.raises(NotWaiting):
+        await task
+    assert not lock.held
+    async with other.lock(path, timeout=5):
+        pass
+
+
+async def test_a_lock_object_that_is_being_handed_over_is_in_use(make_client, path):
+    client, other = make_client(), make_client()
+    await other.ls("/")
+    async with client.lock(path) as lock:
+        task = asyncio.create_task(lock.transfer(other.session_id))
+        await asyncio.sleep(0)
+        with pytest.raises(RuntimeError, match="in use"):
+            await lock.acquire(timeout=5)
+        with pytest.raises(NotWaiting):
+            await task
+        lock.check()
+
+
 @pytest.mark.parametrize("turns", TURNS)
 async def test_a_cancelled_transfer_leaves_the_lock_with_the_other_or_free_and_is_not_believed(
     make_client, path, turns
@@ -318,10 +350,11 @@ def test_threads_have_all_of_it_too(cell, path):
             other.locked(path)(forever)
         with client.lock(path + "/t") as lock:
             mine = other.lock(path + "/t")
-            waiting = other._worker.begin(mine._state.take, True, None, "")
+            waiting = threading.Thread(target=mine.acquire)
+            waiting.start()
             wait_until(lambda: any(found.waiters for found in client.list_locks(path)))
             lock.transfer(other.session_id or 0)
-            waiting.result(10)
+            waiting.join(10)
             assert mine.held
             assert not lock.held
         mine.release()

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
 import contextlib
 import gc
-import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -109,106 +106,6 @@ def test_time_out_and_try_once(client, other, path):
         lock.release()
 
 
-def test_ctrl_c_in_an_acquire_leaves_nothing_behind(client, other, path):
-    main = threading.get_ident()
-    with other.lock(path):
-
-        def interrupt():
-            until(lambda: waiters(other, path), "the waiter")
-            signal.pthread_kill(main, signal.SIGINT)
-
-        interrupter = threading.Thread(target=interrupt)
-        interrupter.start()
-        lock = client.lock(path)
-        with pytest.raises(KeyboardInterrupt):
-            lock.acquire()
-        interrupter.join()
-        until(lambda: not waiters(other, path), "the waiter to be withdrawn")
-    assert not lock.held
-    assert lock.acquire(timeout=5), "the object can be used again"
-    lock.release()
-
-
-def test_ctrl_c_at_the_moment_of_the_grant_gives_the_lock_back(client, other, path, monkeypatch):
-    """The wait for the result is interrupted when the result is there already."""
-    lock = client.lock(path)
-    begin = client._worker.begin
-
-    def begin_and_interrupt(coroutine, *arguments, **named):
-        future = begin(coroutine, *arguments, **named)
-        result = future.result
-
-        def interrupted(timeout=None):
-            result(timeout)
-            raise KeyboardInterrupt
-
-        future.result = interrupted
-        return future
-
-    with monkeypatch.context() as patch:
-        patch.setattr(client._worker, "begin", begin_and_interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            lock.acquire()
-    with other.lock(path, timeout=5):
-        pass
-    assert not lock.held
-
-
-def test_ctrl_c_when_the_loop_has_the_lock_and_the_waiting_thread_not_yet_gives_it_back(
-    client, other, path, monkeypatch
-):
-    lock = client.lock(path)
-    begin = client._worker.begin
-
-    def begin_and_interrupt(coroutine, *arguments, **named):
-        taken = begin(coroutine, *arguments, **named)
-        untold: Any = concurrent.futures.Future()
-
-        def interrupted(timeout=None):
-            taken.result(timeout)
-            raise KeyboardInterrupt
-
-        untold.result = interrupted
-        return untold
-
-    with monkeypatch.context() as patch:
-        patch.setattr(client._worker, "begin", begin_and_interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            lock.acquire()
-    with other.lock(path, timeout=5):
-        pass
-    assert not lock.held
-
-
-@pytest.mark.parametrize("how", ["release", "end of the body"])
-def test_ctrl_c_in_a_release_still_frees_the_lock(client, other, path, monkeypatch, how):
-    """The wait is interrupted before the release has made its first step in the loop."""
-    begin, go_on = client._worker.begin, threading.Event()
-
-    def begin_and_interrupt(coroutine, *arguments, **named):
-        client._worker.post(lambda: go_on.wait(WAIT_SECONDS))
-        future = begin(coroutine, *arguments, **named)
-        monkeypatch.setattr(client._worker, "begin", begin)
-        future.result = interrupted
-        return future
-
-    def interrupted(timeout=None):
-        raise KeyboardInterrupt
-
-    lock = client.lock(path)
-    with pytest.raises(KeyboardInterrupt):
-        if how == "release":
-            lock.acquire()
-            monkeypatch.setattr(client._worker, "begin", begin_and_interrupt)
-            lock.release()
-        else:
-            with lock:
-                monkeypatch.setattr(client._worker, "begin", begin_and_interrupt)
-    go_on.set()
-    with other.lock(path, timeout=5):
-        assert not lock.held
-
-
 def test_a_thread_is_never_taken_for_one_that_has_ended(client, path):
     """The system gives the name of an ended thread to a new one; what the first has left is no lock of the second."""
     names: list[int] = []
@@ -241,19 +138,39 @@ def test_a_call_that_begins_while_the_client_is_closed_ends(client, path, monkey
     """Between the look whether the client is closed and the start of the call: the close waits for it."""
     client.ls("/")
     closer = threading.Thread(target=client.close)
-    start = asyncio.run_coroutine_threadsafe
+    loop = client._worker._loop
+    start = loop.call_soon_threadsafe
 
-    def close_and_start(coroutine, loop):
+    def close_and_start(*arguments, **named):
         if closer.ident is None and threading.current_thread() is threading.main_thread():
             closer.start()
             closer.join(0.3)  # it ends only if it does not wait
-        return start(coroutine, loop)
+        return start(*arguments, **named)
 
-    monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", close_and_start)
-    future = client._worker.begin(client._client.ls, "/")
+    monkeypatch.setattr(loop, "call_soon_threadsafe", close_and_start)
     with contextlib.suppress(ClientClosed):
-        future.result(WAIT_SECONDS)
+        client.ls("/")
     closer.join()
+
+
+def test_several_threads_may_close_it_at_once(cell, other):
+    client = Client(cell.endpoints)
+    client.ls("/")
+    session = client.session_id
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda _: client.close(), range(16))) == [None] * 16
+    assert session not in {found.session for found in other.sessions()}
+
+
+def test_a_finalizer_in_the_clients_own_thread_can_close_it(cell, other):
+    """Garbage is collected in whatever thread, that of the loop too; to wait there would be for ever."""
+    client = Client(cell.endpoints)
+    client.ls("/")
+    session = client.session_id
+    client._worker.post(client.close)
+    until(lambda: session not in {found.session for found in other.sessions()}, "the end of the session")
+    with pytest.raises(ClientClosed):
+        client.ls("/")
 
 
 def test_a_loss_is_told_by_callback_by_check_and_at_the_end(client, other, cell, clocks, path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import concurrent.futures
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -187,15 +186,7 @@ class BaseClient:
 
     def _close(self, seconds_max: float | None) -> None:
         _open.discard(self)
-        worker = self._worker
-        if worker.at_home():
-            future = worker.begin(self._client.close)
-            try:
-                future.result(seconds_max)
-            finally:
-                worker.stop()
-        else:
-            worker.closed = True
+        self._worker.close(self._client.close, seconds_max)
 
 
 def _at_exit() -> None:
@@ -203,7 +194,7 @@ def _at_exit() -> None:
     for client in list(_open):
         try:
             client._close(EXIT_SECONDS_MAX)
-        except (CoordError, RuntimeError, concurrent.futures.TimeoutError):
+        except (CoordError, RuntimeError, TimeoutError):
             continue  # the session ends by its lease instead
 
 

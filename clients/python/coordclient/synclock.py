@@ -96,19 +96,29 @@ class AnyLock:
 
         >>> lock.release()
         """
-        self._worker.run(self._state.give_back)
+        hold = self._state.hold
+        try:
+            self._worker.run(self._state.give_back)
+        except BaseException:
+            self._drop(hold)
+            raise
 
     def __enter__(self) -> Self:
-        timeout = self._state.terms.timeout
+        timeout, me = self._state.terms.timeout, threading.get_ident()
         self._acquire(None if timeout is None else round(timeout * 1_000), timeout != 0)
-        self._state.worker = threading.get_ident()
+        self._state.worker = me  # no call stands between the grant and the body: Ctrl-C comes at calls
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._state.worker = None
-        lost = self._leave()
+        hold = self._state.hold
+        try:
+            self._state.worker = None
+            lost = self._leave()
+        except BaseException:
+            self._drop(hold)
+            raise
         if lost is None or isinstance(error, type(lost)):
             return
         if error is None:
@@ -130,31 +140,26 @@ class AnyLock:
 
     def _acquire(self, timeout_ms: int | None, wait: bool) -> None:
         actor = f"{self._state.keeper.labels.get('host', '')[:64]}:{os.getpid()}:t{_thread_number()}"
-        interrupted = threading.Event()
-
         taken: list[Hold | None] = []
 
         async def take() -> None:
             await self._state.take(wait, timeout_ms, actor)
             taken.append(self._state.hold)
-            give_back()
 
         def give_back() -> None:
-            if interrupted.is_set() and taken and taken[0] is self._state.hold:
-                self._state.drop()
+            for hold in taken:
+                self._state.drop(hold)
 
-        future = self._worker.begin(take)
         try:
-            future.result()
-        except BaseException as error:
-            if future.done() and not future.cancelled() and future.exception() is error:
-                raise
-            # Ctrl-C, somewhere between the wait and its result: whatever comes of the acquire is given back. It may
-            # have ended in the loop without the future knowing yet, so `give_back` looks in any case.
-            interrupted.set()
-            future.cancel()
+            self._worker.run(take)
+        except BaseException:
+            # Ctrl-C, perhaps, which cancels what runs; it may have come when the lock was taken already.
             self._worker.post(give_back)
             raise
+
+    def _drop(self, hold: Hold | None) -> None:
+        """After Ctrl-C, perhaps before the release has begun in the loop; does nothing if it has."""
+        self._worker.post(lambda: self._state.drop(hold))
 
 
 class Lock(AnyLock):

@@ -2,24 +2,68 @@
 
 The application's threads wait for what runs in the loop; nothing of the application runs in it, so a slow callback or a
 busy thread cannot keep a KeepAlive waiting. A child of the process that started it gets ClientForked.
+
+Ctrl-C comes in the application's thread between any two steps of Python, so that thread shares nothing with the loop
+that it could leave locked: what it waits for is one lock of the interpreter (`Running`). A condition, as those of
+concurrent.futures, may stay locked for ever, and the loop would wait for it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import logging
 import os
 import queue
 import threading
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 from coordclient.errors import ClientClosed, ClientForked
 
 log = logging.getLogger("coordclient")
 DRAIN_SECONDS_MAX = 1.0
 _T = TypeVar("_T")
+
+
+class Running(Generic[_T]):
+    """What a thread has begun in the loop, and waits for."""
+
+    def __init__(self, function: Callable[[], Coroutine[Any, Any, _T]]) -> None:
+        self._function = function
+        self._task: asyncio.Task[_T] | None = None
+        self._results: list[_T] = []
+        self._error: BaseException | None = None
+        self._running = threading.Lock()
+        self._running.acquire()
+
+    def start(self) -> None:
+        """In the loop."""
+        self._task = asyncio.get_running_loop().create_task(self._function())
+        self._task.add_done_callback(self._end)
+
+    def cancel(self) -> None:
+        """In the loop, after `start` if that was called at all."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def result(self, seconds_max: float | None = None) -> _T:
+        """In the waiting thread, once. Raises TimeoutError when it has not ended in time."""
+        if not self._running.acquire(timeout=-1 if seconds_max is None else seconds_max):
+            raise TimeoutError("the client did not answer in time")
+        if self._error is not None:
+            raise self._error
+        return self._results[0]
+
+    def _end(self, task: asyncio.Task[_T]) -> None:
+        self._task = None  # the loop's alone: where a task goes, Python runs a callback, which would swallow a Ctrl-C
+        if task.cancelled():
+            self._error = ClientClosed("the client was closed before this call had ended")
+        elif (error := task.exception()) is not None:
+            self._error = error
+        else:
+            self._results.append(task.result())
+        self._running.release()
 
 
 class Worker:
@@ -32,25 +76,28 @@ class Worker:
         self._mutex = threading.RLock()  # a finalizer that uses the client may run anywhere
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._closing = False
+        self._ending: asyncio.Task[None] | None = None
         self._callbacks: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
 
-    def begin(self, coroutine: Callable[..., Coroutine[Any, Any, _T]], *arguments: Any, **named: Any) -> Future[_T]:
-        """Start `coroutine(*arguments)` in the loop."""
+    def begin(self, running: Running[Any]) -> None:
+        """Start it in the loop."""
         if self.pid not in (0, os.getpid()):
             raise ClientForked(f"this client belongs to process {self.pid}; make one of your own after the fork")
         if threading.current_thread() is self._thread:
             raise RuntimeError("a blocking call inside the client's own thread (in a finalizer?) would wait for ever")
         with self._mutex:  # so that `stop` comes before it, or after it and waits for its end
             loop = self._loop if self._loop is not None and not self.closed else self._start()
-            return asyncio.run_coroutine_threadsafe(coroutine(*arguments, **named), loop)
+            loop.call_soon_threadsafe(running.start)
 
     def run(self, coroutine: Callable[..., Coroutine[Any, Any, _T]], *arguments: Any, **named: Any) -> _T:
-        """Start it and wait for its result; an interrupted wait (Ctrl-C) cancels it."""
-        future = self.begin(coroutine, *arguments, **named)
+        """Run `coroutine(*arguments)` in the loop and wait for its result; what interrupts that (Ctrl-C) cancels it."""
+        running = Running(partial(coroutine, *arguments, **named))
         try:
-            return future.result()
+            self.begin(running)
+            return running.result()
         except BaseException:
-            future.cancel()
+            self.post(running.cancel)
             raise
 
     def post(self, function: Callable[[], object]) -> None:
@@ -67,18 +114,43 @@ class Worker:
         """Call the application back, in order, in a thread that is there for nothing else."""
         self._callbacks.put(function)
 
-    def stop(self) -> None:
-        """End the loop and its threads."""
+    def close(self, last: Callable[[], Coroutine[Any, Any, object]], seconds_max: float | None) -> None:
+        """Run `last()`, wait for it at most so long, and end the loop and its threads. Whoever comes second waits for
+        that end; a finalizer that runs in the loop's own thread waits for nothing."""
         with self._mutex:
+            first, self._closing = not self._closing, True
+        loop, thread = self._loop, self._thread
+        if loop is None or thread is None or not self.at_home():
             self.closed = True
-            loop, thread = self._loop, self._thread
-        if loop is not None and thread is not None:
-            asyncio.run_coroutine_threadsafe(_drain(), loop).add_done_callback(
-                lambda _: loop.call_soon_threadsafe(loop.stop)
-            )
-            self._callbacks.put(None)
-            if thread is not threading.current_thread():
+        elif threading.current_thread() is thread:
+            if first:
+                self._ending = loop.create_task(self._close(last))
+        elif not first:
+            thread.join(seconds_max)
+        else:
+            running = Running(last)
+            try:
+                self.begin(running)
+                running.result(seconds_max)
+            finally:
+                self._stop(loop)
                 thread.join()
+
+    async def _close(self, last: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        try:
+            await last()
+        finally:
+            self._stop(asyncio.get_running_loop())
+
+    def _stop(self, loop: asyncio.AbstractEventLoop) -> None:
+        def end() -> None:
+            self._ending = loop.create_task(_drain())
+            self._ending.add_done_callback(lambda _: loop.stop())
+
+        with self._mutex:  # what is begun comes before it, or is refused
+            self.closed = True
+            loop.call_soon_threadsafe(end)
+        self._callbacks.put(None)
 
     def _start(self) -> asyncio.AbstractEventLoop:
         if self.closed:
@@ -97,9 +169,6 @@ class Worker:
     def _call(self) -> None:
         while (function := self._callbacks.get()) is not None:
             call_safely(function)
-
-
-Future = concurrent.futures.Future
 
 
 def call_safely(function: Callable[[], object]) -> None:

@@ -127,7 +127,8 @@ class LockState:
 
     async def take(self, wait: bool, timeout_ms: int | None, actor: str) -> None:
         """Acquire: it is held afterwards, or this raises. `timeout_ms` None waits for ever."""
-        if self._busy or (self.held and self._inherited is None):
+        handing = self.hold is not None and self.hold.state is HoldState.HANDING
+        if self._busy or handing or (self.held and self._inherited is None):
             if not wait:
                 raise LockTimeout(f"{self.name}: this lock object is in use")
             raise RuntimeError(f"{self.name}: this lock object is in use; make one for each holder: client.lock(path)")
@@ -211,12 +212,14 @@ class LockState:
         hold, clocks = self._inherited, self.keeper.clocks
         if hold is None:
             raise RuntimeError(f"{self.name}: there is nothing to adopt")
-        hold.tag, hold.stop_margin_ms = self, self.terms.margin_ms
-        while not life.holds.adopt(hold, clocks()):
+        while True:
             if life.over is not None:
                 raise SessionExpired(f"{self.name}: {life.over}")
-            if hold.number not in life.holds.inherited:
+            if life.holds.inherited.get(hold.number) is not hold:
                 raise LockLost(f"{self.name}: {life.holds.why_revoked(hold) or 'somebody else has adopted it'}")
+            hold.tag, hold.stop_margin_ms = self, self.terms.margin_ms  # another one may wait for the same hold
+            if life.holds.adopt(hold, clocks()):
+                break
             if clocks()[0] >= deadline_ms:
                 raise Unavailable(f"{self.name}: the resumed session was not renewed in time")
             await life.change(max(0, deadline_ms - clocks()[0]))
@@ -260,10 +263,10 @@ class LockState:
             hold.state, hold.cause = HoldState.LOST, error.message
             raise self.loss() from None
 
-    def drop(self) -> None:
-        """Release without waiting: whoever acquired it was interrupted before he knew."""
-        hold, life = self.hold, self._life
-        if hold is not None and life is not None and hold.state is HoldState.HELD:
+    def drop(self, hold: Hold | None) -> None:
+        """Release it without waiting, if it is the present hold: whoever acquired or released it was interrupted."""
+        life = self._life
+        if hold is not None and hold is self.hold and life is not None and hold.state is HoldState.HELD:
             self._stopped(hold, life)
             if not self._let_go_in_doubt(hold, life):
                 life.holds.released(hold)
@@ -304,7 +307,9 @@ class LockState:
             self._let_go(hold, life)
             raise
         except CoordError:  # nothing was done
-            if hold.state is HoldState.HANDING:
+            if hold.stopped:  # but whoever had it is gone: it was released, or its body has ended, meanwhile
+                self._let_go(hold, life)
+            elif hold.state is HoldState.HANDING:
                 hold.state = HoldState.HELD
             raise
         except BaseException:  # cancelled: who has it now is not known, so nobody shall
