@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
-from coordctl.errors import Exit, Failure
+from coordctl.errors import Exit, Failure, exit_code_of
 from coordctl.order import Order
 from coordctl.output import describe_holders
 
@@ -41,6 +41,13 @@ class Claim:
     def remaining(self) -> float:
         """Seconds until the deadline."""
         return self.lock.remaining
+
+    @property
+    def lock_delay(self) -> float:
+        """Seconds of the lock-delay on which one may count here, however clocks drift."""
+        from coordclient.session import DRIFT_PPM, local_ms
+
+        return local_ms(round(self.order.lock_delay * 1_000), DRIFT_PPM) / 1_000
 
     def grants(self) -> list[tuple[int, str]]:
         """Token and sequencer of each path, in their order; once it is held."""
@@ -78,9 +85,10 @@ class Claim:
         try:
             await self.client.put(self.order.paths[0], self.order.value, if_sequencer=sequencer)
         except CoordError as error:
-            if error.code != "guard_failed":
-                raise
-            raise Failure(f"lock lost: {self.order.name}: {error}", Exit.LOST) from None
+            if error.code == "guard_failed":
+                raise Failure(f"lock lost: {self.order.name}: {error}", Exit.LOST) from None
+            text = f"{self.order.name}: the value could not be written, so the lock was given back: {error}"
+            raise Failure(text, exit_code_of(error.code)) from None
 
 
 def _is_at(found: str, asked: str) -> bool:

@@ -82,6 +82,30 @@ def descendants(table: Mapping[int, Process], roots: Iterable[int], without: Col
     return found
 
 
+def below(root: int, without: Collection[int] = ()) -> list[Process]:
+    """As `descendants`, of one process and from the kernel's lists of children: cheap enough to be asked all the time.
+    Empty where it keeps none."""
+    found: list[Process] = []
+    queue = [root]
+    while queue:
+        for pid in _children(queue.pop()):
+            if pid not in without and (row := look_up(pid)) is not None:
+                found.append(row)
+                queue.append(pid)
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    children: list[int] = []
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as file:
+                children += map(int, file.read().split())
+    except OSError:
+        return children  # it ended while we looked, or the kernel keeps no such list
+    return children
+
+
 def group_as_process(group: int) -> list[Process]:
     """Where there is no /proc: the group as one "process" (kill(2) takes -group for all of it), if anybody lives."""
     try:

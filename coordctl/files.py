@@ -11,7 +11,7 @@ import click
 from coordctl.completion import path_argument
 from coordctl.output import columns, contents_as_json, moment, print_fields, print_json, print_rows
 from coordctl.refresh import Listing, refreshable, repeat
-from coordctl.settings import Settings, common
+from coordctl.settings import Number, Settings, common
 
 if TYPE_CHECKING:
     from coordclient import Client, Entry, Stat
@@ -114,9 +114,7 @@ def cat(settings: Settings, path: str) -> None:
 @click.option("-f", "--file", "source", type=click.File("rb"), help="Take the contents from a file; - is stdin.")
 @click.option("-p", "--parents", is_flag=True, help="Make missing directories above it.")
 @click.option("--if-absent", is_flag=True, help="Only if there is no such file yet (else exit 4).")
-@click.option(
-    "--if-generation", type=click.IntRange(min=0), help="Only if its content generation is this (else exit 4)."
-)
+@click.option("--if-generation", type=Number(0), help="Only if its content generation is this (else exit 4).")
 @common
 @click.pass_obj
 def put(
@@ -151,9 +149,7 @@ def _say_written(settings: Settings, stat: Stat) -> None:
 
 @click.command()
 @path_argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option(
-    "--if-generation", type=click.IntRange(min=0), help="Only if its content generation is this (else exit 4)."
-)
+@click.option("--if-generation", type=Number(0), help="Only if its content generation is this (else exit 4).")
 @common
 @click.pass_obj
 def rm(settings: Settings, paths: tuple[str, ...], if_generation: int | None) -> None:

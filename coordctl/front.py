@@ -142,13 +142,14 @@ class Front:
                 self._exit = code
             case {"grant": int(at), "token": int(token), "sequencer": str(sequencer)}:
                 self._grants.append({"path": self.order.paths[at], "token": token, "sequencer": sequencer})
+            case {"lost": str(reason), "deadline": float(deadline)}:
+                self._deadline = deadline
+                self._lose(reason)
             case {"granted": float(deadline)}:
                 self._granted = True
                 self._deadline = deadline
             case {"deadline": float(deadline)}:
                 self._deadline = deadline
-            case {"lost": str(reason)}:
-                self._lose(reason)
             case _:
                 raise AssertionError(f"a message of the keeper that the front does not know: {message}")
 

@@ -84,6 +84,7 @@ class Keeper:
         self._inbox = pipes.Inbox(reader)
         self._front = family.look_up(front)
         self._command: Process | None = None
+        self._seen: list[Process] = []  # everybody who was once below the front
         self._sequencers = ""
         self._heard = time.monotonic()
         self._done = False  # the front says that nothing of the command runs
@@ -121,7 +122,10 @@ class Keeper:
     async def _hold(self, client: Client) -> None:
         from coordctl.claims import Claim
 
-        claim = Claim(client, self.order, self._on_lost)
+        try:
+            claim = Claim(client, self.order, self._on_lost)
+        except ValueError as error:  # a path that is named twice, for instance
+            raise Failure(str(error), Exit.USAGE) from None
         if not await self._acquire(claim):
             return
         self._deadline = order.now() + claim.remaining
@@ -188,12 +192,13 @@ class Keeper:
         """Returns when the command has ended (`_done`), or when it is the keeper's turn to end it."""
         told = False
         while not (self._done or self._inbox.closed):
+            self._look_at_family()
             if self._lost is None and not claim.lock.held:
                 self._lost = (order.now(), claim.reason())
             if self._lost is not None and not told:
                 told = True
                 # Who was told by the cell has given the lock up at that moment, and its lock-delay began no earlier.
-                self._tell_deadline(min(self._deadline, self._lost[0] + self.order.lock_delay))
+                self._deadline = min(self._deadline, self._lost[0] + claim.lock_delay)
                 self._tell_lost(self._lost[1])
             elif self._lost is None and self._is_silent():
                 self._tell_lost("the front was stopped, so the keeper ended the command")
@@ -223,7 +228,8 @@ class Keeper:
 
     def _tell_lost(self, reason: str) -> None:
         reason = reason.removeprefix(f"{', '.join(self.order.paths)}: ")  # as the library calls it
-        pipes.send(self.writer, {"lost": reason[:_TEXT_CHARACTERS_MAX]})
+        # In one message: a deadline that came alone would be told as an end of its own.
+        pipes.send(self.writer, {"lost": reason[:_TEXT_CHARACTERS_MAX], "deadline": self._deadline})
 
     def _tell_deadline(self, deadline: float) -> None:
         """Later, when a KeepAlive was answered; earlier, when some clock says that more time has passed."""
@@ -294,13 +300,21 @@ class Keeper:
             await asyncio.sleep(_KILL_LOOK_SECONDS)
         return True
 
+    def _look_at_family(self) -> None:
+        """Remember who descends from the front: when it is killed its orphans are nobody's, and one that has a group
+        and an environment of its own could not be told from a stranger."""
+        if self._front is not None and self._command is not None:
+            now = {row.pid: row for row in family.below(self._front.pid, without=(os.getpid(),))}
+            seen = (row for row in self._seen if row.pid not in now and _same(family.look_up(row.pid), row))
+            self._seen = [*now.values(), *seen]
+
     def _signal_family(self, number: int) -> None:
         for row in self._relatives():
             family.send_signal(row, number)
 
     def _relatives(self) -> list[Process]:
-        """Whoever descends from the front or the command, is in the command's group, or carries this very grant in its
-        environment: when the front is gone, its orphans are nobody's children any more."""
+        """Whoever descends from the front or the command, or was once seen to, is in the command's group, or carries
+        this very grant in its environment: when the front is gone, its orphans are nobody's children any more."""
         assert self._command is not None
         table = family.process_table()
         if not table:
@@ -312,6 +326,7 @@ class Keeper:
         for row in table.values():
             if row.group == group or _same(row, self._command):
                 found[row.pid] = row
+        found |= {row.pid: table[row.pid] for row in self._seen if _same(table.get(row.pid), row)}
         for row in family.carriers(table, ENVIRONMENT_SEQUENCER, self._sequencers):
             found[row.pid] = row
         front = self._front.pid if self._front is not None else 0

@@ -41,7 +41,7 @@ def context_add(settings: Settings, name: str) -> None:
     contexts.check_name(name)
     values = {key: getattr(settings, key) for key in contexts.KINDS if settings.given.get(key) == "flag"}
     if "endpoints" not in values:
-        raise click.UsageError("a context needs --endpoints A,B,...")
+        raise click.UsageError("a context needs --endpoints, the addresses of the replicas")
     contexts.save(name, values)
     if contexts.current() is None:
         contexts.choose(name)

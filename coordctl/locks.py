@@ -13,7 +13,7 @@ from coordctl.errors import Exit, Failure
 from coordctl.output import age, client_text, columns, moment, note, print_json, print_rows
 from coordctl.reasons import reason_option
 from coordctl.refresh import Listing, refreshable, repeat
-from coordctl.settings import Settings, common
+from coordctl.settings import Number, Settings, common
 
 if TYPE_CHECKING:
     from coordclient import Client, Holder, LockInfo, Waiter
@@ -102,7 +102,7 @@ def _show_locks(settings: Settings, client: Client, path: str, *, held: bool, wa
 @click.option(
     "--after-lease", is_flag=True, help="Free when the holder has stopped, or its lease is over; and the lock-delay."
 )
-@click.option("--session", "session", type=click.IntRange(min=1), metavar="ID", help="Only the holds of this session.")
+@click.option("--session", "session", type=Number(1), metavar="ID", help="Only the holds of this session.")
 @common
 @click.pass_obj
 def unlock(settings: Settings, path: str, reason: str, now: bool, after_lease: bool, session: int | None) -> None:

@@ -21,7 +21,7 @@ from coordctl.output import (
 )
 from coordctl.reasons import reason_option
 from coordctl.refresh import Listing, refreshable, repeat
-from coordctl.settings import Settings, common
+from coordctl.settings import Number, Settings, common
 
 if TYPE_CHECKING:
     from coordclient import SessionDetails, SessionInfo
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _COLUMNS = columns(
     "SESSION CLIENT... LEFT HEARD HOLDS WAITS EPHEMERALS (LEASE) (OPENED) (PRINCIPAL) (INCARNATION) KILLED"
 )
-_ID = click.argument("session_id", metavar="ID", type=click.IntRange(min=1))
+_ID = click.argument("session_id", metavar="ID", type=Number(1))
 
 
 @click.group(invoke_without_command=True)

@@ -31,6 +31,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 TIMEOUT_SECONDS = 10.0
 TIMEOUT_SECONDS_MIN = 0.001
+NUMBER_MAX = 2**53 - 1
 
 
 class Seconds(_SecondsType):
@@ -55,6 +56,15 @@ class Seconds(_SecondsType):
         if self.high is not None and seconds > self.high:
             self.fail(f"{value} is over the most, {self.high:g}s", param, ctx)
         return seconds
+
+
+class Number(click.IntRange):
+    """A number of the cell: an id, a generation, a revision. All of them stay exact in JSON."""
+
+    name = "integer"
+
+    def __init__(self, low: int) -> None:
+        super().__init__(low, NUMBER_MAX)
 
 
 @dataclass(slots=True)
@@ -120,6 +130,8 @@ def _endpoints(value: str) -> tuple[str, ...]:
             parse_endpoint(part)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
+    if not parts:
+        raise click.BadParameter("no endpoint is named; leave the option out for the default")
     return parts
 
 
@@ -144,6 +156,8 @@ def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     if value is None or value is False:
         return
     name = str(param.name)
+    if value == "":  # of a variable that is not set, perhaps: to go on would be to talk to any cell
+        raise click.BadParameter("it is empty; leave the option out for the default", ctx, param)
     flag = ctx.get_parameter_source(name) is not click.core.ParameterSource.ENVIRONMENT
     ctx.ensure_object(Settings).keep(name, _endpoints(value) if name == "endpoints" else value, flag=flag)
 

@@ -87,6 +87,11 @@ def test_a_lock_that_is_not_free_is_75_or_the_code_asked_for(ctl: Coordctl) -> N
     assert ctl.run("lock", "/busy", "-n", "--", "true").returncode == 0
 
 
+def test_a_path_that_is_named_twice_is_wrong_usage(ctl: Coordctl) -> None:
+    done = ctl.run("lock", "/twice", "/ls/local/twice", "--", "true")
+    assert (done.returncode, done.stderr) == (2, b"coordctl: a path is named twice: /twice, /ls/local/twice\n")
+
+
 def test_shared_holders_hold_together(ctl: Coordctl) -> None:
     held = ctl.holding("/shared", "-s")
     again = ctl.run("lock", "/shared", "-s", "-n", "--", "sh", "-c", "echo $COORD_LOCK_TOKEN")

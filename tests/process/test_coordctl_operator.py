@@ -156,6 +156,14 @@ def test_elect_writes_the_value_and_observe_tells_of_each_leader(ctl: Coordctl) 
     assert tokens[0] < tokens[1]
 
 
+def test_elect_says_why_the_value_could_not_be_written_and_gives_the_lock_back(ctl: Coordctl) -> None:
+    done = ctl.run("elect", "/", "value", "--", "true")
+    assert (done.returncode, done.stdout) == (4, b"")
+    assert b"could not be written, so the lock was given back" in done.stderr
+    assert b"is a directory" in done.stderr
+    assert ctl.run("lock", "-n", "/", "--", "true").returncode == 0
+
+
 def test_whoami_says_which_cell_it_is_and_which_context_led_there(ctl: Coordctl, tmp_path: Path) -> None:
     more = {"XDG_CONFIG_HOME": str(tmp_path), "COORD_ENDPOINTS": ""}
     where = ("--endpoints", ",".join(ctl.cell.endpoints))

@@ -106,6 +106,12 @@ def test_an_empty_message_still_says_something() -> None:
         (["--endpoints", "http://", "lock", "/x", "--", "true"], "not an endpoint"),
         (["ls", "--endpoints", "http://[::1"], "not an endpoint"),
         (["ls", "--endpoints", "127.0.0.1:99999"], "not an endpoint"),
+        (["--endpoints", "", "ls"], "is empty"),
+        (["--endpoints", " , ", "ls"], "no endpoint is named"),
+        (["ls", "--cell", ""], "is empty"),
+        (["--context", "", "session", "kill", "7", "--reason", "r"], "is empty"),
+        (["session", "show", "9" * 30], "is not in the range"),
+        (["rm", "/x", "--if-generation", "9" * 30], "is not in the range"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_2(

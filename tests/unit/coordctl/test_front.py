@@ -44,6 +44,9 @@ class Keeper:
         pipes.send(self.writer, {"grant": 0, "token": 1, "sequencer": "s"})
         pipes.send(self.writer, {"granted": order.now() + deadline})
 
+    def lose(self, reason: str, deadline: float = 60.0) -> None:
+        pipes.send(self.writer, {"lost": reason, "deadline": order.now() + deadline})
+
     def until(self, wanted: str) -> list[pipes.Message]:
         """All messages up to the one of that kind, or the end."""
         found: list[pipes.Message] = []
@@ -85,7 +88,7 @@ def test_what_cannot_be_killed_is_reported_and_never_called_done() -> None:
     keeper.grant(deadline=1.0)
     (pid,) = (message["command"] for message in keeper.until("command") if "command" in message)
     try:
-        pipes.send(keeper.writer, {"lost": "the test says so"})
+        keeper.lose("the test says so", deadline=1.0)
         assert not any("done" in message for message in keeper.until("done"))
         assert keeper.inbox.closed, "the front is gone"
         assert keeper.end() == Exit.LOST
@@ -100,10 +103,21 @@ def test_without_proc_the_group_of_the_command_is_its_family() -> None:
     keeper = Keeper(("sh", "-c", "trap '' TERM; sleep 61 & sleep 62"), prepare=no_proc)
     keeper.grant(deadline=2.0)
     (group,) = (message["command"] for message in keeper.until("command") if "command" in message)
-    pipes.send(keeper.writer, {"lost": "the test says so"})
+    keeper.lose("the test says so", deadline=2.0)
     keeper.until("done")
     assert family.group_as_process(group) == []
     assert keeper.end() == Exit.LOST
+
+
+def test_the_reason_of_a_loss_is_told_though_its_deadline_is_near(capfd: pytest.CaptureFixture[str]) -> None:
+    """An operator's loss brings a nearer deadline with it: never is the deadline known, and its reason not yet."""
+    keeper = Keeper(("sleep", "60"))
+    keeper.grant()
+    keeper.until("command")
+    keeper.lose("an operator says so", deadline=0.6)
+    keeper.until("done")
+    assert keeper.end() == Exit.LOST
+    assert capfd.readouterr().err == "coordctl: lock lost: /x: an operator says so\n"
 
 
 @pytest.mark.parametrize("deadline", [0.1, -1.0])
@@ -120,7 +134,7 @@ def test_a_front_that_wakes_to_a_grant_and_its_loss_starts_no_command() -> None:
     os.kill(keeper.front, signal.SIGSTOP)
     os.waitpid(keeper.front, os.WUNTRACED)
     keeper.grant()
-    pipes.send(keeper.writer, {"lost": "the front was stopped"})
+    keeper.lose("the front was stopped")
     os.kill(keeper.front, signal.SIGCONT)
     told = keeper.until("done")
     assert keeper.end() == Exit.LOST

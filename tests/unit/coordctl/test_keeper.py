@@ -1,4 +1,4 @@
-"""The keeper when the front is silent before it has told whom it started: the lock is not free while it still might."""
+"""The keeper without its front: the lock is not free while something of the command runs, or might still be started."""
 
 from __future__ import annotations
 
@@ -80,6 +80,27 @@ def test_a_child_that_was_not_yet_the_command_when_the_front_died_is_found_and_k
     assert made._command is not None
     row = family.look_up(made._command.pid)
     assert row is None or row.gone
+
+
+def test_an_orphan_with_a_group_and_an_environment_of_its_own_is_no_stranger_when_the_front_is_killed(keeper) -> None:
+    def starts_a_command_and_adopts_an_orphan(to_keeper: int) -> None:
+        for environment in (dict(os.environ), {}):
+            if (pid := os.fork()) == 0:
+                os.setsid()
+                os.execvpe("sleep", ["sleep", "66"], environment)
+            if environment:
+                pipes.send(to_keeper, {"command": pid})
+        signal.pause()
+
+    made = keeper(starts_a_command_and_adopts_an_orphan)
+    made._on_front()
+    assert made._front is not None
+    while len(made._seen) < 2:
+        made._look_at_family()
+    os.kill(made._front.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, made._front.pid, os.WEXITED | os.WNOWAIT)
+    assert ends_family(made)
+    assert [row for row in made._seen if (now := family.look_up(row.pid)) is not None and not now.gone] == []
 
 
 def test_where_there_is_no_proof_that_nothing_runs_the_lock_is_not_made_free(keeper, monkeypatch) -> None:
