@@ -1,7 +1,7 @@
 """The short set of every `./dev test`, in a process of its own.
 
-It mostly waits, and the simulation needs but one core and no clock: so it begins with the first test of the simulation,
-and the test that judges it comes when that is over. Without a simulation to go beside, that test begins it.
+It mostly waits, as the tests of processes do: so it begins with the first of them, and the test that judges it comes
+last. Where that is run alone, it begins it.
 """
 
 from __future__ import annotations
