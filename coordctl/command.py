@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -62,11 +63,14 @@ def start_command(
     meanwhile: what is typed before the program begins is not lost in the copy of this one.
     """
     reader, writer = os.pipe()
+    front = os.getpgrp()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, CAUGHT)
     try:
         pid = os.fork()  # this process has one thread, so code between fork and exec is safe
         if pid == 0:
-            _become(command, environment, terminal, to_keeper, writer, before)
+            _become(command, environment, terminal, to_keeper, writer, before, front)
+        with suppress(ProcessLookupError, PermissionError):  # it has ended, or is the program already
+            os.setpgid(pid, pid)  # here too: a signal that is passed on at once must find the group
     except OSError as error:
         os.close(reader)
         raise Failure(f"{command[0]}: cannot be started ({error})", Exit.NOT_EXECUTABLE) from None
@@ -83,6 +87,7 @@ def _become(
     to_keeper: int,
     failure: int,
     mask: set[signal.Signals] | set[int],
+    front: int,
 ) -> NoReturn:
     """In the child. Descriptors that the caller opened for the command (3<file) stay open; ours are closed by exec."""
     try:
@@ -90,7 +95,6 @@ def _become(
         for number in (*CAUGHT, *_IGNORED_BY_PYTHON):
             if number in _IGNORED_BY_PYTHON or signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, signal.SIG_DFL)
-        front = os.getpgrp()
         os.setpgid(0, 0)
         if terminal is not None:
             terminal.hand_over(front, os.getpid())

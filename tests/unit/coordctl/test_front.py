@@ -83,6 +83,26 @@ def test_a_front_that_waits_shows_that_it_lives() -> None:
     assert keeper.end() == 128 + signal.SIGTERM
 
 
+def test_a_signal_that_comes_while_the_command_is_being_started_reaches_it() -> None:
+    def with_a_slow_child() -> None:
+        front, setpgid = os.getpid(), os.setpgid
+
+        def late(pid: int, group: int) -> None:
+            if os.getpid() != front:
+                select.select([], [], [], 0.3)
+            setpgid(pid, group)
+
+        os.setpgid = late
+
+    keeper = Keeper(("sleep", "60"), prepare=with_a_slow_child)
+    keeper.grant()
+    while not family.below(keeper.front):
+        assert not keeper.inbox.closed
+    os.kill(keeper.front, signal.SIGTERM)
+    keeper.until("done")
+    assert keeper.end() == 128 + signal.SIGTERM
+
+
 def test_what_cannot_be_killed_is_reported_and_never_called_done() -> None:
     keeper = Keeper(("sleep", "60"), prepare=unkillable)
     keeper.grant(deadline=1.0)
