@@ -22,6 +22,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write("coordd: its assertions are part of its safety: do not run it with python -O\n")
         return Exit.CONFIG
     arguments = _parser().parse_args(argv)
+    if arguments.version:
+        sys.stdout.write(f"{_version()}\n")
+        return Exit.OK
     if arguments.dev:
         return _dev(arguments)
     if arguments.replicas is not None:
@@ -38,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         epilog="Settings: conf/coordd.toml",
     )
+    parser.add_argument("--version", action="store_true", help="say which version this is, and end")
     parser.add_argument("--config", metavar="FILE", help="TOML file with the settings")
     parser.add_argument("--check-config", action="store_true", help="say what is wrong with the settings, and end")
     parser.add_argument("--dev", action="store_true", help="a development cell on loopback; not for production")
@@ -48,6 +52,16 @@ def _parser() -> argparse.ArgumentParser:
             flag.name, dest=_name(flag.key), metavar=flag.key.rpartition(".")[2].upper(), help=flag.help
         )
     return parser
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        number = version("coordd")
+    except PackageNotFoundError:  # run from a source tree
+        number = "unknown (not installed)"
+    return f"coordd {number} (Python {'.'.join(map(str, sys.version_info[:3]))})"
 
 
 def _name(key: str) -> str:

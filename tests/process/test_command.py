@@ -53,6 +53,11 @@ def test_good_settings_are_said_to_be_good(tmp_path: Path) -> None:
     assert not (tmp_path / "replica-1").exists(), "looking changes nothing"
 
 
+def test_it_says_which_version_it_is() -> None:
+    ended = coordd("--version")
+    assert ended.returncode == 0 and ended.stdout.startswith("coordd ")
+
+
 def test_python_without_assertions_is_refused(tmp_path: Path) -> None:
     ended = coordd("--config", write_cell(tmp_path, free_ports(3))[1], code=("-O", "-m", "coordd"))
     assert ended.returncode == 2 and "python -O" in ended.stderr
