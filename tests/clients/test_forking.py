@@ -29,6 +29,7 @@ def tokens(lines: list[str]) -> list[int]:
 
 
 def test_workers_forked_by_a_master_that_has_used_its_client_have_sessions_of_their_own(cell, path):
+    """python-zk/kazoo#519: a client made before the fork hung for ever in the children that used it."""
     lines = run(cell, path, "prefork")
     assert lines.count("ClientForked") == lines.count("exit 0") == 3
     assert len(set(tokens(lines))) == 2 + 1 + 1, "two loops, and two threads in one process"

@@ -208,6 +208,7 @@ async def test_an_acquire_that_is_thrown_away_while_it_waits_leaves_nothing_behi
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3, 5, 10, 30])
 async def test_cancelling_a_release_in_any_await_still_frees_the_lock(make_client, path, turns):
+    """redis/redis-py#3847: a cancelled release forgot its token, and nobody could ever have the lock again."""
     watcher, client = make_client(), make_client()
     lock = client.lock(path)
     await lock.acquire()

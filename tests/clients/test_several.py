@@ -64,7 +64,10 @@ async def test_permits_that_make_no_sense_are_refused_when_the_object_is_made(ma
 
 
 async def test_several_locks_are_taken_in_one_step_whatever_their_order(make_client, path):
-    """Each takes both, in opposite orders; one at a time they would wait for each other for ever."""
+    """Each takes both, in opposite orders; one at a time they would wait for each other for ever.
+
+    redisson/redisson#1160: two multi-locks that named the same locks in opposite orders did.
+    """
     clients = [make_client() for _ in range(2)]
     inside = 0
 

@@ -11,16 +11,21 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from coordd.testing.cells import RunningCell
+from typing import Any, Protocol
 
 ROOT = Path(__file__).resolve().parents[2]
 WAIT_SECONDS = 30.0
 COORDCTL = (sys.executable, "-m", "coordctl")
 
 
-def environment(cell: RunningCell) -> dict[str, str]:
+class Reachable(Protocol):
+    """What a coordctl must know of a cell."""
+
+    @property
+    def endpoints(self) -> Sequence[str]: ...
+
+
+def environment(cell: Reachable) -> dict[str, str]:
     """What every coordctl of these tests has."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("COORD_")}
     path = os.pathsep.join((str(ROOT), str(ROOT / "clients" / "python")))
@@ -47,7 +52,7 @@ class Family:
 class Coordctl:
     """Runs coordctl against one cell."""
 
-    def __init__(self, cell: RunningCell) -> None:
+    def __init__(self, cell: Reachable) -> None:
         self.cell = cell
         self._started: list[subprocess.Popen[str]] = []
 

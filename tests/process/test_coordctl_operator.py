@@ -75,6 +75,7 @@ def test_permits_let_so_many_hold_and_no_more(ctl: Coordctl) -> None:
 def test_unlock_after_lease_kills_before_anybody_else_has_it_and_says_who_and_why(
     ctl: Coordctl, family: Family
 ) -> None:
+    """etcd-io/website#1206: there was no command that takes a lock away; one waited for the process or its lease."""
     held = ctl.holding("/after", *OPTIONS, script=STUBBORN, family=family)
     done = ctl.run("unlock", "/after", "--reason", "it hangs", "--after-lease")
     assert done.returncode == 0, done.stderr
