@@ -25,11 +25,13 @@ from tests.simulation.faults.nemesis import Nemesis
 from tests.simulation.faults.standing import stand
 from tests.simulation.kit import CellKit
 from tests.simulation.network import Network
+from tests.simulation.poster import PostSeat
 from tests.simulation.process import Process
 from tests.simulation.report import Report
 from tests.simulation.swarm import Swarm
 from tests.simulation.tuning import tuned
 from tests.simulation.work.ending import last_things
+from tests.simulation.work.posting import last_posts
 from tests.simulation.work.work import Work
 from tests.simulation.world import Trace, World
 
@@ -102,6 +104,10 @@ class Cell:
             Seat(self.world, self.swarm, self.network, f"c{index}", self.doors, self.work.begin)
             for index in range(1, self.swarm.clients + 1)
         ]
+        self.seats += [
+            PostSeat(self.world, self.swarm, self.network, f"p{index}", self.doors, self.work.begin)
+            for index in range(1, self.swarm.posters + 1)
+        ]
 
     def living_clients(self) -> Iterator[ClientProcess]:
         """The client processes that are alive."""
@@ -131,6 +137,8 @@ class Cell:
         finally:
             for client in self.living_clients():
                 client.kill()
+            for doors in self.doors.values():
+                doors.posts.end()
             log.disabled = not spoke
         self._check_history()
         return Report.of(self)
@@ -179,7 +187,8 @@ class Cell:
             seat.sit_down()
             assert seat.process is not None
             seat.closed = True
-            seat.process.loop.run_soon(last_things(self.work, seat.process, self.world.now_us))
+            last = last_posts if isinstance(seat, PostSeat) else last_things
+            seat.process.loop.run_soon(last(self.work, seat.process, self.world.now_us))
 
     def _wait_until(self, what_is_wrong: Callable[[], str | None], when: str) -> None:
         world = self.world

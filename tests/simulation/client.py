@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from random import Random
+from typing import Any
 
 from coordclient.aio import Client
 from coordclient.errors import SessionExpired
@@ -35,6 +36,8 @@ class SimOptions(Options):
 class ClientProcess:
     """One client process, from its start to its end. With a ticket it resumes the session of one before it."""
 
+    works = ""  # the one kind of worker that it has, whatever the seed drew
+
     def __init__(self, seat: Seat, generation: int, ticket: str | None) -> None:
         self.seat = seat
         self.name = f"{seat.name}.{generation}"
@@ -60,9 +63,13 @@ class ClientProcess:
         keeper._link._http = SimHttp(self.port)  # type: ignore[assignment]
         return client
 
+    def life(self) -> Any:
+        """What this process has of its session and its holds, if it has one."""
+        return self.client._keeper.life
+
     def session(self) -> Session | None:
         """The session that this process has, if any."""
-        life = self.client._keeper.life
+        life = self.life()
         return life.session if self.alive and life is not None else None
 
     def believes_session(self) -> bool:
@@ -72,7 +79,7 @@ class ClientProcess:
 
     def safe_holds(self) -> list[Hold]:
         """Every hold whose `safe` would say True now. Looking changes nothing here."""
-        life = self.client._keeper.life
+        life = self.life()
         if not self.alive or life is None:
             return []
         now = self.seat.reading()
@@ -96,6 +103,8 @@ def _would_be_safe(hold: Hold, now: Reading) -> bool:
 
 class Seat:
     """A client's machine; see the module docstring. It is a `faults.Victim`."""
+
+    process_class: type[ClientProcess] = ClientProcess
 
     def __init__(
         self,
@@ -153,7 +162,7 @@ class Seat:
             return
         self._generation += 1
         ticket, self._ticket = self._ticket, None
-        self.process = ClientProcess(self, self._generation, ticket)
+        self.process = self.process_class(self, self._generation, ticket)
         if self.world.tracing:
             self.world.tell(self.name, f"process {self.process.name} begins{' as an heir' if ticket else ''}")
         self._begin(self.process)
@@ -271,9 +280,14 @@ class Seat:
             self.world.tell(self.name, f"sends no KeepAlive for {for_us / 1e6:.3f} s")
         self.mute_until_us = self.world.now_us + for_us
 
+    @property
+    def is_mute(self) -> bool:
+        """Whether no KeepAlive leaves."""
+        return self.world.now_us < self.mute_until_us
+
     def says(self, message: bytes) -> bytes:
         """What of a message of its process leaves the machine."""
-        if self.world.now_us >= self.mute_until_us:
+        if not self.is_mute:
             return message
         return b"".join(
             len(payload).to_bytes(4, "big") + payload

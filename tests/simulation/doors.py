@@ -1,4 +1,4 @@
-"""The client's door of one replica: the daemon's real channels and hub over simulated connections.
+"""The clients' doors of one replica: the daemon's real channels, POST and hub over simulated connections.
 
 The kernel of the machine answers connections that the process does not know (it was restarted, or is down) with a
 reset, or, as a firewall may, not at all.
@@ -17,8 +17,9 @@ from coordd.engine.inputs import Call, Gone
 from coordd.node.hub import Hub
 from coordd.node.service import Health
 from tests.simulation.network import Network
+from tests.simulation.posts import PostDoor
 from tests.simulation.process import Process
-from tests.simulation.streams import ACCEPT, CLOSE, DATA, OPEN, RESET, Packet, ServerEnd
+from tests.simulation.streams import ACCEPT, CLOSE, DATA, OPEN, POST, RESET, Packet, ServerEnd
 from tests.simulation.world import World
 
 CELL = "sim"
@@ -51,16 +52,19 @@ class Doors:
         self._connections: dict[tuple[Any, int], Connection] = {}
         self._heard: dict[tuple[int, tuple[int, int]], int] = {}  # session and attachment -> its last KeepAlive came
         self._hub = Hub(address_of)
+        self.posts = PostDoor(world, network, process, self, self._limits)
         self._firewall = self._chance.random() < 0.3  # this machine never says that nobody is there
         process.on_client = self._packet
         process.on_nobody = self.refuse
         process.on_arrival = self.arrived
         process.on_reply = self._reply
         process.on_end = self._ended
+        process.on_runs = self.posts.runs
 
     # ---- what channels ask for (coordd.node.service.Service) ----
 
     def submit(self, call: Call, deliver: Callable[[dict[str, object] | Refusal], None]) -> None:
+        self.posts.note(call)
         self._hub.wait(call.request, self._with_members(deliver) if call.operation == "status" else deliver)
         self._process.put(call)
 
@@ -82,6 +86,7 @@ class Doors:
     def gone(self, requests: tuple[int, ...]) -> None:
         if requests:
             self._hub.forget(requests)
+            self.posts.forget(requests)
             self._process.put(Gone(requests))
 
     def address_of(self, replica: int | None) -> str | None:
@@ -101,6 +106,8 @@ class Doors:
     # ---- connections ----
 
     def _packet(self, client: Any, packet: Packet) -> None:
+        if self.posts.take(client, packet):
+            return
         connection = self._connections.get((client, packet.number))
         if packet.kind == RESET:
             self.drop(client, packet.number)
@@ -115,6 +122,8 @@ class Doors:
 
     def arrived(self, client: Any, packet: Packet) -> None:
         """A packet is in the kernel's hands; the process may stand still and read it later."""
+        if packet.kind == POST:
+            self.posts.arrived(packet)
         connection = self._connections.get((client, packet.number))
         if connection is not None and b"keep_alive" in packet.data and packet.place == connection.end.order.expected:
             channel = connection.channel
@@ -122,9 +131,13 @@ class Doors:
             self._heard[channel._session, attachment] = self._world.now_us
 
     def heard_us(self, session: int) -> int | None:
-        """When the last KeepAlive of the session's newest channel arrived here, in this life of the process."""
-        attachment = self._process.engine._mastership._doors._attachments.get(session)
-        return None if attachment is None else self._heard.get((session, attachment))
+        """When the last KeepAlive arrived here, in this life of the process: by the session's newest channel, or by a
+        POST with its present secret."""
+        engine = self._process.engine
+        attachment = engine._mastership._doors._attachments.get(session)
+        by_channel = None if attachment is None else self._heard.get((session, attachment))
+        by_post = self.posts.heard_us(session, engine.machine.sessions[session].secret)
+        return max(filter(None, (by_channel, by_post)), default=None)
 
     def refuse(self, client: Any, packet: Packet) -> None:
         """A packet for nobody: of a connection from before a restart, or to a process that is down."""
@@ -173,6 +186,7 @@ class Doors:
 
     def cut(self, client: Any, number: int) -> None:
         """The connection breaks and this side is told: it closes."""
+        self.posts.cut(client, number)
         if (client, number) in self._connections:
             self._connections[client, number].end.transmit(CLOSE)
             self.drop(client, number)
@@ -180,6 +194,7 @@ class Doors:
     # ---- the process ----
 
     def _reply(self, reply: Reply) -> None:
+        self.posts.forget((reply.request,))
         self._hub.deliver(reply.request, reply.result)
 
     def _ended(self) -> None:
@@ -188,6 +203,9 @@ class Doors:
             if not self._firewall and self._chance.random() < RESET_RATE:
                 connection.end.transmit(CLOSE)
             connection.end.over = True
+        for client, number in self.posts.end():
+            if not self._firewall and self._chance.random() < RESET_RATE:
+                ServerEnd(self._network, self._process.name, client, number).reset()
         self._connections, self._heard = {}, {}
         self._hub = Hub(address_of)
 

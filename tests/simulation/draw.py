@@ -55,6 +55,7 @@ def draw(chance: Random, *, safety_events: int = 11_000, plain: bool = False) ->
         workers=_workers(chance),
         faults=faults,
         stuck=chance.choice((0.0, 0.0, 0.1, 0.6)),
+        posters=0 if plain else chance.choices((0, 1, 2), (6, 3, 1))[0],
     )
 
 

@@ -16,7 +16,15 @@ from tests.simulation.swarm import Swarm
 RUNS_MAX = 300
 SEEDS_TRIED = 4
 SHORTEST_MS = 500
-SHAPE = ("replicas", "clients", "safety_ms", "safety_events", "workers", "faults")  # made small in ways of their own
+SHAPE = (
+    "replicas",
+    "clients",
+    "posters",
+    "safety_ms",
+    "safety_events",
+    "workers",
+    "faults",
+)  # made small in ways of their own
 
 
 class Minimiser:
@@ -64,6 +72,8 @@ class Minimiser:
         for clients in (1, swarm.clients // 2, swarm.clients - 1):
             if 0 < clients < swarm.clients:
                 yield replace(swarm, clients=clients)
+        for posters in range(swarm.posters):
+            yield replace(swarm, posters=posters)
         for replicas in (1, 3):
             if replicas < swarm.replicas:
                 yield replace(swarm, replicas=replicas)

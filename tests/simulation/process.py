@@ -36,6 +36,7 @@ class Process(Performing):
         self.on_arrival: Callable[[Any, Any], None] = lambda source, message: None  # of a client's, read or not
         self.on_nobody: Callable[[Any, Any], None] = lambda source, message: None  # a client, while the process is down
         self.on_end: Callable[[], None] = lambda: None  # the doors' side of the process dies with it
+        self.on_runs: Callable[[], None] = lambda: None  # it stood still, and runs again
         self.on_down: Callable[[Process], None] = lambda process: None  # somebody may start it again
         self.on_left: Callable[[Process], None] = lambda process: None  # it was removed and has ended, for good
         self.on_lost: Callable[[Process], None] = lambda process: None  # its disk is lost, and it has ended for good
@@ -135,6 +136,11 @@ class Process(Performing):
         self.kit.crash(self.name, self._chance, power=power)
         self.on_down(self)
 
+    @property
+    def stands_still(self) -> bool:
+        """Nothing of it runs now, and everything piles up."""
+        return self.paused or self._in_gap
+
     def pause(self, for_us: int) -> None:
         """SIGSTOP; messages pile up in the inbox."""
         if self.up and not self.paused:
@@ -160,6 +166,7 @@ class Process(Performing):
 
     def _catch_up(self) -> None:
         """The process runs again: first what the disk has done meanwhile."""
+        self.on_runs()
         if self._synced_meanwhile and self.up:
             (early,), self._synced_meanwhile = self._synced_meanwhile, ()
             self._guard(self._after_sync, early)
@@ -183,7 +190,7 @@ class Process(Performing):
     def _message(self, source: Any, message: Any) -> None:
         if isinstance(source, int):
             self.put(PeerMessage(message))
-        elif self.up and (self.paused or self._in_gap):
+        elif self.up and self.stands_still:
             self.on_arrival(source, message)
             self._unread.append((source, message))
         elif self.up:

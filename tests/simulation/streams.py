@@ -19,6 +19,7 @@ from tests.simulation.loop import SimLoop
 from tests.simulation.network import Network
 
 OPEN, ACCEPT, DATA, CLOSE, RESET = "open", "accept", "data", "close", "reset"
+POST, ANSWER = "post", "answer"  # a connection on which one request is made and one answer given
 
 
 class Packet(NamedTuple):
@@ -135,6 +136,27 @@ class Socket:
             self._waiting.set_result(None)
 
 
+class Request(Socket):
+    """The client's end of one POST, on a connection that is there already."""
+
+    def __init__(self, port: Port, number: int, target: int, answer: asyncio.Future[bytes]) -> None:
+        super().__init__(port, number, target)
+        self.answer = answer
+
+    def deliver(self, packet: Packet) -> None:
+        if packet.kind == ANSWER and not self.answer.done():
+            self.answer.set_result(packet.data)
+            self.over = True
+        else:
+            self.shut()
+
+    def shut(self) -> None:
+        self.over = True
+        if not self.answer.done():
+            self.answer.set_exception(aiohttp.ClientConnectionError("the connection broke before an answer came"))
+            self.answer.exception()  # who has given the request up does not look
+
+
 class SimHttp:
     """Stands for an `aiohttp.ClientSession`."""
 
@@ -169,7 +191,7 @@ class Port:
         self._loop = loop
         self._next_number = next_number
         self.says = says
-        self.sockets: dict[int, Socket] = {}
+        self.sockets: dict[int, Socket] = {}  # requests, too
         self.dead = False
         network.join(name, self._arrived)
 
@@ -180,6 +202,14 @@ class Port:
         socket.opened = self._loop.create_future()
         socket.transmit(OPEN)
         return socket
+
+    def post(self, target: int, data: bytes, *, silent: bool) -> Request:
+        """One request; with `silent` it never leaves."""
+        number = self._next_number()
+        request = self.sockets[number] = Request(self, number, target, self._loop.create_future())
+        request.silent = silent
+        request.transmit(POST, data)
+        return request
 
     def carry(self, target: int, packet: Packet) -> None:
         """To the network, unless the process is dead."""

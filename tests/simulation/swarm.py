@@ -18,6 +18,7 @@ class Swarm:
 
     replicas: int = 3
     clients: int = 2
+    posters: int = 0  # more clients, who speak POST and have their KeepAlives held
     safety_ms: int = 20_000  # the faults last so long at most
     safety_events: int = 1_000_000  # and end after so many events, but not before a quarter of that time
     lease_ms: int = 1_000

@@ -15,6 +15,7 @@ from tests.simulation.checkers.chosen import Choosing
 from tests.simulation.checkers.deadlock import Deadlocks
 from tests.simulation.checkers.expiry import JustExpiry
 from tests.simulation.checkers.guards import Guards
+from tests.simulation.checkers.held import HeldKeepAlives
 from tests.simulation.checkers.losses import Losses
 from tests.simulation.checkers.memory import MemoryBounds
 from tests.simulation.checkers.panel import Checker
@@ -96,6 +97,7 @@ def of_cell(run: WholeCell) -> list[Checker]:
         run.swarm,
         [
             JustExpiry(world, run.doors),
+            HeldKeepAlives(world, run.doors),
             CoreInvariants(world, 11),
             AnyStart(world, run.promises, lambda: run.kit),
             MemoryBounds(world, lambda: run.processes, run.doors),

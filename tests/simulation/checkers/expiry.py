@@ -1,7 +1,8 @@
 """Expiry is just: never before a whole lease has passed since the last KeepAlive arrived, or since the reign began.
 
 Safety allows a master to be strict; the promise does not: a new master gives every session a whole fresh lease, and no
-stall of the master's own is charged to a client. So a KeepAlive that lies unread at a standing replica counts.
+stall of the master's own is charged to a client. So a KeepAlive that lies unread at a standing replica counts. One that
+was held counts again from its answer.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from coordd.engine.effects import Effects
 from coordd.engine.inputs import Input
+from tests.simulation.checkers.held import renewed
 from tests.simulation.checkers.panel import Checker
 from tests.simulation.world import World
 
@@ -32,15 +34,19 @@ class JustExpiry(Checker):
         self._doors = doors
         self._ruling_since_us: dict[int, int] = {}
         self._decided: dict[int, set[int]] = {}
+        self._answered: dict[int, dict[tuple[int, str], int]] = {}  # replica -> session and secret of a POST -> when
         self.decisions = 0
 
     def started(self, process: Process) -> None:
         self._ruling_since_us.pop(process.name, None)
         self._decided[process.name] = set()
+        self._answered[process.name] = {}
 
     def stepped(self, process: Process, inputs: Sequence[Input], effects: Effects, now_ms: int) -> None:
         mastership = process.engine._mastership
         lessor = mastership.lessor
+        for proof in renewed(effects.replies, self._doors[process.name]):
+            self._answered[process.name][proof] = self.world.now_us
         if not lessor.ruling and not self._decided[process.name].issuperset(lessor._in_decision):
             raise self.broken(f"replica {process.name} decides expiries outside its lease")
         if not lessor.ruling:
@@ -72,4 +78,10 @@ class JustExpiry(Checker):
             passed_ms = (now_us - heard_us) // 1000
             raise self.broken(
                 f"session {session} is ended {passed_ms} ms after its KeepAlive arrived; {info.lease_ms} ms are due"
+            )
+        answered_us = self._answered[process.name].get((session, info.secret))
+        if answered_us is not None and now_us - answered_us < whole_us:
+            passed_ms = (now_us - answered_us) // 1000
+            raise self.broken(
+                f"session {session} is ended {passed_ms} ms after its KeepAlive was answered; due are {info.lease_ms}"
             )

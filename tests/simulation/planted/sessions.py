@@ -154,7 +154,7 @@ def _no_lock_delay_at_all(right: Any) -> Any:
     return end
 
 
-class _AlwaysInLease:
+class AlwaysInLease:
     """Stands for the core where somebody asks about the lease."""
 
     def __init__(self, core: Any) -> None:
@@ -172,7 +172,7 @@ def _decides_anyway(right: Any) -> Any:
         core = self._replica
         if self.lessor.ruling or not core.serving:
             return right(self, wall_ms)
-        self.lessor.ruling, self._replica = True, _AlwaysInLease(core)
+        self.lessor.ruling, self._replica = True, AlwaysInLease(core)
         try:
             return right(self, wall_ms)
         finally:

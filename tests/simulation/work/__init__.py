@@ -15,6 +15,7 @@ from tests.simulation.work import (
     heirs,
     locks,
     operators,
+    posting,
     registers,
     semaphores,
     several,
@@ -33,6 +34,7 @@ _TABLES = (
     transfers.WORKERS,
     operators.WORKERS,
     heirs.WORKERS,
+    posting.WORKERS,
 )
 
 ALL: Mapping[str, Worker] = {worker.name: worker for table in _TABLES for worker in table}

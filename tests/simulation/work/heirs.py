@@ -38,7 +38,7 @@ async def _one(work: Work, process: ClientProcess, inherited: Inherited) -> None
     paths = [part.path for part in inherited.parts]
     wanted: str | list[str] = paths if len(paths) > 1 else paths[0]
     lock: AnyLock = await process.client.adopt(wanted, stop_margin=0.05)
-    hold = _record(work, process, inherited)
+    hold = record_of(work, process, inherited)
     async with lock:
         hold.sure = work.world.now_us
         work.adopted += 1
@@ -51,7 +51,7 @@ async def _one(work: Work, process: ClientProcess, inherited: Inherited) -> None
         hold.release = leaves, work.world.now_us
 
 
-def _record(work: Work, process: ClientProcess, inherited: Inherited) -> Hold:
+def record_of(work: Work, process: ClientProcess, inherited: Inherited) -> Hold:
     """The history of that hold; a new one, where the process before never heard of its grant."""
     key = inherited.session.id, inherited.number
     known = work.records.get(key)

@@ -80,6 +80,10 @@ class Work:
 
     def begin(self, process: ClientProcess) -> None:
         """All workers of one client process."""
+        if process.works:
+            self.busy[process.name] = 1
+            process.loop.run_soon(self._work(process, 0, process.works))
+            return
         if process.ticket is not None:
             self.busy[process.name] = 1
             process.loop.run_soon(self._work(process, len(self.swarm.workers), HEIR))
