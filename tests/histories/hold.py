@@ -71,6 +71,6 @@ class Hold:
 
     def _ends(self) -> int:
         """The earliest moment at which the cell may have ended it by itself."""
-        if self.granted is None:
+        if self.granted is None or self.broken:  # broken perhaps before its holder heard of the grant
             return self.asked
-        return self.granted if self.broken else max(self.sure, self.granted)
+        return max(self.sure, self.granted)
