@@ -54,6 +54,7 @@ from coordd.notify import Supervisor
 from coordd.observe import configure_logging
 from coordd.paxos.membership import Membership
 from coordd.paxos.messages import Message
+from coordd.paxos.starts import count_of
 from coordd.paxos.state import PaxosSettings
 from coordd.settings import Settings
 from coordd.storage.disk import RealDisk
@@ -210,22 +211,23 @@ async def _compose(settings: Settings, store: Store, listener: socket.socket, su
         said = {"version": membership.version, "voters": membership.voters, "learners": membership.learners}
         _log.info("membership", **said)
 
-    def dismissal(peer: int) -> int | None:
-        return engine.replica.membership.version if engine.replica.dismisses(peer) else None
+    def founding() -> str:
+        return engine.replica.membership.founding
 
     identity = Identity(cell_id(cell), replica, store.durable.start, settings.secret())
     driver = Driver(
         engine, store, ForkingSnapshotter(store), Outlets(send, hub.deliver, role_changed, membership_changed)
     )
     outbox_bytes = settings.limits.peer_outbox_bytes
-    links = Links(identity, directory.to_dial(), outbox_bytes, driver.post_message, dismissal)
+    links = Links(identity, directory.to_dial(), outbox_bytes, driver.post_message, engine.replica.dismissal, founding)
     may_grow = settings.cell.secret_file is not None
     node = Node(cell, replica, directory, hub, driver, links.heard_ms_ago, settings.limits.inbox, _version(), may_grow)
     idle_seconds = settings.http.idle_timeout_ms / 1000
     doors = await open_doors(node, _api_limits(settings), links.accept, idle_seconds)
-    if identity.start == 1:  # where a mount is missing, this is how it shows
+    count = count_of(identity.start)
+    if count == 1:  # where a mount is missing, this is how it shows
         _log.warning("a new data directory was begun", data=str(settings.replica.data))
-    _log.info("recovered", start=identity.start, chosen_upto=store.durable.chosen_upto, data=str(settings.replica.data))
+    _log.info("recovered", start=count, chosen_upto=store.durable.chosen_upto, data=str(settings.replica.data))
     return _Replica(settings, driver, directory, node, links, doors, listener, not_master)
 
 

@@ -48,12 +48,26 @@ class ChosenRecord:
     upto: int
 
 
-Record = PromiseRecord | AcceptedRecord | ChosenRecord
+@dataclass(frozen=True, slots=True)
+class PeersRecord:
+    """The start number last heard of each peer, `(replica, start)` by replica. It takes the place of earlier ones.
+
+    What makes a peer whose directory was lost known for it, even when all were restarted meanwhile.
+    """
+
+    peers: tuple[tuple[int, int], ...]
+
+
+Record = PromiseRecord | AcceptedRecord | ChosenRecord | PeersRecord
 
 
 @dataclass(slots=True)
 class Durable:
-    """What a replica finds on its disk at start. `entries`: slot -> (ballot, value) for slots above `snapshot_slot`."""
+    """What a replica finds on its disk at start.
+
+    `start`: the number of this very start. `entries`: slot -> (ballot, value) for slots above `snapshot_slot`. `peers`:
+    what the last `PeersRecord` says.
+    """
 
     start: int
     membership: Membership
@@ -62,6 +76,7 @@ class Durable:
     chosen_upto: int = 0
     snapshot_slot: int = 0
     snapshot_size: int = 0
+    peers: tuple[tuple[int, int], ...] = ()
 
 
 # ---- values of slots ----

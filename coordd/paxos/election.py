@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from coordd.paxos.ballot import ZERO, Ballot
 from coordd.paxos.messages import Ask, Prepare, Promise, Willing
+from coordd.paxos.starts import count_of
 from coordd.paxos.state import State
 
 
@@ -50,7 +51,7 @@ class Election:
         self._sent_ms = 0
         self._patience_ms = 0
         self._heard: set[int] = set()  # voters of whose Promise a part came in since the last Prepare
-        self._ask_number = state.start << 32  # so that no answer to an earlier start is one to this one
+        self._ask_number = count_of(state.start) << 32  # so that no answer to an earlier start is one to this one
         self._willing: set[int] | None = None  # None: not asking
 
     # ---- the question ----

@@ -2,7 +2,11 @@
 
 A message of an older start than the newest known is dropped: the process that sent it is dead. A new start is listened
 to only after its Hello: what a peer once acknowledged as durable is remembered here, and one that knows less has lost
-its disk and is refused.
+its disk and is refused. Of which directory a peer is, and its start, is remembered durably, before anything that it
+says can make a difference: so one that begins anew with an empty directory is known even where all were restarted.
+
+By the same marks a replica of another cell of this name and secret is told from a peer: the two remember each other's
+ids with other directories.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from typing import assert_never
 
 from coordd.paxos import messages as m
 from coordd.paxos.ballot import ZERO
+from coordd.paxos.starts import mark_of, start_text
 from coordd.paxos.state import Known, State
 
 FROM_ANYBODY = (
@@ -24,6 +29,11 @@ FROM_ANYBODY = (
     m.SnapshotRequest,
     m.SnapshotChunk,
 )  # what is true, or may be answered, whoever is a member: a replica that missed changes learns from new ones
+
+_ANOTHER = (
+    "Its directory is not the one that it had: where a mount is missing, put that right and start again; where the cell"
+    " is a new one, stop the replica that is left of an earlier cell of the same name and secret. Else: "
+)
 
 
 class Hellos:
@@ -49,6 +59,7 @@ class Hellos:
 
     def tick(self) -> None:
         """The first Hello; where it is lost, whoever hears anything else of this start asks for it."""
+        self._state.remember_peers()
         if not self._greeted:
             self._greeted = True
             for peer in self._state.others():
@@ -57,7 +68,8 @@ class Hellos:
     def _say(self, peer: int, *, asks: bool) -> None:
         state = self._state
         # What it states must be durable: it leaves behind everything that is on its way to the disk.
-        state.send_after_persist(peer, m.Hello(*state.header(), log_upto=state.log.upto, asks=asks))
+        hello = m.Hello(*state.header(), log_upto=state.log.upto, asks=asks, remembers=state.known_start(peer))
+        state.send_after_persist(peer, hello)
 
     def admit(self, message: m.Message) -> bool:
         """True when the message may be acted upon; keeps the books on its sender."""
@@ -73,26 +85,20 @@ class Hellos:
         known = state.known.get(sender)
         if known is None:
             known = state.known[sender] = Known()
-        if message.start < known.start:
+        if known.start and (mark_of(message.start) != mark_of(known.start) or message.start < known.start):
             if isinstance(message, m.Hello):
                 self._refuse(message, known)
             return False
         if isinstance(message, m.Regressed):
             return True
         if isinstance(message, m.Hello):
-            # In a start that is known already too: the first start with an empty disk has the same number every time.
-            if message.ballot < known.ballot or message.log_upto < known.upto:
-                self._refuse(message, known)
+            if not self._take_in(message, known):
                 return False
-            if message.start > known.start:
-                known.start = message.start
-                if message.ballot > ZERO or message.log_upto > 0:
-                    state.is_no_first_start()
-                if not message.asks:
-                    self._say(sender, asks=False)
-        elif message.start > known.start:
+        elif message.start != known.heard:
             self._say(sender, asks=True)
             return False
+        elif state.is_member(sender) and (known.number is None or known.number > state.persist_done):
+            return False  # whose vote counts has to be known to the next process too
         state.round_seen = max(state.round_seen, message.ballot.round)
         match message:
             case m.Promise() if message.ballot > known.ballot:
@@ -102,16 +108,44 @@ class Hellos:
                 known.upto = max(known.upto, *message.slots)
         return True
 
+    def _take_in(self, hello: m.Hello, known: Known) -> bool:
+        """False: it is not to be listened to."""
+        state = self._state
+        if hello.remembers and mark_of(hello.remembers) != mark_of(state.start):
+            return False  # it knows somebody else by this id, and says so when it hears of this start
+        if hello.ballot < known.ballot or hello.log_upto < known.upto:
+            self._refuse(hello, known)
+            return False
+        if hello.start != known.heard:
+            known.start = known.heard = hello.start
+            state.peers_due = True
+            state.remember_peers()
+            if hello.ballot > ZERO or hello.log_upto > 0:
+                state.is_no_first_start()
+            if not hello.asks:
+                self._say(hello.sender, asks=False)
+        return True
+
     def _tell_stranger(self, message: m.Message) -> None:
         """A removed replica is told so, but only when it cannot be needed any more (see `Proposer.settled`)."""
+        dismissal = self.dismissal(message.sender)
+        if dismissal is not None:
+            self._state.send(message.sender, m.Removed(*self._state.header(), *dismissal))
+
+    def dismissal(self, replica: int) -> tuple[int, int] | None:
+        """What `Removed` says, version and known start; None where that replica is not to be told so."""
         state = self._state
-        if state.may_dismiss(message.sender):
-            state.send(message.sender, m.Removed(*state.header(), version=state.membership.version))
+        return (state.membership.version, state.known_start(replica)) if state.may_dismiss(replica) else None
 
     def _on_removed(self, message: m.Removed) -> None:
-        """A master says that this replica is a member no more. Ids are given once: it is final."""
+        """A master says that this replica is a member no more. Ids are given once: it is final.
+
+        One that has never heard of this replica may be of another cell, and is not believed against a present master.
+        """
         state = self._state
-        if state.left or message.version > state.membership.version:
+        known = message.known_start
+        meant = mark_of(known) == mark_of(state.start) if known else state.left or state.master is None
+        if meant and (state.left or message.version > state.membership.version):
             state.left = state.dismissed = True
 
     def _on_hello(self, message: m.Hello) -> None:
@@ -139,15 +173,20 @@ class Hellos:
         That may have been a late copy: whatever was acknowledged since is known here, in memory at least.
         """
         state = self._state
+        another = mark_of(message.known_start) != mark_of(state.start)
+        if another and not state.is_member(message.sender):
+            return  # of another cell of this name, more likely
         knows_less = (
-            state.start < message.known_start
+            another
+            or state.start < message.known_start
             or state.promised < message.known_ballot
             or state.log.upto < message.known_upto
         )
         if message.refused_start == state.start and knows_less:
             state.effects.stop = (
-                f"this replica's data went back in time: replica {message.sender} remembers start {message.known_start}"
-                f", ballot {message.known_ballot} and slot {message.known_upto}; here are start {state.start}, ballot"
-                f" {state.promised} and slot {state.log.upto}. It must not vote. Remove it from the cell and add it"
-                " again under a new replica id with an empty data directory"
+                f"this replica's data went back in time: replica {message.sender} remembers start"
+                f" {start_text(message.known_start)}, ballot {message.known_ballot} and slot {message.known_upto}; here"
+                f" are start {start_text(state.start)}, ballot {state.promised} and slot {state.log.upto}. It must not"
+                f" vote. {_ANOTHER if another else ''}Remove it from the cell and add it again under a new replica id"
+                " with an empty data directory"
             )

@@ -26,6 +26,7 @@ class Membership:
     Version 0 is the view of a replica that is about to join and has not learnt the cell's own membership yet.
     `highest` is the highest replica id ever given (0: whatever is highest among the members). `addresses` has, sorted
     by id, where members that were added at run time are dialled; the configuration knows where the first ones are.
+    `founders`: the voters of version 1, () where they are not known (a replica that is about to join, old data).
     """
 
     version: int
@@ -34,6 +35,7 @@ class Membership:
     lease_ms: int = 1500
     highest: int = 0
     addresses: tuple[tuple[int, str], ...] = ()
+    founders: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         assert 1 <= len(self.voters) <= VOTERS_MAX, "a cell has 1 to 7 voters"
@@ -44,6 +46,9 @@ class Membership:
         assert self.lease_ms >= 100
         object.__setattr__(self, "highest", max(self.highest, *self.voters, *self.learners))
         assert self.highest <= REPLICA_ID_MAX
+        if self.version == 1:
+            object.__setattr__(self, "founders", self.voters)
+        assert len(self.founders) <= VOTERS_MAX and self.founders == tuple(sorted(set(self.founders) - {0}))
         assert self.addresses == tuple(sorted(self.addresses))
         named = {replica for replica, _ in self.addresses}
         assert len(named) == len(self.addresses) and all(replica in self for replica in named)
@@ -97,33 +102,43 @@ class Membership:
     def follows(self, before: Membership) -> bool:
         """True when this is `before` after one change of one replica."""
         moved = set(self.voters) ^ set(before.voters)
-        return self.version == before.version + 1 and len(moved) <= 1 and self.lease_ms == before.lease_ms
+        same = (self.lease_ms, self.founders) == (before.lease_ms, before.founders)
+        return self.version == before.version + 1 and len(moved) <= 1 and same
+
+    @property
+    def founding(self) -> str:
+        """What the replicas of a cell must have begun with alike, for people and for comparing; "" where not known."""
+        voters = ",".join(str(founder) for founder in self.founders)
+        return f"lease_ms {self.lease_ms}, voters {voters}" if voters else ""
 
     # ---- bytes ----
 
     def to_wire(self) -> list[object]:
-        """`[version, [voters], [learners], lease_ms, highest, [[replica, address]]]`, for snapshots."""
+        """`[version, [voters], [learners], lease_ms, highest, [[replica, address]], [founders]]`, for snapshots."""
         addresses = [list(pair) for pair in self.addresses]
-        return [self.version, list(self.voters), list(self.learners), self.lease_ms, self.highest, addresses]
+        lists = [list(self.voters), list(self.learners)]
+        return [self.version, *lists, self.lease_ms, self.highest, addresses, list(self.founders)]
 
     @classmethod
     def from_wire(cls, wire: object) -> Membership:
-        """The inverse of `to_wire`."""
+        """The inverse of `to_wire`; earlier builds wrote no founders."""
         assert isinstance(wire, list)
-        version, voters, learners, lease_ms, highest, addresses = wire
+        version, voters, learners, lease_ms, highest, addresses, *founders = wire
         pairs = tuple((replica, address) for replica, address in addresses)
-        return cls(version, tuple(voters), tuple(learners), lease_ms, highest, pairs)
+        return cls(version, tuple(voters), tuple(learners), lease_ms, highest, pairs, *map(tuple, founders))
 
     def to_bytes(self) -> bytes:
         """The payload of a log entry.
 
         Version u64, lease_ms u32, then in one byte each: highest, how many voters, learners and addresses; the ids of
-        voters and learners; per address its replica, its length, and the text.
+        voters and learners; per address its replica, its length, and the text; the ids of the founders, one byte each
+        to the end (earlier builds wrote none).
         """
         counts = (len(self.voters), len(self.learners), len(self.addresses))
         head = _HEAD.pack(self.version, self.lease_ms, self.highest, *counts) + bytes((*self.voters, *self.learners))
         texts = [(replica, address.encode()) for replica, address in self.addresses]
-        return head + b"".join(_ADDRESS.pack(replica, len(text)) + text for replica, text in texts)
+        addresses = b"".join(_ADDRESS.pack(replica, len(text)) + text for replica, text in texts)
+        return head + addresses + bytes(self.founders)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Membership:
@@ -136,5 +151,6 @@ class Membership:
             replica, size = _ADDRESS.unpack_from(data, at)
             at += _ADDRESS.size + size
             addresses.append((replica, data[at - size : at].decode()))
-        assert len(ids) == voters + learners and len(data) == at
-        return cls(version, ids[:voters], ids[voters:], lease_ms, highest, tuple(addresses))
+        assert len(ids) == voters + learners and len(data) >= at
+        founders = tuple(data[at:])
+        return cls(version, ids[:voters], ids[voters:], lease_ms, highest, tuple(addresses), founders)

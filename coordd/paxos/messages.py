@@ -1,7 +1,8 @@
 """What replicas say to each other. Plain values; `transport` makes bytes of them.
 
-Every message carries its sender, the sender's start number (rising with every start of the process, durable) and a
-ballot; the cell is named once by the hello of the channel that carries it.
+Every message carries its sender, the sender's start number (rising with every start of the process, durable, and
+marked with its data directory: see `starts`) and a ballot; the cell is named once by the hello of the channel that
+carries it.
 
 | message | from -> to | ballot | needs the sender's disk first |
 |---|---|---|---|
@@ -41,16 +42,18 @@ class Header:
 class Hello(Header):
     """Said after every start, to each peer that starts anew, and when asked. `log_upto`: the highest slot on this disk.
 
-    `asks`: please say Hello too; nothing else of a new start is listened to before its Hello.
+    `asks`: please say Hello too; nothing else of a new start is listened to before its Hello. `remembers`: the start of
+    the receiver that the sender heard of last, 0 for none.
     """
 
     log_upto: int
     asks: bool
+    remembers: int
 
 
 @dataclass(frozen=True, slots=True)
 class Regressed(Header):
-    """The Hello of the receiver's start `refused_start` knows less than it once acknowledged.
+    """The Hello of the receiver's start `refused_start` knows less than it once acknowledged, or has another directory.
 
     A receiver whose present start this is must stop; any other has been restarted since and ignores it.
     """
@@ -201,9 +204,13 @@ class Settled(Header):
 
 @dataclass(frozen=True, slots=True)
 class Removed(Header):
-    """The receiver is no member of the cell in the membership of this `version`."""
+    """The receiver is no member of the cell in the membership of this `version`.
+
+    `known_start`: the start of the receiver that the sender heard of last, 0 for none.
+    """
 
     version: int
+    known_start: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -277,7 +277,7 @@ class Proposer:
             state.send(peer, Settled(*state.header(), version=version))
         for peer in sorted(self._farewells):
             del self.heard[peer]
-            state.send(peer, Removed(*state.header(), version=version))
+            state.send(peer, Removed(*state.header(), version=version, known_start=state.known_start(peer)))
         self._farewells.clear()
 
     def check_learnt(self) -> None:

@@ -79,9 +79,9 @@ class Replica:
     def membership(self) -> Membership:
         return self.state.membership
 
-    def dismisses(self, replica: int) -> bool:
-        """True when that replica was removed and may be told to end."""
-        return self.state.may_dismiss(replica)
+    def dismissal(self, replica: int) -> tuple[int, int] | None:
+        """Where that replica was removed and may be told to end: what `Removed` says, version and known start."""
+        return self.hellos.dismissal(replica)
 
     @property
     def chosen_upto(self) -> int:

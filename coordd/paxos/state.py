@@ -6,15 +6,26 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from coordd.paxos.ballot import Ballot
-from coordd.paxos.effects import AcceptedRecord, Chosen, ChosenRecord, Durable, Effects, PromiseRecord, ValueKind
+from coordd.paxos.effects import (
+    AcceptedRecord,
+    Chosen,
+    ChosenRecord,
+    Durable,
+    Effects,
+    PeersRecord,
+    PromiseRecord,
+    ValueKind,
+)
 from coordd.paxos.lease import Grants
 from coordd.paxos.log import SlotLog
 from coordd.paxos.membership import Membership
 from coordd.paxos.messages import Message
+from coordd.paxos.starts import count_of, mark_of
 
 SLOTS_AHEAD_MAX = 256  # an acceptor takes no slot further above its chosen prefix: this bounds every Promise
 MESSAGE_BYTES = 1024 * 1024  # aim for the values in one message; one value may be larger on its own
 LEARN_SLOTS_MAX = 1024
+PEERS_MAX = 32  # that are remembered: all members, then those that were removed last
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +47,18 @@ class PaxosSettings:
 
 @dataclass(slots=True)
 class Known:
-    """What a peer has stated to be durable, under its highest start."""
+    """What a peer has stated to be durable, under its highest start.
+
+    `heard`: the start whose Hello was taken in since this process began; what it stated to an earlier one is not known,
+    but `start` is. `number`: when this persist number is durable, its directory will be known to the next process too;
+    None as long as nothing of it was written.
+    """
 
     start: int = 0
     ballot: Ballot = Ballot(0, 0)
     upto: int = 0
+    heard: int = 0
+    number: int | None = None
 
 
 class State:
@@ -60,8 +78,10 @@ class State:
         self.log = SlotLog(durable)
         self._began_ms = now_ms
         # A first start has granted nothing that it could have forgotten; any other may have.
-        self.grants = Grants(now_ms if durable.start == 1 else now_ms + durable.membership.lease_ms)
-        self.known: dict[int, Known] = {}
+        self.grants = Grants(now_ms if count_of(durable.start) == 1 else now_ms + durable.membership.lease_ms)
+        self.known = {peer: Known(start, number=0) for peer, start in durable.peers}
+        self.peers_due = False  # what is known of the peers' starts is to be written
+        self._peers_recorded = durable.peers
         self.master: int | None = None
         self.master_until_ms = 0  # for how long to believe in `master` without another word of it
         self.mute = False  # the disk is full: no vote, no promise, no grant
@@ -110,6 +130,11 @@ class State:
     def may_dismiss(self, replica: int) -> bool:
         """True when that replica was removed and nobody can need it any more (see `Proposer.settled`)."""
         return self.membership.has_removed(replica) and self.settled_version >= self.membership.version
+
+    def known_start(self, replica: int) -> int:
+        """The start of that replica that was heard of last, 0 for none."""
+        known = self.known.get(replica)
+        return 0 if known is None else known.start
 
     def others(self) -> list[int]:
         """Every member but this one."""
@@ -191,6 +216,24 @@ class State:
         self.membership = membership
         self.membership_slot, self.membership_number = slot, 0
         self.left = membership.has_removed(self.replica)
+        self.peers_due = True
+
+    def remember_peers(self) -> None:
+        """Write of which starts the peers are, where that is news and the disk has room for it."""
+        if not self.peers_due or self.mute:
+            return
+        self.peers_due = False
+        members = [peer for peer in self.others() if peer in self.known]
+        removed = [peer for peer in self.known if self.membership.has_removed(peer)]
+        kept = members + sorted(removed, reverse=True)[: PEERS_MAX - len(members)]
+        peers = tuple((peer, self.known[peer].start) for peer in sorted(kept) if self.known[peer].start)
+        if peers == self._peers_recorded:
+            return
+        before, self._peers_recorded = dict(self._peers_recorded), peers
+        for peer, start in peers:
+            if peer not in before or mark_of(before[peer]) != mark_of(start):
+                self.known[peer].number = self.next_persist
+        self.effects.persist.append(PeersRecord(peers))
 
     def advance_learnt(self) -> None:
         """Count to the prefix what follows it and is known to be chosen already."""

@@ -1,13 +1,15 @@
 """Whose directory this is: the file `identity`, a few lines for people and programs.
 
-    coordd data directory, format 1
+    coordd data directory, format 2
     cell demo
     replica 2
+    mark 1305a40c
     membership 1 voters 1,2,3 learners - lease_ms 1500
     crc 89abcdef
 
-`membership` is the one that the cell began with; a snapshot's, being later, takes its place. `crc` is the CRC-32 of
-the lines above it. The file is written last when a directory is made, so a directory with it is whole.
+`mark` is drawn when the directory is made: see `coordd.paxos.starts`; format 1 has none. `membership` is the one that
+the cell began with; a snapshot's, being later, takes its place. `crc` is the CRC-32 of the lines above it. The file is
+written last when a directory is made, so a directory with it is whole.
 """
 
 from __future__ import annotations
@@ -23,9 +25,10 @@ from coordd.storage.errors import DamagedError, UnknownFormatError, WrongDirecto
 IDENTITY_NAME = "identity"
 _FIRST = re.compile(rb"coordd data directory, format ([0-9]+)\n")
 _LINES = re.compile(
-    r"coordd data directory, format 1\n"
+    r"coordd data directory, format (?P<format>[12])\n"
     r"cell (?P<cell>[a-z0-9][a-z0-9-]{0,31})\n"
     r"replica (?P<replica>[0-9]{1,3})\n"
+    r"(?:mark (?P<mark>[0-7][0-9a-f]{7})\n)?"
     r"membership (?P<version>[0-9]+) voters (?P<voters>[0-9,]+) learners (?P<learners>-|[0-9,]+)"
     r" lease_ms (?P<lease>[0-9]+)\n"
 )
@@ -34,18 +37,20 @@ _CRC_LINE_BYTES = len("crc 01234567\n")
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Cell, replica, and the membership that the cell began with."""
+    """Cell, replica, the membership that the cell began with, and the mark of the directory (0: it has none)."""
 
     cell: str
     replica: int
     membership: Membership
+    mark: int
 
     def encode(self) -> bytes:
         """The bytes of the file."""
         m = self.membership
         text = (
-            f"coordd data directory, format 1\ncell {self.cell}\nreplica {self.replica}\nmembership {m.version} voters "
-            f"{_join(m.voters)} learners {_join(m.learners) or '-'} lease_ms {m.lease_ms}\n"
+            f"coordd data directory, format 2\ncell {self.cell}\nreplica {self.replica}\nmark {self.mark:08x}\n"
+            f"membership {m.version} voters {_join(m.voters)} learners {_join(m.learners) or '-'} "
+            f"lease_ms {m.lease_ms}\n"
         )
         return text.encode() + b"crc %08x\n" % crc32(text.encode())
 
@@ -56,10 +61,10 @@ def decode_identity(data: bytes, path: str) -> Identity:
     if crc_line != b"crc %08x\n" % crc32(lines):
         raise DamagedError(path, 0, "its checksum is not right")
     first = _FIRST.match(lines)
-    if first is not None and first[1] != b"1":
+    if first is not None and first[1] not in (b"1", b"2"):
         raise UnknownFormatError(path, 0, f"a data directory of format {first[1].decode()}")
     match = _LINES.fullmatch(lines.decode("ascii", "replace"))
-    if match is None:
+    if match is None or (match["format"] == "2") != (match["mark"] is not None):
         raise DamagedError(path, 0, "it has other lines than an identity has")
     try:
         membership = Membership(
@@ -67,7 +72,7 @@ def decode_identity(data: bytes, path: str) -> Identity:
         )
     except (AssertionError, ValueError) as error:
         raise DamagedError(path, 0, f"it names an impossible membership: {error}") from None
-    return Identity(match["cell"], int(match["replica"]), membership)
+    return Identity(match["cell"], int(match["replica"]), membership, int(match["mark"] or "0", 16))
 
 
 def read_identity(disk: CheckedDisk, directory: str, cell: str, replica: int) -> Identity:

@@ -23,6 +23,7 @@ All numbers are little-endian. A record:
 | 3 chosen | upto 8 |
 | 4 start | start number 8 |
 | 5 goes on | number of the next segment 8, whose header is durable; the last record of a segment |
+| 6 peers | up to 32 times replica 4, start number 8 |
 
 The header's CRC covers a nonce, so a record counts only in the very file it was written to, and no client can store
 bytes that pass for one.
@@ -37,17 +38,18 @@ from typing import assert_never
 from zlib import crc32
 
 from coordd.paxos.ballot import Ballot
-from coordd.paxos.effects import AcceptedRecord, ChosenRecord, PromiseRecord, Record
+from coordd.paxos.effects import AcceptedRecord, ChosenRecord, PeersRecord, PromiseRecord, Record
 
 FORMAT = 1
 MAGIC = b"crd"
-PROMISE, ACCEPTED, CHOSEN, START, GOES_ON = 1, 2, 3, 4, 5
+PROMISE, ACCEPTED, CHOSEN, START, GOES_ON, PEERS = 1, 2, 3, 4, 5, 6
 
 _CRC = struct.Struct("<I")
 _REST = struct.Struct("<I3sB8sIIIIB")
 _PROMISE = struct.Struct("<QI")
 _ACCEPTED = struct.Struct("<QQI")
 _NUMBER = struct.Struct("<Q")
+_PEER = struct.Struct("<IQ")
 _MARK = struct.Struct("<3sB8sI")
 _MARK_AT = 8
 RECORD_HEAD_BYTES = _CRC.size + _REST.size
@@ -57,7 +59,7 @@ assert RECORD_HEAD_BYTES == 37
 
 @dataclass(frozen=True, slots=True)
 class StartRecord:
-    """The process started for the `start`-th time with this directory. Storage's own; nobody else sees it."""
+    """The process started for the `start`-th time with this directory. Storage's own, without the directory's mark."""
 
     start: int
 
@@ -128,6 +130,8 @@ def _body(record: LogRecord) -> tuple[int, bytes, bytes]:
             return START, _NUMBER.pack(start), b""
         case GoesOnRecord(segment):
             return GOES_ON, _NUMBER.pack(segment), b""
+        case PeersRecord(peers):
+            return PEERS, b"".join(_PEER.pack(*pair) for pair in peers), b""
         case _:
             assert_never(record)
 
@@ -163,6 +167,8 @@ def _record(kind: int, body: bytes) -> LogRecord:
             return StartRecord(_NUMBER.unpack(body)[0])
         if kind == GOES_ON:
             return GoesOnRecord(_NUMBER.unpack(body)[0])
+        if kind == PEERS:
+            return PeersRecord(tuple(_PEER.iter_unpack(body)))
     except struct.error:
         raise UnreadableBodyError(f"a record of type {kind} with a body of {len(body)} bytes") from None
     raise UnreadableBodyError(f"a record of type {kind}, unknown to this build")

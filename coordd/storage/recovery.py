@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import assert_never
 
 from coordd.paxos.ballot import CHOSEN, ZERO, Ballot
-from coordd.paxos.effects import AcceptedRecord, ChosenRecord, PromiseRecord
+from coordd.paxos.effects import AcceptedRecord, ChosenRecord, PeersRecord, PromiseRecord
 from coordd.storage import record as record_format
 from coordd.storage.checked import CheckedDisk
 from coordd.storage.errors import DamagedError, UnknownFormatError, WrongDirectoryError
@@ -61,6 +61,7 @@ class LogState:
     chosen_upto: int = 0
     slot_max: int = 0
     segment_max: int = 0  # the highest that a record calls in use
+    peers: tuple[tuple[int, int], ...] = ()
     entries: dict[int, tuple[Ballot, bytes]] = field(default_factory=dict)
 
     def apply(self, record: LogRecord) -> None:
@@ -81,6 +82,8 @@ class LogState:
                 self.start = max(self.start, start)
             case GoesOnRecord(segment):
                 self.segment_max = segment
+            case PeersRecord(peers):
+                self.peers = peers
             case _:
                 assert_never(record)
 
@@ -89,6 +92,8 @@ class LogState:
         self.promised = max(self.promised, header.promised)
         self.start = max(self.start, header.start)
         self.slot_max = max(self.slot_max, header.slots_before)
+        if header.peers is not None:
+            self.peers = header.peers
 
 
 @dataclass(slots=True)

@@ -1,17 +1,20 @@
-"""Snapshot files, format 1: the state of the machine after one slot, and the membership then.
+"""Snapshot files, format 2: the state of the machine after one slot, and the membership then.
 
 `snapshot-<slot, 20 digits>`; numbers little-endian; the same bytes at every replica:
 
 | at | size | what |
 |---|---|---|
 | 0 | 8 | `coordsnp` |
-| 8 | 4 | format version: 1 |
+| 8 | 4 | format version: 2 |
 | 12 | 8 | cell id |
 | 20 | 8 | slot: everything up to it is in the state |
 | 28 | 4 | length of the membership |
 | 32 | 8 | length of the state |
-| 40 | | membership: msgpack `[version, [voters], [learners], lease_ms, highest id, [[id, address]]]`; then the state |
+| 40 | | membership: msgpack `[version, [voters], [learners], lease_ms, highest id, [[id, address]], [founders]]` |
+| | | the state |
 | end - 16 | 16 | BLAKE2b-128 of all before it |
+
+Format 1 has no founders in the membership.
 
 A snapshot is written under a temporary name (with the start number, so that a writer left over from an earlier process
 never meets a later one), synced, renamed, its directory synced; only then is the older one removed. Chunks of a peer's
@@ -31,7 +34,7 @@ from coordd.paxos.membership import Membership
 from coordd.storage.checked import CheckedDisk, File
 from coordd.storage.errors import DamagedError, DiskFullError, SnapshotRefusedError, UnknownFormatError
 
-FORMAT = 1
+FORMAT = 2
 MAGIC = b"coordsnp"
 SNAPSHOT_BYTES_MAX = 4 * 1024**3
 _HEAD = struct.Struct("<8sI8sQIQ")
@@ -63,7 +66,7 @@ def size_in_head(head: bytes, cell: bytes, slot: int) -> int | None:
     if len(head) < _HEAD.size:
         return None
     magic, version, of_cell, at_slot, wire_size, state_size = _HEAD.unpack_from(head)
-    if (magic, version, of_cell, at_slot) != (MAGIC, FORMAT, cell, slot):
+    if version not in (1, FORMAT) or (magic, of_cell, at_slot) != (MAGIC, cell, slot):
         return None
     return int(_HEAD.size + wire_size + state_size + _DIGEST_BYTES)
 
@@ -76,7 +79,7 @@ def decode_snapshot(data: bytes, cell: bytes, slot: int, path: str) -> StoredSna
     if blake2b(view[:-_DIGEST_BYTES], digest_size=_DIGEST_BYTES).digest() != data[-_DIGEST_BYTES:]:
         raise DamagedError(path, 0, f"the checksum is not that of the snapshot's {len(data)} bytes")
     magic, version, of_cell, at_slot, wire_size, _ = _HEAD.unpack_from(data)
-    if magic == MAGIC and version != FORMAT:
+    if magic == MAGIC and version not in (1, FORMAT):
         raise UnknownFormatError(path, 8, f"a snapshot of format {version}; this build reads format {FORMAT}")
     if size_in_head(data, cell, slot) != len(data):
         reason = f"it says that it is of slot {at_slot} of the cell with id {of_cell.hex()}, or has another size"

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from coordclient.protocol.paths import cell_id
 from coordd.paxos.effects import Durable, Record
 from coordd.paxos.membership import Membership
+from coordd.paxos.starts import MARK_MAX, start_number
 from coordd.storage.checked import CheckedDisk
 from coordd.storage.disk import Disk
 from coordd.storage.errors import WAY_OUT, AlreadyRunningError, DamagedError, WrongDirectoryError
@@ -106,7 +107,7 @@ class Store:
         for _ in range(2):  # the second says that the first is durable: rot in either is not taken for a torn tail
             wal.append([StartRecord(start)])
             wal.sync()
-        durable = _durable(start, log.state, identity.membership, stored)
+        durable = _durable(start_number(identity.mark, start), log.state, identity.membership, stored)
         wal.count(sum(_ACCEPTED_HEAD_BYTES + len(value) for _, value in durable.entries.values()))
         store = cls(disk, lock, wal, snapshots, durable)
         store.snapshot_state = None if stored is None else stored.state
@@ -208,7 +209,8 @@ def _begin_directory(
     for name in names:
         disk.unlink(f"{directory}/{name}")
     Wal.create(disk, directory, cell_id(cell), replica, segment_bytes)
-    identity = Identity(cell, replica, bootstrap)
+    mark = int.from_bytes(disk.disk.nonce(), "big") % MARK_MAX + 1
+    identity = Identity(cell, replica, bootstrap, mark)
     write_identity(disk, directory, identity)
     return identity
 
@@ -242,4 +244,5 @@ def _durable(start: int, state: LogState, membership: Membership, stored: Stored
         chosen_upto=max(slot, state.chosen_upto),
         snapshot_slot=slot,
         snapshot_size=0 if stored is None else stored.size,
+        peers=state.peers,
     )

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from coordd.paxos.ballot import CHOSEN, Ballot
-from coordd.paxos.effects import AcceptedRecord, PromiseRecord
+from coordd.paxos.effects import AcceptedRecord, PeersRecord, PromiseRecord
 from coordd.storage import record as record_format
 from coordd.storage.checked import CheckedDisk, File
 from coordd.storage.errors import DiskFullError
@@ -40,6 +40,7 @@ class Wal:
         self.promised = header.promised
         self.start = header.start
         self.slot_max = header.slots_before
+        self.peers = header.peers or ()
         self._disk = disk
         self._directory = directory
         self._segment_bytes = segment_bytes
@@ -100,6 +101,7 @@ class Wal:
         self._end = self._synced = tail.end
         self._crc = tail.crc
         self.promised, self.start, self.slot_max = log.state.promised, log.state.start, log.state.slot_max
+        self.peers = log.state.peers
         if log.spare is not None:
             self._spare = Spare.found(disk, directory, f"{directory}/{segment_name(log.spare)}")
         return self
@@ -156,6 +158,8 @@ class Wal:
                 self.promised = max(self.promised, record.ballot)
             elif isinstance(record, StartRecord):
                 self.start = max(self.start, record.start)
+            elif isinstance(record, PeersRecord):
+                self.peers = record.peers
         self.slot_max = max(self.slot_max, segment.slot_max)
         if not self._marks or self._bytes - self._marks[-1][1] >= self._segment_bytes // 64:
             self._marks.append((self.slot_max, self._bytes))
@@ -236,6 +240,7 @@ class Wal:
             self.slot_max,
             self._end + len(mark),
             crc,
+            self.peers,
         )
         file = spare.take()
         try:

@@ -6,12 +6,17 @@ Four binary WebSocket messages, each a msgpack array that begins with PEER_VERSI
 |---|---|
 | dialler | `[version, cell id, "hello", from, to, start, nonce]` |
 | acceptor | `[version, cell id, "challenge", nonce]` |
-| dialler | `[version, cell id, "proof", mac]` |
+| dialler | `[version, cell id, "proof", founding, mac]` |
 | acceptor | `[version, cell id, "welcome", mac]`; from here on the dialler sends peer messages, the acceptor nothing |
 
-Where the dialler was removed from the cell the acceptor says `[version, cell id, "removed", membership version, mac]`
-instead of the welcome. Either end may answer `[version, cell id, "refused", code, message]` and close. A mac is
-HMAC-SHA256 over the role and everything said before, both nonces included, so it can be neither reused nor reflected.
+`founding` is what the dialler's cell began with, as text; "" where it does not know yet. Where the acceptor's began
+with something else, the two are not of one cell, or one of them was founded with a wrong configuration, and must not
+count votes and leases together: it refuses, and both logs have both texts.
+
+Where the dialler was removed from the cell the acceptor says `[version, cell id, "removed", membership version, known,
+mac]` instead of the welcome; `known` is the start of the dialler that it heard of last, or 0. Either end may answer
+`[version, cell id, "refused", code, message]` and close. A mac is HMAC-SHA256 over the role and everything said before,
+both nonces included, so it can be neither reused nor reflected.
 The dialler proves first: whoever merely connects to the peer door learns nothing that depends on the secret.
 """
 
@@ -30,7 +35,10 @@ HANDSHAKE_BYTES_MAX = 1024
 
 
 class PeerRefused(Exception):
-    """The handshake failed; `code` names why: unsupported_version, wrong_cell, wrong_replica, bad_proof, malformed."""
+    """The handshake failed; `code` names why.
+
+    unsupported_version, wrong_cell, wrong_replica, bad_proof, other_founding, malformed.
+    """
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(f"{code}: {message}")
@@ -41,9 +49,10 @@ class PeerRefused(Exception):
 class PeerDismissed(Exception):
     """The other end has proved to be of this cell and says that this replica was removed from it."""
 
-    def __init__(self, version: int) -> None:
+    def __init__(self, version: int, known_start: int) -> None:
         super().__init__(f"this replica is no member of the cell in version {version} of the membership")
         self.version = version
+        self.known_start = known_start
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +77,7 @@ class _Said:
     acceptor_nonce: bytes
 
     def mac(self, secret: bytes, role: str) -> bytes:
+        """`role`: who says it, and what else it says."""
         said = [PEER_VERSION, self.cell_id, self.dialler, self.acceptor, self.start]
         transcript = encode([role, *said, self.dialler_nonce, self.acceptor_nonce])
         return hmac.new(secret, b"coordd peer\0" + transcript, hashlib.sha256).digest()
@@ -76,9 +86,10 @@ class _Said:
 class Dialler:
     """The end that opened the connection. Pure: bytes in, bytes out; raises `PeerRefused`."""
 
-    def __init__(self, identity: Identity, peer: int, nonce: bytes) -> None:
+    def __init__(self, identity: Identity, peer: int, nonce: bytes, founding: str = "") -> None:
         assert len(nonce) == NONCE_BYTES
         self._identity = identity
+        self._founding = founding
         self._peer = peer
         self._nonce = nonce
         self._said: _Said | None = None
@@ -95,16 +106,18 @@ class Dialler:
         if not isinstance(nonce, bytes) or len(nonce) != NONCE_BYTES:
             raise PeerRefused("malformed", "the challenge has no nonce")
         self._said = _Said(me.cell_id, me.replica, self._peer, me.start, self._nonce, nonce)
-        return _make(me.cell_id, "proof", self._said.mac(me.secret, "dialler"))
+        mac = self._said.mac(me.secret, f"dialler {self._founding}")
+        return _make(me.cell_id, "proof", self._founding, mac)
 
     def welcomed(self, data: bytes) -> None:
         """Checks the other end's proof; the link is open when this returns. `PeerDismissed`: it never will be."""
         assert self._said is not None, "the challenge comes before the welcome"
-        version = _dismissal(data)
-        if version is not None:
-            _, mac = _take(data, self._identity.cell_id, "removed", 2)
-            _verify(mac, self._said.mac(self._identity.secret, f"removed {version}"))
-            raise PeerDismissed(version)
+        dismissal = _dismissal(data)
+        if dismissal is not None:
+            _, _, mac = _take(data, self._identity.cell_id, "removed", 3)
+            version, known_start = dismissal
+            _verify(mac, self._said.mac(self._identity.secret, f"removed {version} {known_start}"))
+            raise PeerDismissed(version, known_start)
         (mac,) = _take(data, self._identity.cell_id, "welcome", 1)
         _verify(mac, self._said.mac(self._identity.secret, "acceptor"))
 
@@ -112,9 +125,10 @@ class Dialler:
 class Acceptor:
     """The end that was called. `may_call` says which replicas may. After `proven`, `peer` and `start` are true."""
 
-    def __init__(self, identity: Identity, may_call: Callable[[int], bool], nonce: bytes) -> None:
+    def __init__(self, identity: Identity, may_call: Callable[[int], bool], nonce: bytes, founding: str = "") -> None:
         assert len(nonce) == NONCE_BYTES
         self._identity = identity
+        self._founding = founding
         self._may_call = may_call
         self._nonce = nonce
         self._said: _Said | None = None
@@ -141,15 +155,27 @@ class Acceptor:
     def proven(self, data: bytes) -> bytes:
         """Checks the dialler's proof; the answer is the welcome, with the own one."""
         assert self._said is not None, "the hello comes before the proof"
-        (mac,) = _take(data, self._identity.cell_id, "proof", 1)
-        _verify(mac, self._said.mac(self._identity.secret, "dialler"))
+        founding, mac = _take(data, self._identity.cell_id, "proof", 2)
+        if not isinstance(founding, str):
+            raise PeerRefused("malformed", "the proof does not say what the cell began with")
+        _verify(mac, self._said.mac(self._identity.secret, f"dialler {founding}"))
+        if founding and self._founding and founding != self._founding:
+            raise PeerRefused(
+                "other_founding",
+                f"replica {self.peer} began with {founding}; replica {self._identity.replica} began with "
+                f"{self._founding}. Way out: found anew, with an empty data directory and the numbers of the others, "
+                "the one that is wrong",
+            )
         return _make(self._identity.cell_id, "welcome", self._said.mac(self._identity.secret, "acceptor"))
 
-    def removed(self, version: int) -> bytes:
-        """Instead of the welcome: the dialler is no member of the cell in that version of the membership."""
+    def removed(self, version: int, known_start: int) -> bytes:
+        """Instead of the welcome: the dialler is no member of the cell in that version of the membership.
+
+        `known_start`: its start that was heard of last, 0 for none.
+        """
         assert self._said is not None and self.peer, "the hello comes first"
-        mac = self._said.mac(self._identity.secret, f"removed {version}")
-        return _make(self._identity.cell_id, "removed", version, mac)
+        mac = self._said.mac(self._identity.secret, f"removed {version} {known_start}")
+        return _make(self._identity.cell_id, "removed", version, known_start, mac)
 
 
 def refusal(cell_id: bytes, error: PeerRefused) -> bytes:
@@ -184,15 +210,15 @@ def _take(data: bytes, cell_id: bytes, kind: str, count: int) -> list[object]:
     return array[3:]
 
 
-def _dismissal(data: bytes) -> int | None:
-    """The version in a message "removed" that is well formed so far; None for any other message."""
+def _dismissal(data: bytes) -> tuple[int, int] | None:
+    """Version and known start in a message "removed" that is well formed so far; None for any other message."""
     try:
         array = decode(data) if len(data) <= HANDSHAKE_BYTES_MAX else None
     except Malformed:
         return None
-    if type(array) is list and len(array) == 5 and array[2] == "removed" and _is_number(array[3], INT_MAX):
-        return int(array[3])
-    return None
+    if type(array) is not list or len(array) != 6 or array[2] != "removed" or not _is_number(array[3], INT_MAX):
+        return None
+    return (array[3], array[4]) if array[4] == 0 or _is_number(array[4], INT_MAX) else None
 
 
 def _verify(mac: object, expected: bytes) -> None:

@@ -18,6 +18,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from coordclient.protocol.codec import Malformed
 from coordd.paxos.ballot import ZERO
 from coordd.paxos.messages import Message, Removed
+from coordd.paxos.starts import mark_of, start_text
 from coordd.transport.dial import DialFailed, Dialled, dial, tune_socket
 from coordd.transport.hello import NONCE_BYTES, Acceptor, Dialler, Identity, PeerDismissed, PeerRefused, refusal
 from coordd.transport.wire import PEER_FRAME_BYTES_MAX, encode_message, pack, unpack
@@ -36,9 +37,16 @@ class Outgoing:
     """The dialled connection to one peer, made again for as long as `run` runs."""
 
     def __init__(
-        self, identity: Identity, peer: int, address: str, outbox_bytes_max: int, dismissed: Callable[[int, int], None]
+        self,
+        identity: Identity,
+        peer: int,
+        address: str,
+        outbox_bytes_max: int,
+        founding: Callable[[], str],
+        dismissed: Callable[[int, PeerDismissed], None],
     ) -> None:
         self.address = address
+        self._founding = founding
         self._dismissed = dismissed
         self._identity = identity
         self._peer = peer
@@ -88,7 +96,7 @@ class Outgoing:
                 connection = await self._open()
             except (DialFailed, PeerRefused, PeerDismissed) as error:
                 if isinstance(error, PeerDismissed):
-                    self._dismissed(self._peer, error.version)
+                    self._dismissed(self._peer, error)
                 if str(error) != said:  # once per reason: a peer that is down must not fill the log
                     said = str(error)
                     _log.warning("peer not reached", peer=self._peer, address=self.address, reason=said)
@@ -107,7 +115,7 @@ class Outgoing:
         connection = await dial(self.address, CONNECT_SECONDS_MAX)
         try:
             async with asyncio.timeout(HANDSHAKE_SECONDS_MAX):
-                dialler = Dialler(self._identity, self._peer, os.urandom(NONCE_BYTES))
+                dialler = Dialler(self._identity, self._peer, os.urandom(NONCE_BYTES), self._founding())
                 connection.send(dialler.hello())
                 connection.send(dialler.challenged(await connection.receive()))
                 dialler.welcomed(await connection.receive())
@@ -138,7 +146,8 @@ class Outgoing:
 class Links:
     """All links of one replica. `deliver` gets every message of a proven peer, and its size, as it arrives.
 
-    `dismissal`: the version of the membership in which a replica is removed and may be told so; None where it may not.
+    `dismissal`: the version of the membership in which a replica is removed and may be told so, and its start that was
+    heard of last (0: none); None where it may not. `founding`: what the cell began with, "" where that is not known.
     """
 
     def __init__(
@@ -147,11 +156,13 @@ class Links:
         addresses: Mapping[int, str],
         outbox_bytes_max: int,
         deliver: Callable[[Message, int], None],
-        dismissal: Callable[[int], int | None] = lambda replica: None,
+        dismissal: Callable[[int], tuple[int, int] | None] = lambda replica: None,
+        founding: Callable[[], str] = lambda: "",
     ) -> None:
         self._identity = identity
         self._deliver = deliver
         self._dismissal = dismissal
+        self._founding = founding
         self._outbox_bytes_max = outbox_bytes_max
         self._outgoing: dict[int, Outgoing] = {}
         self._running: dict[Outgoing, asyncio.Task[None]] = {}
@@ -189,7 +200,7 @@ class Links:
         for peer in [peer for peer in addresses if peer != own and peer not in self._outgoing]:
             assert self._identity.secret, "replicas of a cell know each other by its secret"
             outgoing = self._outgoing[peer] = Outgoing(
-                self._identity, peer, addresses[peer], self._outbox_bytes_max, self._dismissed
+                self._identity, peer, addresses[peer], self._outbox_bytes_max, self._founding, self._dismissed
             )
             if self._tasks is not None:
                 self._running[outgoing] = self._tasks.create_task(outgoing.run())
@@ -205,8 +216,8 @@ class Links:
         if transport is not None and self._removed(peer):
             transport.abort()
 
-    def _dismissed(self, peer: int, version: int) -> None:
-        self._deliver(Removed(peer, 0, ZERO, version), 0)
+    def _dismissed(self, peer: int, dismissed: PeerDismissed) -> None:
+        self._deliver(Removed(peer, 0, ZERO, dismissed.version, dismissed.known_start), 0)
 
     def send(self, addressed: Sequence[tuple[int, Message]]) -> None:
         """Send each message to its peer; one frame per peer, a message to several peers is encoded once."""
@@ -259,7 +270,7 @@ class Links:
         self._handshakes += 1
         try:
             async with asyncio.timeout(HANDSHAKE_SECONDS_MAX):
-                acceptor = Acceptor(self._identity, self._listens_to, os.urandom(NONCE_BYTES))
+                acceptor = Acceptor(self._identity, self._listens_to, os.urandom(NONCE_BYTES), self._founding())
                 await socket.send_bytes(acceptor.greeted(await _binary(socket)))
                 welcome = acceptor.proven(await _binary(socket))
                 await self._check_member(socket, acceptor)
@@ -277,9 +288,9 @@ class Links:
         return not self._removed(peer) or self._dismissal(peer) is not None
 
     async def _check_member(self, socket: web.WebSocketResponse, acceptor: Acceptor) -> None:
-        version = self._dismissal(acceptor.peer)
-        if version is not None:
-            await socket.send_bytes(acceptor.removed(version))
+        dismissal = self._dismissal(acceptor.peer)
+        if dismissal is not None:
+            await socket.send_bytes(acceptor.removed(*dismissal))
             raise PeerRefused("not_a_member", f"replica {acceptor.peer} was removed from the cell")
 
     async def _receive(
@@ -307,9 +318,11 @@ class Links:
         replica whose data went back in time what is remembered of it.
         """
         known, previous = self._accepted.get(peer, (0, None))
-        place = self._accepted if start >= known else self._outdated
+        follows = known == 0 or (mark_of(start) == mark_of(known) and start >= known)
+        place = self._accepted if follows else self._outdated
         if place is self._outdated:
-            _log.warning("a peer is back in an older start", peer=peer, start=start, known=known)
+            text = "a peer is back in an older start, or with another directory"
+            _log.warning(text, peer=peer, start=start_text(start), known=start_text(known))
             _, previous = self._outdated.get(peer, (0, None))
         place[peer] = (start, transport)
         if peer in self._outgoing:

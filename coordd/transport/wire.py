@@ -21,7 +21,7 @@ from coordd.paxos.ballot import CHOSEN, ROUND_MAX, Ballot
 from coordd.paxos.effects import is_value
 from coordd.paxos.messages import Message
 
-PEER_VERSION = 1
+PEER_VERSION = 2
 MESSAGE_BYTES_MAX = 24 * 1024 * 1024  # one peer message; a window of full batches fits
 PEER_FRAME_BYTES_MAX = 2 * MESSAGE_BYTES_MAX
 INT_MAX = 2**63 - 1
@@ -106,7 +106,7 @@ _Check = Callable[[object], object]
 
 # The number of a type never changes and is never used again.
 _LAYOUTS: tuple[tuple[int, type[Message], tuple[tuple[str, _Check], ...]], ...] = (
-    (1, messages.Hello, (("log_upto", _whole), ("asks", _flag))),
+    (1, messages.Hello, (("log_upto", _whole), ("asks", _flag), ("remembers", _whole))),
     (
         2,
         messages.Regressed,
@@ -128,7 +128,7 @@ _LAYOUTS: tuple[tuple[int, type[Message], tuple[tuple[str, _Check], ...]], ...] 
     (16, messages.SnapshotRequest, (("slot", _whole), ("offset", _whole))),
     (17, messages.SnapshotChunk, (("slot", _whole), ("size", _whole), ("offset", _whole), ("data", _bytes))),
     (18, messages.HandOver, (("number", _whole), ("to", _replica))),
-    (19, messages.Removed, (("version", _whole),)),
+    (19, messages.Removed, (("version", _whole), ("known_start", _whole))),
     (20, messages.Settled, (("version", _whole),)),
     (21, messages.Digest, (("slot", _whole), ("digest", _bytes))),
 )

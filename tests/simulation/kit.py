@@ -175,6 +175,12 @@ class CellKit:
         self._rotten[replica] = rot(self.disks[replica], DIRECTORY, chance, settled=settled)
         return bool(self._rotten[replica])
 
+    def empty(self, replica: int) -> None:
+        """Another disk is in its place, with nothing on it."""
+        disk = SimDisk()
+        disk._nonces = self.disks[replica]._nonces  # which no two directories share
+        self.disks[replica] = disk
+
     def mend(self, replica: int) -> None:
         """No more faults."""
         self.disks[replica].mend()

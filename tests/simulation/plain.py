@@ -31,7 +31,16 @@ from coordd.engine.inputs import (
     SnapshotTaken,
 )
 from coordd.engine.settings import EngineSettings
-from coordd.paxos.effects import AcceptedRecord, Chosen, ChosenRecord, Durable, PromiseRecord, Record, ValueKind
+from coordd.paxos.effects import (
+    AcceptedRecord,
+    Chosen,
+    ChosenRecord,
+    Durable,
+    PeersRecord,
+    PromiseRecord,
+    Record,
+    ValueKind,
+)
 from coordd.paxos.membership import Membership
 from coordd.paxos.replica import Replica, Role
 from coordd.paxos.state import PaxosSettings
@@ -267,6 +276,8 @@ class PlainStore:
                 durable.promised = max(durable.promised, record.ballot)
             elif isinstance(record, ChosenRecord):
                 durable.chosen_upto = max(durable.chosen_upto, record.upto)
+            elif isinstance(record, PeersRecord):
+                durable.peers = record.peers
             elif record.slot > durable.snapshot_slot:
                 durable.entries[record.slot] = (record.ballot, record.value)
         return durable

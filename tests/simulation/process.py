@@ -40,6 +40,7 @@ class Process(Performing):
         self.on_down: Callable[[Process], None] = lambda process: None  # somebody may start it again
         self.on_left: Callable[[Process], None] = lambda process: None  # it was removed and has ended, for good
         self.on_lost: Callable[[Process], None] = lambda process: None  # its disk is lost, and it has ended for good
+        self.directory_lost = False  # and an empty one in its place: its peers have to refuse it
         self.up = self.paused = self._blocked = self._turn_due = self._syncing = False
         self.life = 0
         self.gap_rate = swarm.gap_rate
@@ -246,6 +247,12 @@ class Process(Performing):
             kind = "assertion" if isinstance(error, AssertionError) else "exception"
             raise self.world.violation(kind, f"replica {self.name}: {error!r}") from error
         self.watcher.stepped(self, inputs, effects, now_ms)
+        if effects.stop is not None and self.directory_lost:
+            if self.world.tracing:
+                self.world.tell(self.name, f"is refused: {effects.stop}")
+            self.retire("refused")
+            self.on_lost(self)
+            return
         if effects.stop is not None:
             raise self.world.violation("stop", f"replica {self.name} stops: {effects.stop}")
         if effects.diverged is not None:

@@ -52,6 +52,9 @@ class Promises(Checker):
 
     def started(self, process: Process) -> None:
         name, core = process.name, process.engine.replica
+        if process.directory_lost:
+            self._promised.pop(name, None)
+            self._accepted.pop(name, None)
         self.compare(name, core.ballot, core.chosen_upto, core.state.log.entries)
         self._in_memory[name] = core.ballot
 

@@ -22,7 +22,7 @@ from tests.simulation.checkers.panel import Checker
 from tests.simulation.checkers.plain import PlainDigests
 from tests.simulation.checkers.queue import Queue
 from tests.simulation.checkers.reign import AskedFirst, LaterEpoch, LeaseIsBacked, SilentReign
-from tests.simulation.checkers.starts import AnyStart
+from tests.simulation.checkers.starts import AnyStart, Refused
 from tests.simulation.checkers.state import EachCallOnce, Ephemerals, LockDelays, Tokens
 from tests.simulation.checkers.story import LockStory
 from tests.simulation.checkers.witness import StateChecker
@@ -100,6 +100,7 @@ def of_cell(run: WholeCell) -> list[Checker]:
             HeldKeepAlives(world, run.doors),
             CoreInvariants(world, 11),
             AnyStart(world, run.promises, lambda: run.kit),
+            Refused(world, lambda: run.processes),
             MemoryBounds(world, lambda: run.processes, run.doors),
         ],
     )

@@ -7,11 +7,12 @@ the log was cut, at failed syncs, and at a power cut right behind the start.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from coordd.engine.effects import Effects
 from coordd.engine.inputs import Input
+from coordd.paxos.messages import Accepted, HeartbeatAnswer, Prepare, Promise
 from coordd.storage.errors import StorageError
 from coordd.testing.memory_disk import MemoryDisk
 from tests.simulation.checkers.agreement import Promises
@@ -70,6 +71,26 @@ class AnyStart(Checker):
             except (StorageError, AssertionError) as error:
                 raise self.broken(f"replica {replica} could not be started now: {error!r}") from error
             self._promises.compare(replica, found.promised, found.chosen_upto, found.entries)
+
+
+class Refused(Checker):
+    """Whoever lost its directory at a restart of all is refused by the others, and neither votes nor learns."""
+
+    name = "lost directory"
+
+    def __init__(self, world: World, processes: Callable[[], Mapping[int, Process]]) -> None:
+        super().__init__(world)
+        self._processes = processes
+
+    def spoke(self, process: Process, messages: Sequence[tuple[int, Any]]) -> None:
+        if process.directory_lost:
+            for _, message in messages:
+                if isinstance(message, Promise | Accepted | Prepare | HeartbeatAnswer):
+                    raise self.broken(f"replica {process.name} has lost its directory and says {message!r:.120}")
+
+    def left_behind(self) -> str | None:
+        lost = [name for name, process in self._processes().items() if process.directory_lost]
+        return f"replicas {lost} have lost their directories, and nobody has refused them" if lost else None
 
 
 def _fail_sync(disk: MemoryDisk) -> None:

@@ -6,6 +6,7 @@ from random import Random
 
 from tests.simulation.faults.fault import Fault
 from tests.simulation.faults.nemesis import Nemesis, long_us
+from tests.simulation.process import Process
 
 
 def _slow_sync(nemesis: Nemesis, chance: Random) -> None:
@@ -82,6 +83,31 @@ def _lost_disk(nemesis: Nemesis, chance: Random) -> bool:
     return True
 
 
+def _lost_directory(nemesis: Nemesis, chance: Random) -> bool:
+    """The power goes everywhere, and where one disk was there is an empty directory when it comes back."""
+    process = nemesis.victim(chance)
+    others = [other for other in nemesis.processes.values() if other is not process]
+    if not (nemesis.may_lose(process.name) and others and all(_remembers(other, process) for other in others)):
+        return False
+    for one in (process, *others):
+        one.crash(power=True)
+    if nemesis.world.tracing:
+        nemesis.world.tell(process.name, "comes back with an empty directory")
+    nemesis.disks.empty(process.name)
+    nemesis.lost.add(process.name)
+    process.directory_lost = True
+    return True
+
+
+def _remembers(process: Process, other: Process) -> bool:
+    """Whether it is durable there which directory the other has; who has never heard of it cannot know."""
+    if not process.up:
+        return False
+    state = process.engine.replica.state
+    known = state.known.get(other.name)
+    return known is not None and known.number is not None and known.number <= state.persist_done
+
+
 FAULTS = (
     Fault("slow_sync", 0.3, 2_000, 10_000, _slow_sync),
     Fault("failed_sync", 0.15, 5_000, 20_000, _failed_sync),
@@ -93,4 +119,5 @@ FAULTS = (
     Fault("full", 0.15, 5_000, 20_000, _full),
     Fault("rot", 0.3, 500, 8_000, _rot, on_disks=True),
     Fault("lost_disk", 0.15, 2_000, 15_000, _lost_disk),
+    Fault("lost_directory", 0.15, 2_000, 12_000, _lost_directory, on_disks=True),
 )

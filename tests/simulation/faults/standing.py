@@ -27,7 +27,7 @@ def stand(nemesis: Nemesis, voters: Sequence[int]) -> Standing | None:
     """Half the time something stands, if the cell can bear it. Voters without a machine are lost, and count too."""
     chance = nemesis.world.chance("standing")
     processes = nemesis.processes
-    there = [name for name in voters if name in processes]
+    there = [name for name in voters if name in processes and name not in nemesis.lost]
     bearable = (len(voters) - 1) // 2 - (len(voters) - len(there))
     if bearable < 1 or chance.random() < 0.5:
         return None

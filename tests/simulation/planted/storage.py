@@ -55,6 +55,24 @@ def _header_without_promise(right: Any) -> Any:
     return begin
 
 
+def _peers_forgotten(right: Any) -> Any:
+    """What peers were known to be is in memory only."""
+
+    def durable(start: int, state: Any, membership: Any, stored: Any) -> Any:
+        return replace(right(start, state, membership, stored), peers=())
+
+    return durable
+
+
+def _header_without_peers(right: Any) -> Any:
+    def begin(self: Any, header: Any) -> None:
+        before = self.peers
+        right(self, header)
+        self.peers = before
+
+    return begin
+
+
 def _snapshot_lowers_promise(right: Any) -> Any:
     def durable(start: int, state: Any, membership: Any, stored: Any) -> Any:
         found = right(start, state, membership, stored)
@@ -196,6 +214,8 @@ BUGS = (
     Bug("answers before its fsync", "storage", "cell", [(Process, "_queue_sync", _speaks_before_its_sync)]),
     Bug("vote beyond the bytes of its sync", "storage", "cell", [(Process, "_after_sync", _reports_too_much)]),
     Bug("promise cut away with the log", "storage", "cell", [(LogState, "begin", _header_without_promise)]),
+    Bug("memory of peers not durable", "storage", "cell", [(store_module, "_durable", _peers_forgotten)]),
+    Bug("memory of peers cut away with the log", "storage", "cell", [(LogState, "begin", _header_without_peers)]),
     Bug("snapshot lowers the promise", "storage", "cell", [(store_module, "_durable", _snapshot_lowers_promise)]),
     Bug("unsynced tail trusted after a failed sync", "storage", "cell", [(Wal, "resume", _tail_trusted)]),
     Bug("torn tail taken for damage", "storage", "cell", [(LogReader, "_judge", _every_bad_record_is_damage)]),

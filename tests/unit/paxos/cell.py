@@ -13,6 +13,7 @@ from coordd.paxos.effects import (
     ChosenRecord,
     Durable,
     Effects,
+    PeersRecord,
     PromiseRecord,
     SendSnapshotChunk,
     StoreSnapshotChunk,
@@ -20,6 +21,7 @@ from coordd.paxos.effects import (
 from coordd.paxos.membership import Membership
 from coordd.paxos.messages import Message
 from coordd.paxos.replica import Replica, Role
+from coordd.paxos.starts import mark_of, start_number
 from coordd.paxos.state import PaxosSettings
 
 LEASE_MS = 1500
@@ -28,8 +30,8 @@ LEASE_MS = 1500
 class Disk:
     """The durable words of one replica."""
 
-    def __init__(self, membership: Membership) -> None:
-        self.durable = Durable(start=0, membership=membership)
+    def __init__(self, membership: Membership, mark: int = 0) -> None:
+        self.durable = Durable(start=start_number(mark, 0), membership=membership)
 
     def write(self, effects: Effects) -> None:
         durable = self.durable
@@ -43,6 +45,8 @@ class Disk:
                         durable.promised = max(durable.promised, ballot)
                 case ChosenRecord(upto):
                     durable.chosen_upto = upto
+                case PeersRecord(peers):
+                    durable.peers = peers
 
     def start(self) -> Durable:
         durable = self.durable
@@ -55,6 +59,7 @@ class Disk:
             durable.chosen_upto,
             durable.snapshot_slot,
             durable.snapshot_size,
+            durable.peers,
         )
 
 
@@ -120,8 +125,8 @@ class Cell:
     def lose_disk(self, replica: int) -> None:
         """A dead replica's disk is replaced by an empty one."""
         assert replica not in self.replicas
-        self.disks[replica] = Disk(self.membership)
-        del self._summaries[replica]
+        self.disks[replica] = Disk(self.membership, mark_of(self.disks[replica].durable.start) + 1)
+        self._summaries.pop(replica, None)
 
     def perform(self, replica: int) -> None:
         """Do what the replica wants done, up to the sync (with it, when `sync` is on)."""

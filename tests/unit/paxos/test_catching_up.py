@@ -128,7 +128,7 @@ def test_strangers_are_not_listened_to() -> None:
     cell = Cell(3)
     cell.tick()
     cell.settle()
-    cell[1].receive(m.Hello(7, 1, Ballot(9, 7), log_upto=0, asks=False), cell.now_ms)
+    cell[1].receive(m.Hello(7, 1, Ballot(9, 7), log_upto=0, asks=False, remembers=0), cell.now_ms)
     cell[1].receive(m.Prepare(7, 1, Ballot(9, 7)), cell.now_ms)
     effects = cell[1].take_effects()
     assert not effects.persist

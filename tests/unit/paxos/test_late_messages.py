@@ -174,10 +174,10 @@ def test_the_news_of_a_removal_that_is_older_than_the_membership_ends_nobody() -
     cell = Cell(3)
     cell.tick()
     cell.settle()
-    told(cell, 2, m.Removed(1, 1, Ballot(1, 1), version=cell.membership.version))
+    told(cell, 2, m.Removed(1, 1, Ballot(1, 1), version=cell.membership.version, known_start=1))
     cell.tick(2)
     assert cell.left == set()
-    told(cell, 2, m.Removed(1, 1, Ballot(1, 1), version=cell.membership.version + 1))
+    told(cell, 2, m.Removed(1, 1, Ballot(1, 1), version=cell.membership.version + 1, known_start=1))
     cell.tick(2)
     assert cell.left == {2}
 
@@ -185,17 +185,17 @@ def test_the_news_of_a_removal_that_is_older_than_the_membership_ends_nobody() -
 def test_only_who_was_removed_and_is_not_needed_may_be_dismissed() -> None:
     cell = Cell(4)
     cell.elect(1)
-    cell.change_when_possible(1, Membership(2, (1, 2, 3), lease_ms=LEASE_MS, highest=4))
-    assert not cell[1].dismisses(4), "it may still be needed"
+    cell.change_when_possible(1, cell.membership.without(4))
+    assert not cell[1].dismissal(4), "it may still be needed"
     cell.settle()
     cell.run(for_ms=600)
-    assert cell[1].dismisses(4) and not cell[1].dismisses(3)
+    assert cell[1].dismissal(4) and not cell[1].dismissal(3)
 
 
 def test_a_removed_replica_that_is_asked_for_its_promise_says_how_far_it_knows() -> None:
     cell = Cell(3)
     cell.elect(1)
-    slot = cell.change_when_possible(1, Membership(2, (1, 2), lease_ms=LEASE_MS, highest=3))
+    slot = cell.change_when_possible(1, cell.membership.without(3))
     cell.settle(1, 2)
     change = cell[1].state.log.entries[slot][1]
     told(cell, 3, m.Learned(2, 1, cell[1].ballot, slot, (change,), slot))

@@ -113,9 +113,10 @@ def test_the_own_vote_counts_only_after_the_own_fsync() -> None:
 
 
 def test_persist_then_speak_promise_and_accepted_wait_for_the_disk() -> None:
-    cell = Cell(3, sync=False)
+    cell = Cell(3)
     cell.tick()
     cell.settle()
+    cell.sync = False
     cell[1].receive(m.Prepare(2, 1, Ballot(3, 2)), cell.now_ms)
     cell.perform(1)
     cell[1].receive(m.Accept(2, 1, Ballot(3, 2), 1, 0, ((1, BATCH + b"v"),)), cell.now_ms)
@@ -126,9 +127,10 @@ def test_persist_then_speak_promise_and_accepted_wait_for_the_disk() -> None:
 
 
 def test_prepare_leaves_only_after_the_own_promise_is_durable() -> None:
-    cell = Cell(3, sync=False)
+    cell = Cell(3)
     cell.tick()
     cell.settle()
+    cell.sync = False
     cell[1].state.ask_at_ms = 0
     cell.tick(1)
     cell.deliver()
@@ -140,9 +142,10 @@ def test_prepare_leaves_only_after_the_own_promise_is_durable() -> None:
 
 
 def test_a_promise_repeated_before_it_is_durable_still_waits() -> None:
-    cell = Cell(3, sync=False)
+    cell = Cell(3)
     cell.tick()
     cell.settle()
+    cell.sync = False
     for _ in range(2):
         cell[1].receive(m.Prepare(2, 1, Ballot(3, 2)), cell.now_ms)
         cell.perform(1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from coordd.paxos import messages as m
@@ -29,9 +31,24 @@ ADDRESSES = ((2, "http://b:7420"), (9, "http://[::1]:7420"))
 
 
 def test_membership_in_bytes_and_on_the_wire_comes_back() -> None:
-    for membership in (Membership(1, (1,)), Membership(7, (1, 2, 5), (6, 9), 2000, 12, ADDRESSES)):
+    for membership in (Membership(1, (1,)), Membership(7, (1, 2, 5), (6, 9), 2000, 12, ADDRESSES, (1, 2, 3))):
         assert Membership.from_bytes(membership.to_bytes()) == membership
         assert Membership.from_wire(membership.to_wire()) == membership
+
+
+def test_what_a_cell_was_founded_with_goes_with_its_membership_for_ever() -> None:
+    first = Membership(1, (1, 2, 3), lease_ms=2000)
+    later = first.with_learner(4).with_voter(4).without(1)
+    assert first.founding == later.founding == "lease_ms 2000, voters 1,2,3"
+    assert not replace(first.without(3), founders=(1, 2)).follows(first)
+    assert Membership(0, (1, 2, 3), (4,)).founding == "", "who is about to join does not know"
+
+
+def test_the_bytes_of_a_membership_of_an_earlier_build_are_read() -> None:
+    membership = Membership(7, (1, 2, 5), (6, 9), 2000, 12, ADDRESSES, (1, 2, 3))
+    unknown = replace(membership, founders=())
+    assert Membership.from_bytes(membership.to_bytes()[:-3]) == unknown and unknown.founding == ""
+    assert Membership.from_wire(membership.to_wire()[:-1]) == unknown
 
 
 def test_a_replica_id_is_given_once() -> None:
@@ -54,7 +71,7 @@ def test_a_learner_catches_up_and_is_seen_but_grants_and_counts_nothing() -> Non
     cell.propose(1, b"x")
     cell.settle()
     add(cell, 4)
-    assert cell[4].membership == cell[1].membership == Membership(2, (1, 2, 3), (4,), LEASE_MS)
+    assert cell[4].membership == cell[1].membership == Membership(2, (1, 2, 3), (4,), LEASE_MS, founders=(1, 2, 3))
     assert cell.chosen[4] == cell.chosen[1]
     proposer = cell[1].proposer
     assert proposer is not None
@@ -86,7 +103,7 @@ def test_a_change_counts_from_its_apply_never_from_its_acceptance() -> None:
     cell.deliver(lambda _, to, message: to in (2, 3))
     assert cell[2].membership.version == cell[3].membership.version == cell[1].membership.version == 1
     cell.deliver(lambda _, to, message: to == 1)
-    assert cell[1].membership == Membership(2, (1, 2), (), LEASE_MS, highest=3)
+    assert cell[1].membership == Membership(2, (1, 2), (), LEASE_MS, highest=3, founders=(1, 2, 3))
     assert cell[2].membership.version == 1
 
 

@@ -10,7 +10,15 @@ from random import Random
 
 from coordd.paxos import messages as m
 from coordd.paxos.ballot import CHOSEN, ZERO, Ballot
-from coordd.paxos.effects import AcceptedRecord, ChosenRecord, Durable, PromiseRecord, Record, StoreSnapshotChunk
+from coordd.paxos.effects import (
+    AcceptedRecord,
+    ChosenRecord,
+    Durable,
+    PeersRecord,
+    PromiseRecord,
+    Record,
+    StoreSnapshotChunk,
+)
 from coordd.paxos.membership import Membership
 
 SNAPSHOT_BYTES = 8
@@ -49,6 +57,8 @@ class WildDisk:
                     found.promised = max(found.promised, ballot)
                 case ChosenRecord(upto):
                     found.chosen_upto = max(found.chosen_upto, upto)
+                case PeersRecord(peers):
+                    found.peers = peers
                 case AcceptedRecord(at, ballot, value):
                     found.promised = found.promised if ballot == CHOSEN else max(found.promised, ballot)
                     if at > slot:
@@ -83,7 +93,7 @@ class WildDisk:
             return
         old, new = self.records[: self._synced], self.records[self._synced :]
         promised = max(
-            (r.ballot for r in old if not isinstance(r, ChosenRecord) and r.ballot != CHOSEN),
+            (r.ballot for r in old if isinstance(r, PromiseRecord | AcceptedRecord) and r.ballot != CHOSEN),
             default=ZERO,
         )
         kept = [record for record in old if not (isinstance(record, AcceptedRecord) and record.slot <= upto)]

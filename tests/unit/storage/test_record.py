@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from coordclient.protocol.paths import cell_id
 from coordd.paxos.ballot import CHOSEN, Ballot
-from coordd.paxos.effects import AcceptedRecord, ChosenRecord, PromiseRecord
+from coordd.paxos.effects import AcceptedRecord, ChosenRecord, PeersRecord, PromiseRecord
 from coordd.paxos.membership import Membership
+from coordd.paxos.starts import MARK_MAX, start_number
+from coordd.paxos.state import PEERS_MAX
 from coordd.storage import record, segment, snapshots
 from coordd.storage.errors import StorageError, UnknownFormatError
 from coordd.storage.identity import Identity, decode_identity
@@ -44,7 +46,11 @@ RECORDS = st.one_of(
     st.builds(ChosenRecord, NUMBERS),
     st.builds(StartRecord, NUMBERS),
     st.builds(GoesOnRecord, NUMBERS),
+    st.builds(PeersRecord, st.lists(st.tuples(st.integers(1, 255), NUMBERS), max_size=3).map(tuple)),
 )
+
+
+PEERS = ((1, start_number(0x1305A40C, 3)), (3, 1))
 
 
 def golden_bytes(name: str) -> bytes:
@@ -63,22 +69,22 @@ def golden_disk() -> MemoryDisk:
     store = open_store(disk)
     store.append([PromiseRecord(Ballot(7, 3)), AcceptedRecord(1, Ballot(7, 3), b"\x02value")])
     store.sync()
-    store.append([AcceptedRecord(2, CHOSEN, b"\x00"), ChosenRecord(2)])
+    store.append([AcceptedRecord(2, CHOSEN, b"\x00"), ChosenRecord(2), PeersRecord(PEERS)])
     store.sync()
     store.write_snapshot(1, LATER_MEMBERS, b"state")
     return disk
 
 
 def test_the_bytes_of_a_log_are_the_golden_ones():
-    assert golden_disk().contents(LOG).rstrip(b"\0") == golden_bytes("log-00000001.hex").rstrip(b"\0")
+    assert golden_disk().contents(LOG).rstrip(b"\0") == golden_bytes("log-2.hex").rstrip(b"\0")
 
 
 def test_the_bytes_of_a_snapshot_are_the_golden_ones():
-    assert golden_disk().contents(f"{DIRECTORY}/snapshot-{1:020d}") == golden_bytes("snapshot.hex")
+    assert golden_disk().contents(f"{DIRECTORY}/snapshot-{1:020d}") == golden_bytes("snapshot-2.hex")
 
 
 def test_the_bytes_of_an_identity_are_the_golden_ones():
-    assert golden_disk().contents(f"{DIRECTORY}/identity") == (GOLDEN / "identity").read_bytes()
+    assert golden_disk().contents(f"{DIRECTORY}/identity") == (GOLDEN / "identity-2").read_bytes()
 
 
 def test_the_bytes_of_the_last_record_of_a_segment_are_the_golden_ones():
@@ -86,16 +92,37 @@ def test_the_bytes_of_the_last_record_of_a_segment_are_the_golden_ones():
     assert data == golden_bytes("goes-on.hex") and len(data) == GOES_ON_BYTES
 
 
-def test_golden_files_of_a_former_build_are_read():
+@pytest.mark.parametrize("version", [1, 2])
+def test_golden_files_of_a_former_build_are_read(version):
     disk = MemoryDisk()
-    disk.replace(LOG, golden_bytes("log-00000001.hex").ljust(SMALL, b"\0"))
-    disk.replace(f"{DIRECTORY}/snapshot-{1:020d}", golden_bytes("snapshot.hex"))
-    disk.replace(f"{DIRECTORY}/identity", (GOLDEN / "identity").read_bytes())
+    disk.replace(LOG, golden_bytes(f"log-{version}.hex").ljust(SMALL, b"\0"))
+    disk.replace(f"{DIRECTORY}/snapshot-{1:020d}", golden_bytes(f"snapshot-{version}.hex"))
+    disk.replace(f"{DIRECTORY}/identity", (GOLDEN / f"identity-{version}").read_bytes())
     store = open_store(disk, None)
     durable = store.durable
-    assert (durable.start, durable.promised, durable.chosen_upto) == (2, Ballot(7, 3), 2)
+    mark = 3 if version == 2 else 0
+    assert (durable.start, durable.promised, durable.chosen_upto) == (start_number(mark, 2), Ballot(7, 3), 2)
     assert durable.entries == {2: (CHOSEN, b"\x00")}
-    assert (durable.membership, durable.snapshot_slot, store.snapshot_state) == (LATER_MEMBERS, 1, b"state")
+    assert durable.peers == (PEERS if version == 2 else ())
+    members = replace(LATER_MEMBERS, founders=(1, 2, 3) if version == 2 else ())
+    assert (durable.membership, durable.snapshot_slot, store.snapshot_state) == (members, 1, b"state")
+
+
+def test_a_log_of_format_1_goes_on_in_segments_that_remember_the_peers():
+    disk = MemoryDisk()
+    disk.replace(LOG, golden_bytes("log-1.hex").ljust(SMALL, b"\0"))
+    disk.replace(f"{DIRECTORY}/snapshot-{1:020d}", golden_bytes("snapshot-1.hex"))
+    disk.replace(f"{DIRECTORY}/identity", (GOLDEN / "identity-1").read_bytes())
+    store = open_store(disk, None)
+    store.append([PeersRecord(PEERS)])
+    for slot in range(3, 9):
+        store.append([AcceptedRecord(slot, CHOSEN, bytes(1500))])
+    store.sync()
+    disk.kill()
+    assert open_store(disk, None).durable.peers == PEERS
+    first, second = (decode_header(disk.contents(f"{DIRECTORY}/{segment_name(number)}")) for number in (1, 2))
+    assert first is not None and first.peers is None
+    assert second is not None and second.peers == PEERS
 
 
 @many(200)
@@ -174,15 +201,15 @@ def test_a_log_or_snapshot_or_identity_of_another_format_is_refused_by_name():
     disk = golden_disk()
     disk.kill()
     header = disk.contents(LOG)[:76]
-    header = header[:8] + struct.pack("<I", 2) + header[12:]
+    header = header[:8] + struct.pack("<I", 3) + header[12:]
     log = disk.copy()
     log.replace(LOG, header + struct.pack("<I", crc32(header)) + disk.contents(LOG)[80:])
-    with pytest.raises(UnknownFormatError, match="a log of format 2"):
+    with pytest.raises(UnknownFormatError, match="a log of format 3"):
         open_store(log)
-    lines = disk.contents(f"{DIRECTORY}/identity")[:-13].replace(b"format 1", b"format 2")
+    lines = disk.contents(f"{DIRECTORY}/identity")[:-13].replace(b"format 2", b"format 3")
     identity = disk.copy()
     identity.replace(f"{DIRECTORY}/identity", lines + b"crc %08x\n" % crc32(lines))
-    with pytest.raises(UnknownFormatError, match="a data directory of format 2"):
+    with pytest.raises(UnknownFormatError, match="a data directory of format 3"):
         open_store(identity)
 
 
@@ -196,19 +223,22 @@ def test_random_bytes_are_no_header_and_no_identity(data):
         decode_identity(data + b"crc %08x\n" % crc32(data), "identity")
 
 
-@pytest.mark.parametrize("membership", [MEMBERS, LATER_MEMBERS, Membership(9, (200,))])
+@pytest.mark.parametrize("membership", [MEMBERS, Membership(2, (1, 2, 4), (5,), 2000), Membership(9, (200,))])
 def test_headers_and_identities_are_read_back_as_they_were_written(membership):
     header = Header(
         cell_id("demo"), 255, 2**31, 2**31, b"nonce678", Ballot(2**62, 0), 2**63, 2**64 - 1, 2**31, 2**32 - 1
     )
-    assert decode_header(header.encode()) == header
-    identity = Identity("a-cell-9", 255, membership)
+    full = tuple((255 - place, 2**63 - 1) for place in range(PEERS_MAX))
+    for peers in (None, (), full):
+        like = replace(header, peers=peers)
+        assert decode_header(like.encode()) == like
+    identity = Identity("a-cell-9", 255, membership, MARK_MAX)
     assert decode_identity(identity.encode(), "identity") == identity
 
 
 @pytest.mark.parametrize("line", ["voters 1,2,2", "voters 0,1", "voters 2,1", "voters ,"])
 def test_an_identity_with_an_impossible_membership_is_refused(line):
-    data = Identity("demo", 1, MEMBERS).encode()[:-13].replace(b"voters 1,2,3", line.encode())
+    data = Identity("demo", 1, MEMBERS, 1).encode()[:-13].replace(b"voters 1,2,3", line.encode())
     with pytest.raises(StorageError, match="impossible membership"):
         decode_identity(data + b"crc %08x\n" % crc32(data), "identity")
 

@@ -14,12 +14,13 @@ import pytest
 
 from coordd.paxos.ballot import CHOSEN, Ballot
 from coordd.paxos.effects import AcceptedRecord, ChosenRecord, PromiseRecord
+from coordd.paxos.membership import Membership
 from coordd.storage.disk import Disk, RealDisk
 from coordd.storage.errors import AlreadyRunningError, DamagedError, DiskFailedError, WrongDirectoryError
 from coordd.storage.store import Store
 from coordd.testing.memory_disk import MemoryDisk, PowerCutError
 from tests.unit.storage.test_power import work
-from tests.unit.storage.world import DIRECTORY, LATER_MEMBERS, LOG, MEMBERS, SMALL, Ledger, accepted, open_store
+from tests.unit.storage.world import DIRECTORY, LOG, MEMBERS, SMALL, Ledger, accepted, open_store
 
 OPEN = """
 import os, sys
@@ -164,8 +165,9 @@ def test_a_log_of_another_replica_or_cell_in_this_ones_place_is_refused(cell, re
 
 def test_the_first_membership_is_kept_whatever_the_configuration_says_later():
     disk = MemoryDisk()
-    open_store(disk, LATER_MEMBERS).close()
-    assert open_store(disk, MEMBERS).durable.membership == LATER_MEMBERS
+    first = Membership(1, (1, 2, 4), (5,), 2000)
+    open_store(disk, first).close()
+    assert open_store(disk, MEMBERS).durable.membership == first
 
 
 def test_nothing_is_begun_unless_told_how(place):

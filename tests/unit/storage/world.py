@@ -20,7 +20,7 @@ from coordd.testing.memory_disk import MemoryDisk
 
 CELL, REPLICA, DIRECTORY = "demo", 2, "/data"
 MEMBERS = Membership(1, (1, 2, 3))
-LATER_MEMBERS = Membership(2, (1, 2, 4), (5,), 2000)
+LATER_MEMBERS = Membership(2, (1, 2, 4), (5,), 2000, founders=(1, 2, 3))
 LOG = f"{DIRECTORY}/log-00000001"
 SMALL = 4096
 
@@ -64,7 +64,7 @@ class Account:
                 self.promised = max(self.promised, record.ballot)
             elif isinstance(record, ChosenRecord):
                 self.chosen = max(self.chosen, record.upto)
-            else:
+            elif isinstance(record, AcceptedRecord):
                 if record.ballot != CHOSEN:
                     self.promised = max(self.promised, record.ballot)
                 if self.entries.get(record.slot, (ZERO, b""))[0] != CHOSEN:

@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordclient.protocol.codec import encode
-from coordd.transport.hello import Acceptor, Dialler, Identity, PeerDismissed, PeerRefused, refusal
+from coordd.paxos.membership import Membership
+from coordd.transport.hello import (
+    HANDSHAKE_BYTES_MAX,
+    Acceptor,
+    Dialler,
+    Identity,
+    PeerDismissed,
+    PeerRefused,
+    refusal,
+)
 from coordd.transport.wire import PEER_VERSION
 
 CELL = b"cell-one"
@@ -118,13 +127,62 @@ def test_a_removed_replica_is_told_so_by_who_knows_the_secret() -> None:
     dialler, other = Dialler(ONE, 2, NONCE_D), acceptor()
     other.proven(dialler.challenged(other.greeted(dialler.hello())))
     with pytest.raises(PeerDismissed) as caught:
-        dialler.welcomed(other.removed(7))
-    assert caught.value.version == 7
+        dialler.welcomed(other.removed(7, known_start=4))
+    assert (caught.value.version, caught.value.known_start) == (7, 4)
 
 
 def test_nobody_else_can_send_a_replica_away() -> None:
     dialler, other = Dialler(ONE, 2, NONCE_D), acceptor(replace(TWO, secret=b"guessed guessed guessed"))
     dialler.challenged(other.greeted(dialler.hello()))
     with pytest.raises(PeerRefused) as caught:
-        dialler.welcomed(other.removed(7))
+        dialler.welcomed(other.removed(7, known_start=0))
     assert caught.value.code == "bad_proof"
+
+
+# ---- what the cell was founded with ----
+
+FOUNDED, OTHERWISE = "lease_ms 1500, voters 1,2,3", "lease_ms 500, voters 1,2,3"
+
+
+def shake_hands(dialler_founding: str, acceptor_founding: str) -> None:
+    dialler = Dialler(ONE, 2, NONCE_D, dialler_founding)
+    other = Acceptor(TWO, (1, 3).__contains__, NONCE_A, acceptor_founding)
+    dialler.welcomed(other.proven(dialler.challenged(other.greeted(dialler.hello()))))
+
+
+@pytest.mark.parametrize("founding", [(FOUNDED, FOUNDED), ("", FOUNDED), (FOUNDED, ""), ("", "")])
+def test_replicas_that_were_founded_alike_or_do_not_know_yet_meet(founding: tuple[str, str]) -> None:
+    shake_hands(*founding)
+
+
+def test_a_replica_that_was_founded_with_other_numbers_is_refused_by_name_with_both() -> None:
+    with pytest.raises(PeerRefused) as caught:
+        shake_hands(OTHERWISE, FOUNDED)
+    assert caught.value.code == "other_founding"
+    assert f"replica 1 began with {OTHERWISE}; replica 2 began with {FOUNDED}" in caught.value.message
+    assert "Way out" in caught.value.message
+
+
+def test_what_a_cell_was_founded_with_is_said_to_nobody_without_the_secret_and_cannot_be_changed_on_the_way() -> None:
+    dialler = Dialler(ONE, 2, NONCE_D, FOUNDED)
+    other = Acceptor(TWO, (1, 3).__contains__, NONCE_A, FOUNDED)
+    hello = dialler.hello()
+    challenge = other.greeted(hello)
+    assert FOUNDED.encode() not in hello + challenge
+    proof = dialler.challenged(challenge)
+    with pytest.raises(PeerRefused, match="bad_proof"):
+        other.proven(proof.replace(b"1500", b"1501"))
+    with pytest.raises(PeerRefused, match="malformed"):
+        other.proven(encode([PEER_VERSION, CELL, "proof", 7, b"m" * 32]))
+
+
+def test_the_longest_founding_fits_into_a_handshake() -> None:
+    founding = Membership(1, tuple(range(249, 256)), lease_ms=30_000).founding
+    shake_hands(founding, founding)
+    with pytest.raises(PeerRefused) as caught:
+        shake_hands(founding, founding.replace("30000", "10000"))
+    assert len(refusal(CELL, caught.value)) <= HANDSHAKE_BYTES_MAX
+    dialler = Dialler(ONE, 2, NONCE_D)
+    with pytest.raises(PeerRefused) as heard:
+        dialler.challenged(refusal(CELL, caught.value))
+    assert caught.value.message in str(heard.value), "nothing of it is cut off"

@@ -182,7 +182,7 @@ async def test_a_peer_with_another_secret_never_speaks_paxos() -> None:
     async with running(one, two), stranger(one) as socket:
         await socket.send_bytes(encode([PEER_VERSION, CELL, "hello", 2, 1, 1, bytes(32)]))
         assert decode(await socket.receive_bytes())[2] == "challenge"
-        await socket.send_bytes(encode([PEER_VERSION, CELL, "proof", bytes(32)]))
+        await socket.send_bytes(encode([PEER_VERSION, CELL, "proof", "", bytes(32)]))
         assert await refusal_of(socket) == "bad_proof"
         assert not one.links.connected()[2] and not two.links.connected()[1]
 
@@ -218,7 +218,7 @@ async def test_a_start_that_is_over_is_heard_but_takes_nobodys_place() -> None:
             await socket.send_bytes(late.hello())
             await socket.send_bytes(late.challenged(await socket.receive_bytes()))
             late.welcomed(await socket.receive_bytes())
-            hello = m.Hello(2, 4, Ballot(0, 0), log_upto=0, asks=False)
+            hello = m.Hello(2, 4, Ballot(0, 0), log_upto=0, asks=False, remembers=0)
             await socket.send_bytes(pack([encode_message(hello)]))
             await until(lambda: hello in one.received)
             two.links.send([(1, heartbeat(2, 2, start=5))])
@@ -246,13 +246,13 @@ async def test_links_follow_the_membership_while_they_run(monkeypatch: pytest.Mo
 async def test_a_removed_replica_that_calls_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(links, "LINGER_SECONDS", 0.01)
     one, two = Replica(1), Replica(2)
-    settled: list[int] = []
+    settled: list[tuple[int, int]] = []
     async with running(one, two):
         await two.until_connected(1)
         one.links._dismissal = lambda replica: settled[0] if settled else None
         one.links.follow({}, lambda replica: replica == 2)
         await until(lambda: not two.links.connected()[1])
         assert not two.received, "nobody is sent away before the change has settled"
-        settled.append(5)
+        settled.append((5, 4))
         await until(lambda: bool(two.received))
-        assert two.received[0] == m.Removed(1, 0, Ballot(0, 0), version=5)
+        assert two.received[0] == m.Removed(1, 0, Ballot(0, 0), version=5, known_start=4)

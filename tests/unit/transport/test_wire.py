@@ -15,11 +15,11 @@ from coordd.paxos import messages as m
 from coordd.paxos.ballot import CHOSEN, Ballot
 from coordd.transport.wire import INT_MAX, PEER_VERSION, decode_message, encode_message, pack, unpack
 
-GOLDEN = Path(__file__).parent / "golden" / "peer-1.txt"
+GOLDEN = Path(__file__).parent / "golden" / "peer-2.txt"
 
 _HEAD = (2, 7, Ballot(3, 2))
 SAMPLES: tuple[m.Message, ...] = (
-    m.Hello(*_HEAD, log_upto=41, asks=True),
+    m.Hello(*_HEAD, log_upto=41, asks=True, remembers=3),
     m.Regressed(*_HEAD, refused_start=6, known_start=5, known_ballot=Ballot(4, 1), known_upto=40),
     m.Ask(*_HEAD, number=9),
     m.Willing(*_HEAD, number=9, yes=True),
@@ -37,7 +37,7 @@ SAMPLES: tuple[m.Message, ...] = (
     m.SnapshotRequest(*_HEAD, slot=30, offset=65_536),
     m.SnapshotChunk(*_HEAD, slot=30, size=70_000, offset=65_536, data=b"rest"),
     m.HandOver(*_HEAD, number=12, to=3),
-    m.Removed(*_HEAD, version=13),
+    m.Removed(*_HEAD, version=13, known_start=4),
     m.Settled(*_HEAD, version=13),
     m.Digest(*_HEAD, slot=41, digest=bytes(range(16))),
 )
