@@ -165,6 +165,8 @@ def test_an_own_restart_writes_nothing_anew_of_peers_that_went_on() -> None:
     cell.tick(1)
     while cell.wire:
         cell.deliver()
+        for replica in (2, 3):
+            cell.sync_disk(replica)
     assert cell[1].state.known[2].heard == cell[1].state.known[3].heard == 1
     assert not [record for batch in cell.unsynced[1] for record in batch.persist if isinstance(record, PeersRecord)]
 
