@@ -61,9 +61,13 @@ class Network:
         if self.duplicate and self._random() < self.duplicate:
             self._carry(link, message)
 
-    def replay(self, count: int) -> None:
-        """Messages of long ago come once more; rare kinds as often as common ones."""
-        kinds = list((self._old or {}).values())
+    def replay(self, count: int, source: Name | None = None) -> None:
+        """Messages of long ago, all or those of one, come once more; rare kinds as often as common ones."""
+        kinds = [
+            chosen
+            for old in (self._old or {}).values()
+            if (chosen := [one for one in old if source is None or one[0][0] == source])
+        ]
         for _ in range(count if kinds else 0):
             link, message = self._chance.choice(self._chance.choice(kinds))
             self._carry(link, message)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
+from coordd.paxos.replica import Role
 from tests.simulation.faults.fault import Fault
 from tests.simulation.faults.nemesis import Nemesis, long_us
 from tests.simulation.network import DROP, HOLD, Name
@@ -45,8 +46,18 @@ def _cut(nemesis: Nemesis, chance: Random) -> bool | None:
 
 
 def _replay(nemesis: Nemesis, chance: Random) -> None:
-    """Old peer messages come once more."""
-    nemesis.network.replay(chance.randint(1, 6))
+    """Old peer messages come once more; at times many of the master's, while one replica hears nothing else of him."""
+    master = nemesis.victim(chance)
+    others = [name for name in nemesis.processes if name != master.name]
+    reigns = master.up and master.engine.replica.role is Role.MASTER
+    if not (reigns and others) or chance.random() < 0.5:
+        nemesis.network.replay(chance.randint(1, 6))
+        return
+    for_us = long_us(chance, 1_000_000, 4_000_000)
+    links = nemesis.network.cut_between([master.name], [chance.choice(others)], DROP)
+    nemesis.world.after(for_us, nemesis.heal, links)
+    for _ in range(chance.randint(4, 16)):
+        nemesis.later(int(chance.random() * for_us), lambda: nemesis.network.replay(1, master.name))
 
 
 FAULTS = (
