@@ -322,7 +322,7 @@ class Keeper:
         own = os.getpid()
         roots = [row.pid for row in (self._front, self._command) if row is not None and _same(table.get(row.pid), row)]
         found = {row.pid: row for row in family.descendants(table, roots, without=(own,))}
-        group = self._command.group
+        group = self._command.pid  # it leads its own; whatever group it was in before is the caller's
         for row in table.values():
             if row.group == group or _same(row, self._command):
                 found[row.pid] = row

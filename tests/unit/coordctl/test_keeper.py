@@ -85,11 +85,11 @@ def test_a_child_that_was_not_yet_the_command_when_the_front_died_is_found_and_k
 def test_an_orphan_with_a_group_and_an_environment_of_its_own_is_no_stranger_when_the_front_is_killed(keeper) -> None:
     def starts_a_command_and_adopts_an_orphan(to_keeper: int) -> None:
         for environment in (dict(os.environ), {}):
-            if (pid := os.fork()) == 0:
+            if os.fork() == 0:
                 os.setsid()
+                if environment:
+                    pipes.send(to_keeper, {"command": os.getpid()})
                 os.execvpe("sleep", ["sleep", "66"], environment)
-            if environment:
-                pipes.send(to_keeper, {"command": pid})
         signal.pause()
 
     made = keeper(starts_a_command_and_adopts_an_orphan)
@@ -101,6 +101,20 @@ def test_an_orphan_with_a_group_and_an_environment_of_its_own_is_no_stranger_whe
     os.waitid(os.P_PID, made._front.pid, os.WEXITED | os.WNOWAIT)
     assert ends_family(made)
     assert [row for row in made._seen if (now := family.look_up(row.pid)) is not None and not now.gone] == []
+
+
+def test_a_command_that_has_no_group_of_its_own_yet_costs_its_callers_group_nothing(keeper) -> None:
+    def starts_a_slow_child(to_keeper: int) -> None:
+        if os.fork() == 0:
+            pipes.send(to_keeper, {"command": os.getpid()})
+            signal.pause()
+        signal.pause()
+
+    made = keeper(starts_a_slow_child)
+    made._on_front()
+    assert made._command is not None and made._front is not None
+    assert [row.pid for row in made._relatives()] == [made._command.pid]
+    assert ends_family(made)
 
 
 def test_where_there_is_no_proof_that_nothing_runs_the_lock_is_not_made_free(keeper, monkeypatch) -> None:
