@@ -171,7 +171,7 @@ def test_a_client_can_never_speak_paxos(cell: RunningCell) -> None:
     peer = next(replica for replica in cell.addresses if replica != master)
     with upgraded(cell, PEER_PATH) as connection:
         connection.sendall(binary(encode([PEER_VERSION, cell_id("test"), "hello", peer, master, 10**6, bytes(32)])))
-        connection.sendall(binary(encode([PEER_VERSION, cell_id("test"), "proof", bytes(32)])))
+        connection.sendall(binary(encode([PEER_VERSION, cell_id("test"), "proof", "", bytes(32)])))
         assert b"bad_proof" in told(connection)
 
 
