@@ -27,9 +27,9 @@ def test_the_frames_of_a_channel_are_those_of_the_golden_file() -> None:
 
 
 def test_the_handshake_of_peers_is_that_of_the_golden_file() -> None:
-    secret = bytes(range(32))
-    dialler = Dialler(Identity(cell_id("dev"), 1, 4, secret), 2, nonce=b"d" * 32)
-    acceptor = Acceptor(Identity(cell_id("dev"), 2, 9, secret), [1, 3].__contains__, nonce=b"a" * 32)
+    secret, founding = bytes(range(32)), "voters 1 2 3, lease_ms 1500"
+    dialler = Dialler(Identity(cell_id("dev"), 1, 4, secret), 2, nonce=b"d" * 32, founding=founding)
+    acceptor = Acceptor(Identity(cell_id("dev"), 2, 9, secret), [1, 3].__contains__, nonce=b"a" * 32, founding=founding)
     hello = dialler.hello()
     challenge = acceptor.greeted(hello)
     proof = dialler.challenged(challenge)
