@@ -88,6 +88,9 @@ class Verdict:
     address: str | None = None
 
 
+_LEAVING = frozenset({"acquire", "acquire_all", "release", "cancel", "give_up"})
+
+
 class Calls:
     """The table of one session's calls; see the module docstring."""
 
@@ -283,7 +286,12 @@ class Calls:
         return any(call.in_flight and not call.waits for call in self._pending.values())
 
     def _left_by(self, call: Call) -> None:
-        """This release or cancel was answered, or this acquire ended without a grant: nothing of it is in the cell."""
+        """This release or cancel was answered, or this acquire ended without a grant: nothing of it is in the cell.
+
+        Whatever else names a hold (a transfer that was refused) leaves it where it is.
+        """
+        if call.operation not in _LEAVING:
+            return
         number = call.arguments.get("hold", call.arguments.get("target", call.number))
         if isinstance(number, int) and number in self._actors:
             actor = self._actors.pop(number)

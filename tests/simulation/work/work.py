@@ -64,7 +64,7 @@ class Work:
     def __init__(self, world: World, swarm: Swarm, workers: Mapping[str, Worker]) -> None:
         self.world, self.swarm = world, swarm
         self._workers = workers
-        self.story = LockStory(world, swarm.drift_ppm)
+        self.story = LockStory(world, swarm.drift_ppm, swarm.clocks_kept)
         self.orders = Orders(world)
         self.acknowledged = Acknowledged(world)
         self.fences = Fences()

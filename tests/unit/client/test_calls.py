@@ -255,6 +255,14 @@ def test_an_actor_has_what_it_acquired_until_its_release_or_cancel_is_answered()
     assert not calls.acquires_of("me") and not calls.acquires_of("somebody else")
 
 
+def test_a_transfer_that_was_refused_leaves_the_hold_to_its_actor():
+    calls = Calls()
+    held = acquire_as(calls, "me")
+    calls.succeeded(held.number)
+    refuse(calls, leave(calls, "transfer", hold=held.number), "not_waiting")
+    assert list(calls.acquires_of("me")) == [held.number]
+
+
 def test_an_acquire_that_was_refused_or_never_sent_is_not_in_the_cell():
     calls = Calls()
     refuse(calls, acquire_as(calls, "me"), "not_acquired")
