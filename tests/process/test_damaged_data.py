@@ -53,9 +53,12 @@ def has_snapshot(cell: RunningCell, replica: int) -> bool:
 
 
 def copy_of(cell: RunningCell, replica: int, place: Path) -> tuple[Path, Path]:
-    """The data directory of a killed replica and its configuration, for one test to spoil."""
+    """The data directory of a killed replica and its configuration, for one test to spoil.
+
+    Without the segment that was perhaps being prepared at the kill: a start may remove that.
+    """
     data, config = place / "data", place / "coordd.toml"
-    shutil.copytree(directory_of(cell, replica), data)
+    shutil.copytree(directory_of(cell, replica), data, ignore=shutil.ignore_patterns("*.tmp"))
     text = cell.configs[replica].read_text()
     own = str(directory_of(cell, replica))
     assert own in text
