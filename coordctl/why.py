@@ -106,7 +106,7 @@ def _holder_fields(holder: Holder) -> dict[str, str | None]:
     heard = duration_or_none(holder.heard_ms_ago)
     return {
         "program": _text(labels.get("program")),
-        "principal": _text(labels.get("principal")),
+        "principal": _text(holder.principal),
         "mode": f"{holder.mode}, token {holder.token}",
         "since": f"{moment(holder.since_ms)}, {age(holder.since_ms)} ago",
         "last heard": None if holder.delayed or heard is None else f"{heard} ago",

@@ -41,7 +41,7 @@ def grant(
         lock.token = lock.node.lock_generation = state.revision
     else:
         assert lock.mode == mode != "exclusive", "only shared holders, and those of a semaphore, join a period"
-    hold = Hold(lock, session.id, call, actor, lock_delay_ms, state.wall_ms, session.client)
+    hold = Hold(lock, session.id, call, actor, lock_delay_ms, state.wall_ms, session.client, session.principal)
     if permits:
         newest = next(reversed(lock.holders.values()), None)
         if newest is not None and newest.token == state.revision:

@@ -149,7 +149,7 @@ def _check_session(state: State, session: Session) -> None:
         assert call not in session.waiters and call not in session.replies, "a call is remembered in one place"
     for hold in each_hold(session):
         assert not hold.delayed and state.locks[hold.lock.node.path].holders[session.id, hold.call] is hold
-        assert hold.client is session.client
+        assert hold.client is session.client and hold.principal == session.principal
     for call, waiter in session.waiters.items():
         more += len(places_of(waiter)) - 1
         _check_group(places_of(waiter))

@@ -31,7 +31,7 @@ def record(state: State, session: Session, hold: Hold, cause: str, reason: str =
         if len(of_path) >= state.limits.losses_per_path:
             of_path = of_path[1:]
     token = hold.token or lock.token
-    who = (session.id, hold.call, hold.client, session.principal)
+    who = (session.id, hold.call, hold.client, hold.principal)
     losses[path] = (*of_path, (*who, lock.mode, token, hold.since_ms, state.wall_ms, cause, reason))
 
 

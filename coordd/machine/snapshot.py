@@ -10,8 +10,8 @@ sessions, nodes, locks, losses]`:
 - nodes, in that order too: `[path, directory, contents, instance, content_generation, lock_generation, acl_generation,
   revision, created_ms, modified_ms, owner, [read, write, change], temporary, openers: nil | [session by id]]`;
 - locks by path: `[path, mode, permits, token, holders, waiters]`, holders in the order of their grants:
-  `[session, call, part, actor, lock_delay_ms, since_ms, token, revoked, client: nil | map]` (a map: delayed), waiters
-  in the order of the queue: `[session, call, part, mode, permits, actor, lock_delay_ms, since_ms]`;
+  `[session, call, part, actor, lock_delay_ms, since_ms, token, revoked, nil | [client, principal]]` (delayed: its own),
+  waiters in the order of the queue: `[session, call, part, mode, permits, actor, lock_delay_ms, since_ms]`;
 - losses: `[path inspected last, [[path, [loss]]]]`, the paths that have changed last at the end, their losses too:
   `[session, hold, client, principal, mode, token, since_ms, ended_ms, cause, reason]`.
 
@@ -44,8 +44,8 @@ from coordd.machine.state import (
     node_bytes,
 )
 
-SNAPSHOT_VERSION = 3
-MACHINE_VERSION = 2  # of the behaviour: rises when the same log would be applied differently
+SNAPSHOT_VERSION = 4
+MACHINE_VERSION = 3  # of the behaviour: rises when the same log would be applied differently
 DIGEST_BYTES = 16
 _FIELDS = 15
 _HEAD = bytes((0x90 | _FIELDS, SNAPSHOT_VERSION, MACHINE_VERSION))  # an array that begins with two small numbers
@@ -151,7 +151,7 @@ def describe_lock(lock: Lock) -> list[object]:
             hold.since_ms,
             hold.token,
             hold.revoked,
-            hold.client if hold.delayed else None,
+            [hold.client, hold.principal] if hold.delayed else None,
         ]
         for hold in lock.holders.values()
     ]
@@ -284,13 +284,14 @@ def _read_lock(state: State, fields: list[Any]) -> None:
 
 
 def _read_hold(state: State, lock: Lock, fields: list[Any]) -> None:
-    session_id, call, part, actor, lock_delay_ms, since_ms, token, revoked, client = fields
-    path, delayed = lock.node.path, client is not None
+    session_id, call, part, actor, lock_delay_ms, since_ms, token, revoked, own = fields
+    path, delayed = lock.node.path, own is not None
     session = state.sessions.get(session_id)
     if not delayed:
         assert session is not None
-        client = session.client
-    hold = Hold(lock, session_id, call, actor, lock_delay_ms, since_ms, client)
+        own = session.client, session.principal
+    client, principal = own
+    hold = Hold(lock, session_id, call, actor, lock_delay_ms, since_ms, client, principal)
     hold.token, hold.part, hold.revoked, hold.delayed = token, part, revoked, delayed
     lock.holders[session_id, call] = hold
     if revoked:

@@ -173,18 +173,27 @@ class Lock:
 class Hold:
     """One grant: of the lock object that made the acquire `call` of `session`.
 
-    `delayed`: its session has lost it, and its lock-delay runs. `revoked`: why an operator wants it back, or "".
-    `token` is that of a semaphore's hold, else 0: see `token_of`. `part`: 0 of an `acquire`; of an `acquire_all` the
-    place in its list, from 1, and `group` has all of it that its session still holds.
+    `delayed`: its session has lost it, and its lock-delay runs; so it has its own `client` and `principal`.
+    `revoked`: why an operator wants it back, or "". `token` is that of a semaphore's hold, else 0: see `token_of`.
+    `part`: 0 of an `acquire`; of an `acquire_all` the place in its list, from 1, and `group` has all of it that its
+    session still holds.
     """
 
     __slots__ = (
-        "actor", "call", "client", "delayed", "group", "lock", "lock_delay_ms", "part", "revoked", "session",
-        "since_ms", "token",
+        "actor", "call", "client", "delayed", "group", "lock", "lock_delay_ms", "part", "principal", "revoked",
+        "session", "since_ms", "token",
     )  # fmt: skip
 
     def __init__(
-        self, lock: Lock, session: int, call: int, actor: str, lock_delay_ms: int, since_ms: int, client: dict[str, str]
+        self,
+        lock: Lock,
+        session: int,
+        call: int,
+        actor: str,
+        lock_delay_ms: int,
+        since_ms: int,
+        client: dict[str, str],
+        principal: str,
     ) -> None:
         self.lock = lock
         self.session = session
@@ -193,6 +202,7 @@ class Hold:
         self.lock_delay_ms = lock_delay_ms
         self.since_ms = since_ms
         self.client = client
+        self.principal = principal
         self.token = 0
         self.part = 0
         self.group: list[Hold] | None = None
@@ -337,6 +347,7 @@ def describe_hold(hold: Hold) -> dict[str, object]:
         "delayed": hold.delayed,
         "revoked": hold.revoked or None,
         "client": hold.client,
+        "principal": hold.principal,
     }
 
 

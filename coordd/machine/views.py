@@ -49,9 +49,10 @@ def why(state: State, arguments: Arguments, session: int) -> dict[str, object]:
 def _answer_bytes(state: State, lock: Lock) -> int:
     size = 128 + len(lock.node.path)
     for hold in lock.holders.values():
-        size += 192 + len(hold.actor) + len(hold.revoked) + client_bytes(hold.client)
+        size += 192 + len(hold.actor) + len(hold.revoked) + len(hold.principal) + client_bytes(hold.client)
     for waiter in lock.waiters.values():
-        size += 160 + len(waiter.actor) + client_bytes(state.sessions[waiter.session].client)
+        session = state.sessions[waiter.session]
+        size += 160 + len(waiter.actor) + len(session.principal) + client_bytes(session.client)
     return size
 
 
@@ -67,6 +68,7 @@ def _lock_row(state: State, lock: Lock) -> dict[str, object]:
             "since_ms": waiter.since_ms,
             "place": place,
             "client": state.sessions[waiter.session].client,
+            "principal": state.sessions[waiter.session].principal,
         }
         for place, waiter in enumerate(lock.waiters.values(), 1)
     ]

@@ -61,6 +61,7 @@ class Holder(NamedTuple):
     mode: str
     delayed: bool
     client: Mapping[str, str]
+    principal: str = ""
     permits: int = 0
     lock_delay_ms: int = 0
     revoked: str | None = None
@@ -80,6 +81,7 @@ class Waiter(NamedTuple):
     since_ms: int
     place: int
     client: Mapping[str, str]
+    principal: str = ""
     permits: int = 0
     several: bool = False
 

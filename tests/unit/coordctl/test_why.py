@@ -14,7 +14,7 @@ from coordctl.reasons import REASON_BYTES_MAX, signed
 
 WEB = {"host": "web-3", "pid": "8213", "program": "python", "name": "backup.sh"}
 HOLDER = Holder(
-    7, 2, "a", 1_000, 41, "exclusive", False, WEB, lock_delay_ms=5_000, heard_ms_ago=1_500, left_ms=10_500,
+    7, 2, "a", 1_000, 41, "exclusive", False, WEB, "ops", lock_delay_ms=5_000, heard_ms_ago=1_500, left_ms=10_500,
     crash_wait_ms=18_200,
 )  # fmt: skip
 WAITER = Waiter(9, 3, "b", "shared", 2_000, 1, {"host": "web-4", "pid": "1"}, several=True)
@@ -33,6 +33,7 @@ def test_everything_that_is_known_is_said_in_short_lines(monkeypatch: pytest.Mon
         "/x: held",
         "  web-3:8213 (backup.sh), session 7",
         "    program       python",
+        "    principal     ops",
         "    mode          exclusive, token 41",
         "    since         1970-01-01T00:00:01.000Z, 1000ms ago",
         "    last heard    1.5s ago",

@@ -331,6 +331,7 @@ def test_anyone_can_ask_who_holds_since_when_and_who_waits(cell: Cell) -> None:
                     "delayed": False,
                     "revoked": None,
                     "client": {"host": "alpha"},
+                    "principal": "anonymous",
                 }
             ],
             "waiters": [
@@ -344,13 +345,15 @@ def test_anyone_can_ask_who_holds_since_when_and_who_waits(cell: Cell) -> None:
                     "since_ms": since_ms + 1,
                     "place": 1,
                     "client": {"host": "beta"},
+                    "principal": "anonymous",
                 }
             ],
         }
     ]
     assert [row["path"] for row in cell.query("locks")["locks"]] == ["/x/a", "/y"]
     cell.expire(first)
-    assert cell.lock_at("/x/a")["holders"][0]["client"] == {"host": "alpha"}
+    (delayed,) = cell.lock_at("/x/a")["holders"]
+    assert delayed["client"] == {"host": "alpha"} and delayed["principal"] == "anonymous", "its session is gone"
 
 
 def test_an_ephemeral_file_that_is_locked_goes_when_its_lock_is_free(cell: Cell) -> None:

@@ -17,7 +17,7 @@ from coordd.machine.machine import Machine
 from coordd.machine.snapshot import BadSnapshot
 from tests.unit.machine.harness import Cell
 
-GOLDEN = Path(__file__).parent / "golden" / "snapshot-3.hex"
+GOLDEN = Path(__file__).parent / "golden" / "snapshot-4.hex"
 
 
 def story() -> Cell:

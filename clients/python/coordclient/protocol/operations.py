@@ -109,7 +109,8 @@ _SESSION_ROW = (
 _LOCK_ROW = (
     "{path, mode ('' while nobody holds), token, permits,"
     " holders: [{session, hold, actor, since_ms, token, mode, permits, lock_delay_ms, delayed, revoked: reason or null,"
-    " client}], waiters: [{session, call, actor, mode, permits, several, since_ms, place, client}]}"
+    " client, principal}], waiters: [{session, call, actor, mode, permits, several, since_ms, place, client,"
+    " principal}]}"
 )
 
 _ROWS = (
