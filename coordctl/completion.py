@@ -17,6 +17,8 @@ import click
 from click.shell_completion import (
     BashComplete,
     CompletionItem,
+    FishComplete,
+    ZshComplete,
     add_completion_class,
     get_completion_class,
     shell_complete,
@@ -34,7 +36,7 @@ ITEMS_MAX = 1000
 
 
 class _Bash(BashComplete):
-    """click's, and no space after a directory: its contents come next."""
+    """click's, with names quoted as the shell reads them, and no space after a directory: its contents come next."""
 
     source_template = """\
 %(complete_func)s() {
@@ -48,7 +50,10 @@ class _Bash(BashComplete):
         case $kind in
         dir) compopt -o dirnames ;;
         file) compopt -o default ;;
-        *) COMPREPLY+=("$value") ;;
+        *)
+            case ${COMP_WORDS[COMP_CWORD]} in [\\"\\']*) ;; *) printf -v value %%q "$value" ;; esac
+            COMPREPLY+=("$value")
+            ;;
         esac
         case $value in */) compopt -o nospace ;; esac
     done
@@ -57,7 +62,73 @@ complete -F %(complete_func)s %(prog_name)s
 """
 
 
-add_completion_class(_Bash, "bash")
+class _Zsh(ZshComplete):
+    """click's, with `compinit` where nobody has called it, and no space after a directory."""
+
+    source_template = """\
+#compdef %(prog_name)s
+
+%(complete_func)s() {
+    local -a answer names directories described
+    local kind name about
+    answer=("${(@f)$(COMP_WORDS="${words[*]}" COMP_CWORD=$((CURRENT-1)) %(complete_var)s=zsh_complete \
+        %(prog_name)s 2>/dev/null)}")
+    for kind name about in "${(@)answer}"; do
+        case $kind in
+        dir) _path_files -/ ;;
+        file) _files ;;
+        plain)
+            if [[ $about != _ ]]; then
+                described+=("${name//:/\\\\:}:$about")
+            elif [[ $name == */ ]]; then
+                directories+=("$name")
+            else
+                names+=("$name")
+            fi
+            ;;
+        esac
+    done
+    (( $#described )) && _describe -V unsorted described -U
+    (( $#directories )) && compadd -U -V unsorted -S '' -a directories
+    (( $#names )) && compadd -U -V unsorted -a names
+    return 0
+}
+
+if [[ $zsh_eval_context[-1] == loadautofunc ]]; then
+    %(complete_func)s "$@"
+else
+    (( $+functions[compdef] )) || { autoload -Uz compinit && compinit -i }
+    compdef %(complete_func)s %(prog_name)s
+fi
+"""
+
+
+class _Fish(FishComplete):
+    """click's, but a name may have commas in it."""
+
+    source_template = """\
+function %(complete_func)s
+    set -lx COMP_WORDS (commandline -cp)
+    set -lx COMP_CWORD (commandline -t)
+    set -lx %(complete_var)s fish_complete
+    for line in (%(prog_name)s 2>/dev/null)
+        set -l answer (string split -m 1 "," -- $line)
+        switch $answer[1]
+            case dir
+                __fish_complete_directories $answer[2]
+            case file
+                __fish_complete_path $answer[2]
+            case plain
+                echo $answer[2]
+        end
+    end
+end
+complete --no-files --command %(prog_name)s --arguments "(%(complete_func)s)"
+"""
+
+
+for _class, _name in ((_Bash, "bash"), (_Zsh, "zsh"), (_Fish, "fish")):
+    add_completion_class(_class, _name)
 
 
 def script(shell: str) -> str:
@@ -82,7 +153,7 @@ def answer(cli: click.Command) -> NoReturn:
 def complete_path(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Names in the cell that begin like this."""
     if ctx.meta.get("separated"):
-        return [CompletionItem("", type="file")]  # behind `--`: the command's own words
+        return [CompletionItem(incomplete, type="file")]  # behind `--`: the command's own words
     if incomplete and not incomplete.startswith("/"):
         return []
     parent, _, begun = (incomplete or "/").rpartition("/")

@@ -162,6 +162,12 @@ def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     ctx.ensure_object(Settings).keep(name, _endpoints(value) if name == "endpoints" else value, flag=flag)
 
 
+def _complete_context(ctx: click.Context, param: click.Parameter, incomplete: str) -> Any:
+    from coordctl.completion import complete_context
+
+    return complete_context(ctx, param, incomplete)
+
+
 def global_options(*, environment: bool, context: bool = True) -> Callable[[_Command], _Command]:
     """The decorator of the root (`environment`: it also reads COORD_<FLAG>) and of every command (`context`: it wants
     the values of the context)."""
@@ -173,7 +179,12 @@ def global_options(*, environment: bool, context: bool = True) -> Callable[[_Com
     options = (
         option("--endpoints", metavar="A,B,...", help="Addresses of replicas: HOST:PORT or http://HOST:PORT."),
         option("--cell", metavar="NAME", help="Refuse to talk to any other cell."),
-        option("--context", metavar="NAME", help="The context to take what is not given from [see `context`]."),
+        option(
+            "--context",
+            metavar="NAME",
+            shell_complete=_complete_context,
+            help="The context to take what is not given from [see `context`].",
+        ),
         option("-o", "--output", type=click.Choice(FORMS), help="How data is printed."),
         option(
             "--timeout",
