@@ -57,8 +57,8 @@ def complete(*words: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         (("coordctl", "explain", "not_h"), ["plain,not_held"]),
         (("coordctl", "lock", "--lock"), ["plain,--lock-delay"]),
         (("coordctl", "completion", "z"), ["plain,zsh"]),
-        (("coordctl", "lock", "/x", "--", "rep"), ["file,"]),
-        (("coordctl", "lock", "/x", "--", "run", "rep"), ["file,"]),
+        (("coordctl", "lock", "/x", "--", "rep"), ["file,rep"]),
+        (("coordctl", "lock", "/x", "--", "run", "rep"), ["file,rep"]),
         (("coordctl", "cat", "relative"), [""]),
     ],
 )
