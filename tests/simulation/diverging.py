@@ -7,13 +7,13 @@ snapshots here, because whoever takes one of a crooked replica is crooked too, a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import replace
 from typing import Any
 
 from coordd.machine import history
 from coordd.machine.machine import Machine
-from coordd.machine.state import Applied
+from coordd.machine.state import Applied, State
 from tests.simulation.cell import Cell
 from tests.simulation.checkers.panel import Checker
 from tests.simulation.draw import draw
@@ -24,7 +24,7 @@ from tests.simulation.swarm import Swarm
 from tests.simulation.world import Trace, World
 
 NO_SNAPSHOTS_BYTES = 10**9
-ROUND_SLOTS = 80
+SLOTS = 80  # enough for something to be dated
 
 
 class DivergingCell(Cell):
@@ -36,6 +36,7 @@ class DivergingCell(Cell):
         replicas = max(3, swarm.replicas)
         self.crooked, self._from_slot = chance.randint(1, replicas), chance.randrange(1, 60)
         self._make_crooked = chance.choice((_dates_wrongly, _loses_a_bit))
+        self._round = range(0)  # of the count of inspections: the one that begins where it is wrong for the first time
         super().__init__(seed, trace, replace(swarm, replicas=replicas, snapshot_bytes=NO_SNAPSHOTS_BYTES))
         self.nemesis.lost.add(self.crooked)  # as good as lost: one less may be
 
@@ -44,10 +45,25 @@ class DivergingCell(Cell):
 
         def some_class(replica: int) -> type[Machine]:
             right = machine_class(replica)
-            return self._make_crooked(right, self._from_slot) if replica == self.crooked else right
+            return self._crooked_class(right) if replica == self.crooked else right
 
         self.witness.crooked, self.witness.machine_class = self.crooked, some_class  # type: ignore[method-assign]
         super()._make_replicas()
+
+    def _crooked_class(self, right: type[Machine]) -> type[Machine]:
+        cell, from_slot = self, self._from_slot
+
+        class Watched(self._make_crooked(right, from_slot)):  # type: ignore[misc]
+            __slots__ = ()
+
+            def apply_batch(self, slot: int, payload: bytes) -> list[Applied]:
+                if self.applied_upto < from_slot <= slot:
+                    begin = self.state.inspected + 1  # what is inspected takes turns of three
+                    cell._round = range(begin, begin + 3 * max(map(len, _inspected(self.state))))
+                applied: list[Applied] = super().apply_batch(slot, payload)
+                return applied
+
+        return Watched
 
     def more_checkers(self) -> list[Checker]:
         return [Stopped(self.world, self)]
@@ -70,9 +86,13 @@ class DivergingCell(Cell):
     def left_behind(self) -> str | None:
         """The crooked one has to have ended, too, if enough was logged to inspect all of its state."""
         crooked = self.processes.get(self.crooked)
-        if crooked is not None and crooked.up and crooked.engine.machine.applied_upto > self._from_slot + ROUND_SLOTS:
+        if crooked is not None and crooked.up and self._was_seen(crooked.engine.machine):
             return f"replica {self.crooked} is wrong from slot {self._from_slot} on, and goes on"
         return super().left_behind()
+
+    def _was_seen(self, machine: Machine) -> bool:
+        """Whether what is wrong must be in its history by now. A round under way excuses; none at all does not."""
+        return machine.applied_upto > self._from_slot + SLOTS and machine.state.inspected not in self._round
 
 
 class Stopped(Checker):
@@ -86,6 +106,10 @@ class Stopped(Checker):
         if how == "diverged":
             self._cell.nemesis.counts["diverged"] += 1
             self.world.after(0, self._cell.forget, process.name)
+
+
+def _inspected(state: State) -> tuple[Sized, ...]:
+    return state.nodes, state.sessions, state.losses
 
 
 def _dates_wrongly(right: type[Machine], from_slot: int) -> Any:
