@@ -231,12 +231,14 @@ class Engine:
     # ---- snapshots ----
 
     def _take_snapshot_if_due(self) -> None:
-        slot = self.replica.chosen_upto
+        slot, membership = self.replica.chosen_upto, self.replica.membership
         due = self._log_bytes > self.settings.snapshot_log_bytes and slot > self.replica.snapshot_slot
-        if due and self._snapshot_slot is None:
+        # A joining replica does not know the members before the first change that it applies, so it takes none there:
+        # whoever got such a snapshot from it would forget them.
+        if due and self._snapshot_slot is None and membership.version:
             self._snapshot_slot = slot
             self._log_bytes = 0
-            self._effects.snapshot = TakeSnapshot(slot, self.replica.membership)
+            self._effects.snapshot = TakeSnapshot(slot, membership)
 
     def _snapshot_taken(self, taken: SnapshotTaken) -> None:
         assert taken.slot == self._snapshot_slot, "one snapshot at a time"

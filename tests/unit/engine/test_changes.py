@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -251,6 +252,21 @@ def test_a_snapshot_carries_the_membership_to_a_replica_that_joins_late() -> Non
     cell.run(3_000)
     assert cell.nodes[3].engine.replica.membership == cell.nodes[1].engine.replica.membership
     assert cell.nodes[3].engine.status(cell.now_ms)["standing"] == "learner"
+
+
+def test_a_replica_that_does_not_know_the_members_yet_takes_no_snapshot() -> None:
+    """It knows them with the first change that it applies; whoever got an older snapshot would forget them."""
+    cell = cell_of(1)
+    for number in range(30):
+        cell.do("put", path=f"/{number % 5}", contents=b"x" * 200_000)
+    assert change(cell, "add_member", address=ADDRESSES[2])["replica"] == 2
+    joined = cell.join(2)
+    joined.engine.settings = replace(joined.engine.settings, snapshot_log_bytes=1_000)
+    joined.wishes = []
+    cell.run(3_000)
+    assert joined.engine.replica.membership.version == 2
+    (wish,) = joined.wishes
+    assert wish.membership.version == 2, "only when it knows them"
 
 
 def test_a_change_for_whose_answer_nobody_waits_any_more_is_made_all_the_same() -> None:
