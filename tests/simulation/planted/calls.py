@@ -41,7 +41,19 @@ def _lost_in_the_snapshot(right: Any) -> Any:
 
 
 def _old_calls_run(right: Any) -> Any:
-    return lambda session, call, acked, bytes_max: None
+    def is_new(session: Any, call: int, bytes_max: int) -> bool:
+        answered = call < session.acked and call not in session.holds and call not in session.waiters
+        return answered or bool(right(session, call, bytes_max))
+
+    return is_new
+
+
+def _old_calls_unknown(right: Any) -> Any:
+    def recall(self: Any, session: int, call: int, acked: int = 0) -> Any:
+        known = right(self, session, call, acked)
+        return None if known is calls_module.FORGOTTEN else known
+
+    return recall
 
 
 def _old_channels_heard(right: Any) -> Any:
@@ -142,7 +154,11 @@ BUGS = (
         "late frames run answered calls again",
         "calls",
         "cell",
-        [(calls_module, "refusal_of", _old_calls_run), (Doors, "is_stale", _old_channels_heard)],
+        [
+            (calls_module, "is_new", _old_calls_run),
+            (machine_module.Machine, "recall", _old_calls_unknown),
+            (Doors, "is_stale", _old_channels_heard),
+        ],
     ),
     Bug("not_master after it was proposed", "calls", "cell", [(Mastership, "_end_reign", _not_done_it_says)]),
     Bug(
