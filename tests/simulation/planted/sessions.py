@@ -183,7 +183,9 @@ def _decides_anyway(right: Any) -> Any:
 
 def _deadlines_stay(right: Any) -> Any:
     def pause(self: Any) -> None:
-        self.ruling = False
+        deadlines, heap = self._deadlines, self._heap
+        right(self)
+        self._deadlines, self._heap = deadlines, heap
 
     return pause
 
