@@ -71,7 +71,7 @@ class KeepAlives:
         hold_ms = call.arguments["hold_ms"]
         assert isinstance(hold_ms, int)
         until_ms = since_ms + min(hold_ms, session.lease_ms // 3)
-        if until_ms <= now_ms or self._has_news(session) or self._calls.full() is not None:
+        if until_ms <= now_ms or self._has_news(session) or self._calls.full(call.operation) is not None:
             self._answer(call, session)
             return
         held = self._calls.open[call.request] = WaitingCall(call, since_ms)

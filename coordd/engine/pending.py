@@ -21,6 +21,7 @@ from coordd.engine.reads import WaitingCall
 from coordd.engine.settings import EngineSettings
 
 WAITS = frozenset(row.name for row in OPERATIONS.values() if row.waits)
+_PATIENT = WAITS | {"keep_alive"}
 CallKey = tuple[int, int]  # session, call number
 
 
@@ -89,10 +90,11 @@ class PendingCalls:
     def full(self, operation: str = "") -> str | None:
         """Which limit forbids one more request, if any.
 
-        What may wait for ever leaves a quarter to what ends the waiting: releases, cancels, the end of a session.
+        What waits (acquires, and KeepAlives that are held) leaves a quarter to what ends the waiting: releases,
+        cancels, the end of a session.
         """
         limit = self._settings.requests_max
-        limit -= limit // 4 if operation in WAITS else 0
+        limit -= limit // 4 if operation in _PATIENT else 0
         if len(self.open) >= limit:
             return f"{len(self.open)} requests are unanswered; the limit is {limit}"
         return None

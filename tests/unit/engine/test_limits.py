@@ -76,6 +76,9 @@ def test_waiting_acquires_leave_room_for_the_release_that_they_wait_for():
     waits = [client.call("acquire", path="/l") for _ in range(4)]
     cell.settle()
     assert codes(cell, waits) == [None, None, None, "overloaded"]
+    kept = holder.keep_alive(hold_ms=3_000)
+    cell.settle()
+    assert cell.answers[kept]["lease_ms"], "a KeepAlive that is held would take that room"
     assert holder.do("release", path="/l", hold=hold["hold"])
     assert cell.answers[waits[0]]["token"]
 
