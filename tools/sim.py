@@ -7,18 +7,19 @@ import itertools
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]
 
 from tests.simulation import cases  # noqa: E402
 from tests.simulation.minimise import minimised  # noqa: E402
-from tests.simulation.runs import KINDS, Outcome, replay_command, run_all, run_seed  # noqa: E402
+from tests.simulation.runs import KINDS, TURNS, Outcome, replay_command, run_all, run_seed  # noqa: E402
 from tests.simulation.summary import Summary  # noqa: E402
 from tests.simulation.swarm import Swarm  # noqa: E402
 from tests.simulation.world import Trace  # noqa: E402
 
+Turns = Sequence[Sequence[str]]
 KEPT_MAX = 3  # failures that are made small in one campaign
 BAR = 30
 
@@ -26,8 +27,10 @@ BAR = 30
 def main() -> None:
     """Run seeds, or replay one, or hunt the planted bugs."""
     parser = argparse.ArgumentParser(prog="./dev sim", description=__doc__)
-    parser.add_argument("--kind", choices=KINDS, help="only this harness (default: each in turn)")
-    parser.add_argument("--seeds", type=int, help="how many of each kind (default 200; --planted: 2000 at most)")
+    parser.add_argument(
+        "--kind", choices=KINDS, help="only this harness (default: both of the core, and one of whole cells in turn)"
+    )
+    parser.add_argument("--seeds", type=int, help="how many (default 200; --planted: 2000 at most)")
     parser.add_argument("--start", type=int, default=0, help="the first seed")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="processes (default: the cores)")
     parser.add_argument("--minutes", type=float, help="go on for so long instead of counting seeds")
@@ -36,15 +39,16 @@ def main() -> None:
     parser.add_argument("--trace", action="store_true", help="with --seed or --case: tell the whole story")
     parser.add_argument("--planted", nargs="*", metavar="BUG", help="hunt all planted bugs, or these, in --seeds each")
     options = parser.parse_args()
-    kinds = [options.kind] if options.kind else list(KINDS)
     if options.planted is not None:
         sys.exit(hunt_planted(options.planted, options.seeds or 2_000, options.start, options.jobs))
     if options.case is not None:
         case = cases.read(options.case)
         sys.exit(replay(case.kind, case.seed, case.swarm, trace=options.trace))
     if options.seed is not None:
+        kinds = [options.kind] if options.kind else list(KINDS)
         sys.exit(max(replay(kind, options.seed, None, trace=options.trace) for kind in kinds))
-    sys.exit(campaign(kinds, options.start, options.seeds or 200, options.minutes, options.jobs))
+    turns = ((options.kind,),) if options.kind else TURNS
+    sys.exit(campaign(turns, options.start, options.seeds or 200, options.minutes, options.jobs))
 
 
 def replay(kind: str, seed: int, swarm: Swarm | None, *, trace: bool) -> int:
@@ -90,11 +94,11 @@ class Progress:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
-def campaign(kinds: list[str], start: int, count: int, minutes: float | None, jobs: int) -> int:
-    """Many seeds of each kind, and what they did. The first failures are made small and kept."""
+def campaign(turns: Turns, start: int, count: int, minutes: float | None, jobs: int) -> int:
+    """Many seeds, and what they did. The first failures are made small and kept."""
     summary, failures = Summary(), []
-    progress = Progress(count * len(kinds), minutes)
-    for outcome in run_all(_errands(kinds, start, None if minutes else count, progress), jobs):
+    progress = Progress(count * len(turns), minutes)
+    for outcome in run_all(_errands(turns, start, None if minutes else count, progress), jobs):
         summary.add(outcome)
         if outcome.report is None:
             failures.append(outcome)
@@ -111,13 +115,13 @@ def campaign(kinds: list[str], start: int, count: int, minutes: float | None, jo
     return int(summary.failed > 0)
 
 
-def _errands(kinds: list[str], start: int, count: int | None, progress: Progress) -> Iterator[tuple[str, int]]:
-    """Each seed in every kind; `count` None: until the time is up."""
+def _errands(turns: Turns, start: int, count: int | None, progress: Progress) -> Iterator[tuple[str, int]]:
+    """Each seed with the kinds whose turn it is; `count` None: until the time is up."""
     for seed in itertools.count(start):
-        for kind in kinds:
+        for kinds in turns:
             if progress.over() or seed - start == count:
                 return
-            yield kind, seed
+            yield kinds[seed % len(kinds)], seed
 
 
 def _of_different_kinds(failures: list[Outcome]) -> list[Outcome]:

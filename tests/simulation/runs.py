@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
@@ -34,6 +34,8 @@ KINDS: Mapping[str, Callable[[int, Trace | None, Swarm | None], Harness]] = {
     "changing cell": ChangingCell,
     "diverging cell": DivergingCell,
 }
+# What one seed of a campaign runs: one kind of each row, those of a row in turn. Whole cells are the dear ones.
+TURNS: Sequence[Sequence[str]] = (("agreement",), ("changes",), ("cell", "changing cell", "diverging cell"))
 AHEAD = 4  # errands per process that wait, so that none is ever without
 
 
