@@ -15,6 +15,8 @@ from coordd.paxos.proposer import Proposer
 from coordd.paxos.state import State
 from tests.simulation.planted import Bug
 
+LATE_MS = 3_000
+
 
 def _from_acceptance(right: Any) -> Any:
     def accept(self: Any, slot: int, ballot: Any, value: bytes) -> None:
@@ -124,6 +126,18 @@ def _word_for_grant(right: Any) -> Any:
     return lambda self, message: message.number
 
 
+def _learns_late(right: Any) -> Any:
+    """Who is promoted hears soon enough that it votes, which would save from other bugs of that time."""
+
+    def is_voter(self: Any) -> bool:
+        if not right.fget(self):
+            self.learnt_ms = self.now_ms
+            return False
+        return bool(self.now_ms >= getattr(self, "learnt_ms", -LATE_MS) + LATE_MS)
+
+    return property(is_voter)
+
+
 BUGS = (
     Bug("lease kept over changes in recovery", "membership", "changes", [(MasterLease, "begin_anew", _lease_goes_on)]),
     Bug(
@@ -132,7 +146,12 @@ BUGS = (
         "changes",
         [(Membership, "has_removed", _unknown_is_removed)],
     ),
-    Bug("learner's word taken for a grant", "membership", "changes", [(Acceptor, "_granted", _word_for_grant)]),
+    Bug(
+        "learner's word taken for a grant",
+        "membership",
+        "changes",
+        [(Acceptor, "_granted", _word_for_grant), (State, "is_voter", _learns_late)],
+    ),
     Bug(
         "configuration counted from acceptance",
         "membership",
