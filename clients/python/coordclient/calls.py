@@ -30,6 +30,7 @@ WINDOW = 1_024
 NEVER_MS = 2**62
 _LOGGED = frozenset(row.name for row in OPERATIONS.values() if row.way is Way.WRITE)
 _ACQUIRES = ("acquire", "acquire_all")
+_LEAVING = frozenset({*_ACQUIRES, "release", "cancel", "give_up"})  # what ends a hold, or makes none
 _CHANGES = _LOGGED | {row.name for row in OPERATIONS.values() if row.way is Way.CELL and row.name != "members"}
 
 
@@ -86,9 +87,6 @@ class Verdict:
     call: Call
     error: CoordError | None = None
     address: str | None = None
-
-
-_LEAVING = frozenset({"acquire", "acquire_all", "release", "cancel", "give_up"})
 
 
 class Calls:

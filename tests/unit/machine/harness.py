@@ -133,10 +133,10 @@ class Cell:
         secret = self.machine.sessions[session].secret
         return self.admin("resume_session", session=session, secret=secret, new_secret=new_secret, client=client)
 
-    def open(self, **client: str) -> int:
+    def open(self, principal: str = "anonymous", **client: str) -> int:
         """A new session's id."""
         arguments = {"lease_ms": 12_000, "client": client, "secret": f"{self.machine.revision:032x}"}
-        reply = self.batch(Command("open_session", 0, 0, 0, "anonymous", arguments))[0].reply
+        reply = self.batch(Command("open_session", 0, 0, 0, principal, arguments))[0].reply
         assert isinstance(reply, dict)
         session = reply["session"]
         assert isinstance(session, int)

@@ -356,6 +356,16 @@ def test_anyone_can_ask_who_holds_since_when_and_who_waits(cell: Cell) -> None:
     assert delayed["client"] == {"host": "alpha"} and delayed["principal"] == "anonymous", "its session is gone"
 
 
+def test_a_holder_and_a_waiter_show_their_principals_and_a_holder_whose_session_is_gone_does_too(cell: Cell) -> None:
+    holder, waiter = cell.open("ops"), cell.open("web")
+    cell.acquire(holder, "/a")
+    cell.acquire(waiter, "/a")
+    row = cell.lock_at("/a")
+    assert (row["holders"][0]["principal"], row["waiters"][0]["principal"]) == ("ops", "web")
+    cell.expire(holder)
+    assert cell.lock_at("/a")["holders"][0]["principal"] == "ops"
+
+
 def test_an_ephemeral_file_that_is_locked_goes_when_its_lock_is_free(cell: Cell) -> None:
     owner, other = cell.open(), cell.open()
     cell.do("create", owner, cell.call(owner), path="/a", ephemeral=True)
