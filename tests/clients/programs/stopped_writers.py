@@ -25,6 +25,7 @@ FENCE = SqlFence()
 LEASE_SECONDS = 1.0
 MOMENTS = 24  # a write has 22 lines, with what it calls
 WARM = 3  # writes before anything happens
+TOLD_MAX = 20  # writes that a holder tells of: one that told of all would fill its pipe while another is late, and hang
 
 
 def opened(directory: str, number: int, timeout: float) -> sqlite3.Connection:
@@ -71,7 +72,7 @@ def hold(endpoints: str, directory: str, number: int, told: int) -> None:
                 sys.settrace(Stop(number))
             write(connection, lock.path, token)
             written += 1
-            if written >= WARM:
+            if WARM <= written < WARM + TOLD_MAX:
                 os.write(told, b".")
     except StaleToken:
         os._exit(0)
@@ -95,7 +96,7 @@ def main() -> None:
         pipes[number] = read
     for pid, number in holders.items():
         if number >= MOMENTS:
-            for _ in range(chance.randrange(1, 20)):
+            for _ in range(chance.randrange(1, TOLD_MAX)):
                 os.read(pipes[number], 1)
             os.kill(pid, signal.SIGSTOP)
     while holders:
