@@ -58,7 +58,7 @@ class ClientProcess:
         client._setup(options, self.told.append, seat.reading)
         client._actor_prefix = self.name
         keeper = client._keeper
-        keeper._chance = keeper._link._chance = chance
+        keeper._traffic._chance = keeper._link._chance = chance
         keeper.draw_secret = lambda: chance.randbytes(24).hex()
         keeper._link._http = SimHttp(self.port)  # type: ignore[assignment]
         return client

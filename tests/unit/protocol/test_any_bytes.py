@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from coordclient.protocol.addresses import parse_address
 from coordclient.protocol.codec import Malformed, decode, encode, reference_decode, reference_encode
 from coordclient.protocol.errors import ERRORS, Refusal
-from coordclient.protocol.frames import BadFrames, frame, split_frames
+from coordclient.protocol.frames import BadFrames, frame, split_frames, split_push
 from coordclient.protocol.paths import parse_path
 from coordd.api import json_body
 from tests.fuzz import TEXTS, VALUES, many
@@ -48,6 +48,28 @@ def test_any_bytes_are_whole_frames_or_refused_by_name(message, cut):
             assert str(error)
         else:
             assert b"".join(len(payload).to_bytes(4, "big") + payload for payload in payloads) == data
+
+
+CALLS = st.sampled_from([0, 1, 127, 128, 255, 256, 65_535, 65_536, 2**32, 2**53]) | st.integers(0, 2**64 - 1)
+
+
+@many(200)
+@given(CALLS, VALUES)
+def test_one_answer_of_several_is_split_without_being_decoded_and_nothing_else_is(call, value):
+    push = split_push(encode([call, value, None, True]))
+    assert push is not None
+    assert (push[0], push[1]) == (call, encode(value))
+    assert split_push(encode([call, value])) is None
+    assert split_push(encode([call, None, {"code": "internal"}])) is None
+
+
+@many(200)
+@given(BYTES | BYTES.map(lambda data: b"\x94" + data + b"\xc0\xc3"))
+def test_any_bytes_are_split_as_a_push_or_not_at_all(data):
+    push = split_push(data)
+    if push is not None:
+        with contextlib.suppress(Malformed):
+            assert decode(data) == [push[0], decode(push[1]), None, True]
 
 
 @many(400)

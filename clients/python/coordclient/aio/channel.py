@@ -2,7 +2,7 @@
 
 It knows nothing of sessions. Whoever owns it gets each message's frames through `on_frames` and is told once, through
 `on_lost`, that it is over and why. Requests that belong to the channel itself (open_session, attach, status) are made
-with `request`.
+with `request`. A call with several answers is a `Stream`, which ends with its channel at the latest.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 
 from coordclient.protocol.codec import Malformed, decode
 from coordclient.protocol.errors import Refusal
-from coordclient.protocol.frames import CHANNEL_VERSION, MESSAGE_BYTES_MAX, BadFrames, frame, split_frames
+from coordclient.protocol.frames import CHANNEL_VERSION, MESSAGE_BYTES_MAX, BadFrames, frame, split_frames, split_push
 
 ANSWER_BYTES_MAX = 16 * 1024 * 1024  # one message of a replica may hold several large answers
 
@@ -31,6 +31,16 @@ class ChannelError(Exception):
         super().__init__(reason)
         self.refusal = refusal
         self.silent = silent
+
+
+class Stream(Protocol):
+    """What gets the answers to a call of which there are several. Called in the loop; it must not raise."""
+
+    def pushed(self, body: Any) -> None:
+        """One answer; more follow. The same object may be given to many streams: it is only to be read."""
+
+    def ended(self, error: Refusal | ChannelError | None) -> None:
+        """Once: no more follows. By a refusal, with the channel, or, with None, by a plain last answer."""
 
 
 Frames = list[list[Any]]
@@ -50,6 +60,8 @@ class Channel:
         self._outbox: list[bytes] = []
         self._wake: asyncio.Future[None] | None = None
         self._requests: dict[int, asyncio.Future[Any]] = {}
+        self._streams: dict[int, Stream] = {}
+        self._body: tuple[bytes, Any] = (b"", None)  # of the last push: its bytes, and what they say
         self._on_frames: OnFrames | None = None
         self._on_lost: OnLost | None = None
         self._tasks: tuple[asyncio.Task[None], ...] = ()
@@ -89,11 +101,32 @@ class Channel:
             raise ChannelError(f"answers {operation} by something that is no map")
         return answer
 
+    def begin_stream(
+        self, number: int, acked: int, operation: str, arguments: Mapping[str, Any], stream: Stream
+    ) -> None:
+        """A call outside every table, with several answers: `stream` gets each, and the end.
+
+        It is sent once, and ends with the channel at the latest. Not to be called when that is over.
+        """
+        self.send(frame([number, operation, arguments, acked]))
+        self._streams[number] = stream
+
+    def forget_stream(self, number: int) -> None:
+        """Whatever still comes for it is passed over. The replica is not told."""
+        self._streams.pop(number, None)
+
     def answer(self, item: list[Any]) -> None:
-        """Hand an answer to the `request` it belongs to, if any. An error of call 0 ends the channel."""
+        """Hand an answer to the `request` or stream it belongs to, if any. An error of call 0 ends the channel."""
+        if len(item) == 4:
+            if (stream := self._streams.get(item[0])) is not None:
+                stream.pushed(item[1])
+            return
         refusal = refusal_of(item)
         future = self._requests.get(item[0])
-        if future is not None and not future.done():
+        stream = self._streams.pop(item[0], None)
+        if stream is not None:
+            stream.ended(refusal)
+        elif future is not None and not future.done():
             if refusal is None:
                 future.set_result(item[1])
             else:
@@ -111,6 +144,9 @@ class Channel:
                 future.set_exception(ChannelError(reason))
         if self._on_lost is not None:
             self._on_lost(self, reason)
+        streams, self._streams = self._streams, {}
+        for stream in streams.values():
+            stream.ended(ChannelError(reason))
 
     async def close(self) -> None:
         """End both directions and let go of the socket, without waiting long for the other side."""
@@ -163,7 +199,7 @@ class Channel:
                     self.lose(_end_of(message, self._socket))
                     return
                 self.received += 1
-                frames = [_checked(decode(payload)) for payload in split_frames(message.data)]
+                frames = [self._item(payload) for payload in split_frames(message.data)]
                 if self._on_frames is not None and not self._over:
                     self._on_frames(self, frames)
         except (BadFrames, Malformed) as error:
@@ -171,10 +207,20 @@ class Channel:
         except (OSError, aiohttp.ClientError) as error:
             self.lose(f"broke off: {_words(error)}")
 
+    def _item(self, payload: bytes) -> list[Any]:
+        """What one frame says. A push whose result is that of the push before, byte by byte, is not decoded again."""
+        push = split_push(payload)
+        if push is None:
+            return _checked(decode(payload))
+        number, body = push
+        if body != self._body[0]:
+            self._body = (body, decode(body))
+        return [number, self._body[1], None, True]
+
 
 def _checked(item: Any) -> list[Any]:
     if type(item) is not list or not 2 <= len(item) <= 3 or type(item[0]) is not int:
-        raise BadFrames("a frame must be [call, result] or [call, nil, error]")
+        raise BadFrames("a frame must be [call, result], [call, nil, error] or [call, result, nil, true]")
     return item
 
 

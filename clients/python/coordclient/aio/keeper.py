@@ -9,23 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import secrets
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from coordclient import clock
-from coordclient.aio.channel import Channel, refusal_of
+from coordclient.aio.channel import Channel, Frames
 from coordclient.aio.guard import Guard
-from coordclient.aio.life import Backlog, Life, settle, settle_error
+from coordclient.aio.life import Backlog, Life, settle_error
 from coordclient.aio.link import Link
 from coordclient.aio.pulse import Pulse
-from coordclient.calls import NEVER_MS, Call, Then, Verdict
-from coordclient.endpoints import CHANCE_MAX, Endpoints
-from coordclient.errors import BadRequest, ClientClosed, CoordError, InternalError, SessionExpired, Unavailable
+from coordclient.aio.traffic import Traffic
+from coordclient.calls import NEVER_MS, Call
+from coordclient.endpoints import Endpoints
+from coordclient.errors import ClientClosed, CoordError, InternalError, SessionExpired, Unavailable
 from coordclient.holds import Hold
-from coordclient.protocol.errors import ERRORS, Action
-from coordclient.protocol.frames import frame
 from coordclient.serving import Serving
 from coordclient.session import Reading, State
 from coordclient.tickets import Resume, Ticket
@@ -33,6 +31,19 @@ from coordclient.tickets import Resume, Ticket
 TICK_MS_MAX = 250
 CLOSE_MS = 2_000
 log = logging.getLogger("coordclient")
+
+
+class Follower(Protocol):
+    """Who begins something of its own on each channel, besides the calls. Called in the loop; it must not raise."""
+
+    def attached(self, life: Life, channel: Channel) -> None:
+        """This channel speaks for the session from now on; the unanswered calls follow what is sent here."""
+
+    def detached(self, life: Life) -> None:
+        """It does no more."""
+
+    def ended(self, life: Life, error: CoordError) -> None:
+        """This life is over; for good, unless the error is a SessionExpired: then `alive` begins another."""
 
 
 class Keeper:
@@ -67,15 +78,22 @@ class Keeper:
         self._resume: Resume | None = None
         self.draw_secret: Callable[[], str] = lambda: secrets.token_urlsafe(32)
         self._link = Link(
-            endpoints, cell=cell, lease_ms=lease_ms, labels=labels, clocks=clocks, owner=self, on_frames=self._on_frames
+            endpoints,
+            cell=cell,
+            lease_ms=lease_ms,
+            labels=labels,
+            clocks=clocks,
+            owner=self,
+            on_frames=self._arrived,
         )
         self._run: asyncio.Task[None] | None = None
-        self._chance = random.Random()
         self._timer: asyncio.TimerHandle | None = None
         self._armed_ms = NEVER_MS
         self._serving = Serving(lease_ms)
         self._pulse = Pulse(endpoints, self._link, self._serving, clocks, self)
+        self._traffic = Traffic(self._link, self._serving, self._pulse, clocks, self)
         self._told = State.EXPIRED
+        self.followers: list[Follower] = []
 
     # --- what clients and locks ask for
 
@@ -113,9 +131,8 @@ class Keeper:
         call = calls.begin(operation, arguments, deadline_ms, asyncio.get_running_loop().create_future())
         channel = self._link.channel
         if channel is not None and life is self.life:
-            self._send(channel, life, call)
-        if deadline_ms < self._armed_ms:
-            self._arm(deadline_ms - self.clocks()[0])
+            self._traffic.send(channel, life, call)
+        self.due_by(deadline_ms)
         return call
 
     def begin_lasting(
@@ -131,9 +148,8 @@ class Keeper:
             return future
         deadline_ms = NEVER_MS if timeout_ms is None else self.clocks()[0] + timeout_ms
         life.backlog.append(Backlog(operation, arguments, deadline_ms, future))
-        self._flush(life)
-        if deadline_ms < self._armed_ms:
-            self._arm(deadline_ms - self.clocks()[0])
+        self._traffic.flush(life)
+        self.due_by(deadline_ms)
         return future
 
     def withdraw(self, life: Life, call: Call) -> None:
@@ -155,8 +171,8 @@ class Keeper:
 
     def report(self) -> str:
         """What was tried to reach the cell and how it went."""
-        if self._link.channel is not None:
-            return f"connected to {self._link.channel.address}, which did not answer"
+        if self.channel is not None:
+            return f"connected to {self.channel.address}, which did not answer"
         return self.endpoints.report()
 
     @property
@@ -165,9 +181,13 @@ class Keeper:
         return self._told.value
 
     @property
-    def connected(self) -> bool:
-        """Whether a channel speaks for the session now."""
-        return self._link.channel is not None
+    def channel(self) -> Channel | None:
+        """The channel that speaks for the session now."""
+        return self._link.channel
+
+    def go_to(self, address: object) -> None:
+        """The replica at the other end says that it is not the master, and perhaps who is."""
+        self._link.go_to(address if isinstance(address, str) else None)
 
     async def ask(self, address: str, operation: str) -> Mapping[str, Any]:
         """One question to one replica about itself, without a session; raises ChannelError or Refusal."""
@@ -226,6 +246,8 @@ class Keeper:
             if life.session.state is State.ACTIVE and life.session.left_ms(self.clocks()) > 0:
                 self.tell(State.ACTIVE)
         life.wake()
+        for follower in self.followers:
+            follower.attached(life, channel)
         self.tick()
 
     def detached(self, life: Life) -> None:
@@ -234,6 +256,8 @@ class Keeper:
         life.keep_alives.clear()
         if life.session is not None:
             life.session.disconnected()
+        for follower in self.followers:
+            follower.detached(life)
 
     def ended(self, life: Life, error: CoordError) -> None:
         """This life is over; the next call begins another one."""
@@ -252,92 +276,16 @@ class Keeper:
                 self._run.cancel()
         if life.session is not None:
             self.tell(State.EXPIRED)
+        for follower in self.followers:
+            follower.ended(life, error)
 
     def resumed(self, life: Life) -> None:
         """The ticket is used up. The session has the lease that it was opened with."""
         self._ticket = self._resume = None
         self.lease_ms = life.session.lease_ms if life.session is not None else self.lease_ms
 
-    # --- frames
-
-    def _send(self, channel: Channel, life: Life, call: Call) -> None:
-        try:
-            payload = frame([call.number, call.operation, call.arguments, life.calls.acked])
-        except (TypeError, ValueError, OverflowError) as error:
-            life.calls.give_up(call)
-            settle_error(call.tag, BadRequest(f"{call.operation}: an argument cannot be sent: {error}"))
-            return
-        life.calls.sent(call)
-        channel.send(payload)
-
-    def _flush(self, life: Life) -> None:
-        """Use the room in the window, and send whatever may be sent now."""
-        life.make_room()
-        channel = self._link.channel
-        if channel is not None and life is self.life:
-            for call in life.calls.due(self.clocks()[0]):
-                self._send(channel, life, call)
-
-    def _on_frames(self, channel: Channel, frames: list[list[Any]]) -> None:
-        life = self.life
-        if life is None or channel is not self._link.channel:
-            for item in frames:
-                channel.answer(item)
-            return
-        leave, served = None, False
-        succeeded = life.calls.succeeded
-        for item in frames:
-            if len(item) == 2:
-                call = succeeded(item[0])
-                if call is not None:
-                    served = True
-                    settle(call.tag, item[1])
-                else:
-                    self._own_answer(life, channel, item)
-            else:
-                leave = self._refused(life, channel, item) or leave
-        if served:
-            self._serving.served()
-        if life.over is None and (life.backlog or life.room):
-            self._flush(life)
-        if leave is not None and life.over is None:
-            if leave.then is Then.GO_TO_MASTER:
-                self._link.go_to(leave.address)
-            else:
-                channel.lose("the session has a newer channel")
-
-    def _refused(self, life: Life, channel: Channel, item: list[Any]) -> Verdict | None:
-        """Deal with an error; the verdict, if the channel is to be left."""
-        refusal = refusal_of(item)
-        if refusal is None or item[0] in life.keep_alives or item[0] == 0:
-            self._own_answer(life, channel, item)
-            return None
-        verdict = life.calls.refused(item[0], refusal, self.clocks()[0], self._chance.randrange(CHANCE_MAX))
-        if verdict is None:
-            channel.answer(item)
-            return None
-        if verdict.error is not None:
-            settle_error(verdict.call.tag, verdict.error)
-        if verdict.then is Then.SESSION_OVER:
-            self._pulse.session_over(life, refusal)
-        elif verdict.then is Then.RETRY:
-            self._serving.refused(refusal.code, self.clocks()[0])
-            if verdict.call.retry_ms < self._armed_ms:
-                self._arm(verdict.call.retry_ms - self.clocks()[0])
-        return verdict if verdict.then in (Then.GO_TO_MASTER, Then.LEAVE) else None
-
-    def _own_answer(self, life: Life, channel: Channel, item: list[Any]) -> None:
-        """An answer to what is not in the table of calls: a KeepAlive, a request of the channel's own, or call 0."""
-        number = life.keep_alives.pop(item[0], None)
-        refusal = refusal_of(item)
-        if number is None:
-            if item[0] == 0 and refusal is not None and ERRORS[refusal.code].action is Action.NEW_SESSION:
-                self._pulse.session_over(life, refusal)
-            channel.answer(item)
-        elif refusal is None:
-            self._pulse.renewed(life, channel, number, item[1])
-        else:
-            self._pulse.refused(life, refusal)
+    def _arrived(self, channel: Channel, frames: Frames) -> None:
+        self._traffic.arrived(channel, frames)
 
     # --- time
 
@@ -364,7 +312,7 @@ class Keeper:
                 self.begin_lasting(life, operation, arguments)
         for call, error in life.calls.expire(now[0], self.report()):
             settle_error(call.tag, error)
-        self._flush(life)
+        self._traffic.flush(life)
         self._pulse.send(life, now)
         self._arm(self._next_ms(life, now))
 
@@ -376,6 +324,11 @@ class Keeper:
     def _next_ms(self, life: Life, now: Reading) -> int:
         next_ms = min(TICK_MS_MAX, life.calls.next_ms(now[0]), life.holds.next_ms(now))
         return next_ms if life.session is None else min(next_ms, life.session.next_ms(now))
+
+    def due_by(self, at_ms: int) -> None:
+        """Something is due then, by the first clock: `tick` at the latest at that time."""
+        if at_ms < self._armed_ms:
+            self._arm(at_ms - self.clocks()[0])
 
     def _arm(self, in_ms: int) -> None:
         if self._timer is not None:

@@ -238,7 +238,7 @@ class LockState:
         self.check()
 
     def _not_in_time(self, life: Life, wait: bool, error: CoordError) -> CoordError:
-        active = life.session is not None and life.session.state is State.ACTIVE and self.keeper.connected
+        active = life.session is not None and life.session.state is State.ACTIVE and self.keeper.channel is not None
         if wait and active:
             return LockTimeout(f"{self.name}: not acquired in time")
         return Unavailable(f"{self.name}: not acquired, for the cell did not answer in time: {error}")
