@@ -14,46 +14,16 @@ from coordctl.completion import path_argument
 from coordctl.errors import Exit, Failure
 from coordctl.order import Order
 from coordctl.output import print_json
+from coordctl.separated import Separated, command_elsewhere
 from coordctl.settings import Seconds, Settings, common
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-_SEPARATOR = "--"
 LEASE_SECONDS, LOCK_DELAY_SECONDS, KILL_AFTER_SECONDS = 12.0, 5.0, 3.0
 LEASE_SECONDS_MIN, LEASE_SECONDS_MAX, LOCK_DELAY_SECONDS_MAX = 1.0, 60.0, 60.0
 EXIT_CODE_MAX = 255
 PATHS_MAX, PERMITS_MAX = 64, 4096
 _PATH_CHARACTERS_MAX, _PATHS_CHARACTERS_MAX = 1024, 16 * 1024  # all grants must fit into the pipe to the front
 VALUE_BYTES_MAX = 4096
-
-
-class LockCommand(click.Command):
-    """What follows the first `--` is the command, word for word; the rest is ours."""
-
-    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
-        """What the usage line says."""
-        return [*super().collect_usage_pieces(ctx), "[-- CMD...]"]
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Split before click looks."""
-        own, command = list(args), []
-        if _SEPARATOR in own:
-            at = own.index(_SEPARATOR)
-            own, command = own[:at], own[at + 1 :]
-            ctx.meta["separated"] = True
-            if not command and not ctx.resilient_parsing:
-                raise click.UsageError(f"there is no command after {_SEPARATOR}", ctx)
-        ctx.meta["command"] = tuple(command)
-        try:
-            return super().parse_args(ctx, own)
-        except click.UsageError as error:
-            if not command and "unexpected" in error.format_message():
-                raise _command_elsewhere(ctx) from None
-            raise
-
-
-def _command_elsewhere(ctx: click.Context) -> click.UsageError:
-    name = ctx.info_name or "lock"
-    return click.UsageError(f"the command to run goes after {_SEPARATOR}: {name} PATH {_SEPARATOR} CMD...", ctx)
 
 
 def holding_options(command: _Command) -> _Command:
@@ -87,7 +57,7 @@ def holding_options(command: _Command) -> _Command:
 
 
 @click.command(
-    cls=LockCommand,
+    cls=Separated,
     options_metavar="[OPTIONS]",
     epilog="CMD and its arguments follow after `--`; no shell is in between.",
 )
@@ -109,7 +79,7 @@ def lock(ctx: click.Context, /, paths: tuple[str, ...], shared: bool, permits: i
     if permits is not None and (shared or len(paths) > 1):
         raise click.UsageError("--permits goes with one PATH, and without --shared")
     if len(paths) > 1 and not ctx.meta.get("separated") and not all(path.startswith("/") for path in paths):
-        raise _command_elsewhere(ctx)
+        raise command_elsewhere(ctx)
     mode: Literal["exclusive", "shared", "semaphore"] = "shared" if shared else "exclusive"
     if permits is not None:
         mode = "semaphore"
@@ -117,7 +87,7 @@ def lock(ctx: click.Context, /, paths: tuple[str, ...], shared: bool, permits: i
 
 
 @click.command(
-    cls=LockCommand,
+    cls=Separated,
     options_metavar="[OPTIONS]",
     epilog="CMD and its arguments follow after `--`; no shell is in between.",
 )
