@@ -108,7 +108,8 @@ class _Reader:
         return Word("".join(parts), begun, plain)
 
     def _literal(self) -> str:
-        begun, parts = self.place, []
+        begun = self.place
+        parts: list[str] = []
         self._take()
         while self.at < len(self.text):
             letter = self._take()
@@ -126,7 +127,8 @@ class _Reader:
         return "" if letter == "\n" else letter
 
     def _quoted(self) -> str:
-        begun, parts = self.place, []
+        begun = self.place
+        parts: list[str] = []
         self._take()
         while self.at < len(self.text):
             if self.text[self.at] == '"':
