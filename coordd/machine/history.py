@@ -2,13 +2,15 @@
 
 Two replicas with the same history at a slot have lived the same life up to it; two that once differ differ for ever, so
 it is enough to compare it now and then (`coordd.engine.digests`). Each slot extends it by what was logged there, by
-every answer and waking, by the counts of the state, and by an *inspection*: a few nodes (with their locks), sessions
-and losses as they stand. Those come in turn, the longest not seen first, so that what no answer shows (a bit that fell
-over, a field that a snapshot lost, a node that one replica forgot to remove) is found within a round of the state.
+every answer and waking, by the counts of the state, and by an *inspection*: a few nodes (with their locks), sessions,
+losses and changes as they stand. Those come in turn, the longest not seen first, so that what no answer shows (a bit
+that fell over, a field that a snapshot lost, a node that one replica forgot to remove) is found within a round of the
+state.
 
 The turn is the order of `State.nodes` and `State.sessions` itself: whoever was inspected goes to the end. So the order
 of both belongs to the replicated state, and snapshots keep it. Losses have an order of their own already, so their turn
-goes by path, and the state keeps the last path. How much is inspected follows from the bytes of the log:
+goes by path, and the state keeps the last path. Changes are looked at by place: how many there are and what
+was inspected before say which is next. How much is inspected follows from the bytes of the log:
 an idle cell inspects nothing, a busy one spends a small and steady share.
 
 What is hashed here is part of `MACHINE_VERSION`: builds that hash differently would stop each other. The words of a
@@ -47,6 +49,9 @@ def extend(state: State, payload: bytes, applied: Sequence[Applied] = ()) -> Non
         len(state.revoked),
         len(state.sessions),
         len(state.losses),
+        len(state.changes),
+        state.changes_bytes,
+        state.changes_after,
         crc32(payload),
         crc32(encode(answers)),
         crc32(encode(woken)) if woken else 0,
@@ -74,11 +79,13 @@ def _inspect(state: State, size: int) -> int:
 
 
 def _next(state: State) -> bytes:
-    turn = state.inspected % 3
+    turn = state.inspected % 4
     if turn == 1 and state.sessions:
         return _next_session(state)
     if turn == 2 and state.losses:
         return encode(describe_losses(state, next_in_turn(state)))
+    if turn == 3 and state.changes:
+        return encode(state.changes[state.inspected // 4 % len(state.changes)])
     return _next_node(state)
 
 

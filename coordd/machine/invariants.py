@@ -9,11 +9,13 @@ from dataclasses import dataclass
 
 from coordclient.protocol.paths import name_of, parent_of
 from coordd.machine.calls import reply_bytes
+from coordd.machine.changes import change_bytes
 from coordd.machine.deadlock import places_of
 from coordd.machine.grants import each_hold, has_room, parts_of
 from coordd.machine.limits import CALL_WINDOW
 from coordd.machine.machine import Machine
 from coordd.machine.state import (
+    Change,
     Hold,
     Lock,
     Node,
@@ -73,8 +75,35 @@ def check(machine: Machine) -> None:
         assert hold.revoked and state.locks[path].holders[owner, call] is hold
         assert state.sessions[owner].notices[path, call] == hold.revoked, "whoever should give up is told"
     assert state.losses_paths == sorted(state.losses), "the turn of the losses drifted"
+    _check_changes(state)
     assert (state.keyed is not None) == bool(state.key)
     _check_limits(state)
+
+
+def _check_changes(state: State) -> None:
+    """The last change of each path leads to what is there now; and each path changes once in a revision."""
+    assert state.changes_bytes == sum(map(change_bytes, state.changes)), "the count of bytes drifted"
+    last: dict[str, Change] = {}
+    revision = state.changes_after
+    for change in state.changes:
+        assert change.revision >= revision and change.revision > state.changes_after, "changes are in order"
+        revision, earlier = change.revision, last.get(change.path)
+        assert (change.kind == "created") == (change.instance == revision)
+        assert change.directory == (change.before is None and change.after is None)
+        if earlier is not None:
+            assert earlier.revision < revision, f"{change.path} changed twice in a revision"
+            assert (earlier.kind == "deleted") == (change.kind == "created") and earlier.after == change.before
+            assert change.kind == "created" or earlier.instance == change.instance
+        last[change.path] = change
+    assert revision <= max(state.revision, state.changes_after)
+    for path, change in last.items():
+        node = state.nodes.get(path)
+        assert (node is None) == (change.kind == "deleted"), f"{path}: the last change says otherwise"
+        if node is not None:
+            assert (node.instance, node.content_generation) == (change.instance, change.revision)
+            assert node.contents == (change.after or b"") and change.directory == (node.children is not None)
+    made = [path for path, node in state.nodes.items() if node.revision > state.changes_after and node.revision]
+    assert all(path in last for path in made), "a node was made or written, and no change says so"
 
 
 def _check_node(state: State, node: Node) -> None:
@@ -191,6 +220,7 @@ def _check_limits(state: State) -> None:
         assert len(session.ephemerals) <= limits.ephemerals_per_session
     for lock in state.locks.values():
         assert len(lock.holders) <= limits.holders_per_node and len(lock.waiters) <= limits.waiters_per_node
+    assert len(state.changes) <= limits.changes and state.changes_bytes <= limits.changes_bytes
     assert len(state.losses) <= limits.losses_paths
     assert all(0 < len(losses) <= limits.losses_per_path for losses in state.losses.values())
     for node in state.nodes.values():

@@ -17,7 +17,7 @@ class Limits:
 
     `holds_per_session` counts what is waited for too, so that a grant out of a queue can never exceed it, and each part
     of an `acquire_all`. The bytes remembered for a session may exceed their bound by one reply: the bound is looked at
-    before a call runs. Of losses the oldest go instead.
+    before a call runs. Of losses and changes the oldest go instead.
     """
 
     sessions: int = 10_000
@@ -36,6 +36,8 @@ class Limits:
     losses_per_path: int = 8
     losses_paths: int = 4_096
     places_steps: int = 100_000
+    changes: int = 10_000
+    changes_bytes: int = 8 * 1024 * 1024
 
 
 LIMITS = Limits()

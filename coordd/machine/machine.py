@@ -10,17 +10,19 @@ the replica stops (AssertionError), because guessing would make replicas differ.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from coordclient.protocol.errors import Refusal
 from coordd.machine import (
     calls,
+    changes,
     grants,
     history,
     locks,
     namespace,
+    reading,
     revoking,
     sequencer,
     sessions,
@@ -30,9 +32,9 @@ from coordd.machine import (
 )
 from coordd.machine.commands import decode_batch_fields
 from coordd.machine.limits import CALL_WINDOW, LIMITS, Limits
-from coordd.machine.state import Applied, Arguments, Reply, Session, State, Woken
+from coordd.machine.state import Applied, Arguments, Change, Reply, Session, State, Woken
 
-__all__ = ["CALL_WINDOW", "LIMITS", "Applied", "Limits", "Machine", "Reply", "Session", "Woken"]
+__all__ = ["CALL_WINDOW", "LIMITS", "Applied", "Change", "Limits", "Machine", "Reply", "Session", "Woken"]
 
 Handler = Callable[[State, Session | None, int, str, Arguments, list[Woken]], dict[str, object] | None]
 
@@ -96,6 +98,7 @@ class Machine:
         self._advance(slot)
         self.state.wall_ms = wall_ms
         applied = [self._apply(*fields) for fields in commands]
+        changes.trim(self.state)
         history.extend(self.state, payload, applied)
         return applied
 
@@ -139,6 +142,7 @@ class Machine:
         elif row.needs_session:
             return Applied(_REQUIRED)
         woken: list[Woken] = []
+        state.by = (session_id, principal, operation)
         reply: Reply | None
         try:
             reply = row.handler(state, session, call, principal, arguments, woken)
@@ -229,6 +233,15 @@ class Machine:
         return self.state.applied_upto
 
     @property
+    def changes_after(self) -> int:
+        """Every change with a larger revision is still kept."""
+        return self.state.changes_after
+
+    def changes_since(self, revision: int) -> Sequence[Change]:
+        """All changes with a larger revision, in their order; `revision` is not below `changes_after`."""
+        return changes.since(self.state, revision)
+
+    @property
     def history(self) -> bytes:
         """16 bytes that are equal where everything up to `applied_upto` was applied alike; see `machine.history`."""
         return self.state.history
@@ -267,9 +280,10 @@ def _check_sequencer(state: State, arguments: Arguments, session: int) -> dict[s
 
 
 QUERIES: Mapping[str, Query] = {
-    "get": namespace.get,
-    "stat": namespace.stat,
-    "ls": namespace.ls,
+    "get": reading.get,
+    "stat": reading.stat,
+    "ls": reading.ls,
+    "history": reading.list_changes,
     "locks": views.list_locks,
     "why": views.why,
     "list_sessions": views.list_sessions,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from coordclient.protocol.errors import Refusal
 from coordclient.protocol.paths import name_of, parent_of
+from coordd.machine.changes import record
 from coordd.machine.sequencer import guard
 from coordd.machine.state import (
     Arguments,
@@ -17,14 +18,11 @@ from coordd.machine.state import (
     Session,
     State,
     Woken,
-    check_answer,
     checksum_of,
     holder_of,
     node_bytes,
     refuse_limit,
 )
-
-ENTRY_BYTES = 384  # of one stat in an answer, without its texts
 
 
 def stat_of(node: Node) -> dict[str, object]:
@@ -99,7 +97,7 @@ def make_temporary(state: State, path: str, owner: str) -> Node:
     """Makes the missing `path` for a lock, with whatever is missing above it, in the next revision."""
     missing = check_room(state, path, 0, True)
     state.revision += 1
-    return make(state, path, False, missing, owner, True)
+    return make(state, path, b"", missing, owner, True)
 
 
 def check_bytes(state: State, more: int) -> None:
@@ -108,23 +106,30 @@ def check_bytes(state: State, more: int) -> None:
         refuse_limit("total_bytes", state.limits.total_bytes)
 
 
-def make(state: State, path: str, directory: bool, missing: list[str], owner: str, temporary: bool) -> Node:
-    """Makes `path` and the `missing` directories above it, in the present revision, as `check_room` allowed."""
+def make(
+    state: State, path: str, contents: bytes | None, missing: list[str], owner: str, temporary: bool = False
+) -> Node:
+    """Makes `path`, a directory where `contents` is None, and the `missing` directories above it, in the present
+    revision, as `check_room` allowed."""
     if not temporary:
         keep(state.nodes[parent_of(missing[0] if missing else path)])
     for above in missing:
-        _make_one(state, above, True, owner, temporary)
-    return _make_one(state, path, directory, owner, temporary)
+        _make_one(state, above, None, owner, temporary)
+    return _make_one(state, path, contents, owner, temporary)
 
 
-def _make_one(state: State, path: str, directory: bool, owner: str, temporary: bool) -> Node:
+def _make_one(state: State, path: str, contents: bytes | None, owner: str, temporary: bool) -> Node:
     head, _, name = path.rpartition("/")
     parent = state.nodes[head or "/"]
     assert parent.children is not None and name not in parent.children
-    node = Node(path, parent, directory, state.revision, state.wall_ms, owner, parent.acl)
+    node = Node(path, parent, contents is None, state.revision, state.wall_ms, owner, parent.acl)
     node.temporary = temporary
+    if contents:
+        node.contents = contents
+        node.checksum = checksum_of(contents)
     parent.children[name] = state.nodes[path] = node
-    state.bytes += len(path)
+    state.bytes += node_bytes(node)
+    record(state, node, "created", None, contents)
     return node
 
 
@@ -147,6 +152,7 @@ def remove(state: State, node: Node) -> None:
     del state.nodes[node.path]
     del parent.children[name_of(node.path)]
     state.bytes -= node_bytes(node)
+    record(state, node, "deleted", None if node.children is not None else node.contents, None)
     if node.openers:
         for session in node.openers:  # each loses its own entry, so the order leaves no trace
             del state.sessions[session].ephemerals[node.path]
@@ -178,7 +184,7 @@ def put(
             raise _missing(state, path)
         missing = check_room(state, path, len(contents), arguments["parents"])
         state.revision += 1
-        node = make(state, path, False, missing, principal, False)
+        node = make(state, path, contents, missing, principal)
     else:
         if node.children is not None:
             raise Refusal("is_a_directory", f"{path} is a directory")
@@ -188,7 +194,7 @@ def put(
         check_bytes(state, len(contents) - len(node.contents))
         state.revision += 1
         keep(node)
-    _write(state, node, contents)
+        _write(state, node, contents)
     return {"stat": stat_of(node)}
 
 
@@ -202,6 +208,7 @@ def _check_generation(node: Node, if_generation: int | None) -> None:
 
 
 def _write(state: State, node: Node, contents: bytes) -> None:
+    record(state, node, "changed", node.contents, contents)
     state.bytes += len(contents) - len(node.contents)
     node.contents = contents
     node.checksum = checksum_of(contents)
@@ -223,8 +230,7 @@ def create(
     if ephemeral and session is not None:
         _check_ephemerals(state, session)
     state.revision += 1
-    node = make(state, path, False, missing, principal, False)
-    _write(state, node, contents)
+    node = make(state, path, contents, missing, principal)
     if ephemeral and session is not None:
         node.openers = {session.id: None}
         session.ephemerals[path] = node
@@ -260,7 +266,7 @@ def mkdir(
         raise Refusal("exists", f"{path} exists already")
     missing = check_room(state, path, 0, arguments["parents"])
     state.revision += 1
-    return {"stat": stat_of(make(state, path, True, missing, principal, False))}
+    return {"stat": stat_of(make(state, path, None, missing, principal))}
 
 
 def delete(
@@ -280,31 +286,3 @@ def delete(
     state.revision += 1
     remove(state, node)
     return {"revision": state.revision}
-
-
-# ---- reading ----
-
-
-def get(state: State, arguments: Arguments, session: int) -> dict[str, object]:
-    """A whole file."""
-    node = find(state, arguments["path"])
-    if node.children is not None:
-        raise Refusal("is_a_directory", f"{node.path} is a directory")
-    return {"contents": node.contents, "stat": stat_of(node)}
-
-
-def stat(state: State, arguments: Arguments, session: int) -> dict[str, object]:
-    """All about a node but its contents."""
-    return {"stat": stat_of(find(state, arguments["path"]))}
-
-
-def ls(state: State, arguments: Arguments, session: int) -> dict[str, object]:
-    """The children of a directory, sorted by name."""
-    node = find(state, arguments["path"])
-    children = node.children
-    if children is None:
-        raise Refusal("not_a_directory", f"{node.path} is a file")
-    size = sum(ENTRY_BYTES + len(child.path) + len(name) + len(child.owner) for name, child in children.items())
-    check_answer(state, size, f"the listing of {node.path}")
-    entries = [{"name": name, "stat": stat_of(children[name])} for name in sorted(children)]
-    return {"revision": state.revision, "entries": entries}

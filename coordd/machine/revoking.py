@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from coordclient.protocol.errors import Refusal
 from coordd.machine.calls import REVOKED, TRANSFERRED, forget_hold
+from coordd.machine.changes import caused_by
 from coordd.machine.grants import delay, grant_place, grant_reply, take_away
 from coordd.machine.locks import settle, withdraw
 from coordd.machine.losses import amend
@@ -97,6 +98,7 @@ def end_revoked(
     hold = state.revoked.get(key) if arguments["epoch"] == state.epoch else None
     if hold is None:
         return {"ended": False}
+    caused_by(state, hold.session, hold.principal)
     state.revision += 1
     owner, reason = state.sessions[hold.session], hold.revoked
     _end_revoked(state, owner, hold, woken)
@@ -121,6 +123,7 @@ def end_lock_delay(
     hold = state.delayed.get(key) if arguments["epoch"] == state.epoch else None
     if hold is None:
         return {"ended": False}
+    caused_by(state, hold.session, hold.principal)
     state.revision += 1
     del state.delayed[key]
     del hold.lock.holders[hold.session, hold.call]

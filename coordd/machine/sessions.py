@@ -17,6 +17,7 @@ from hmac import compare_digest
 from coordclient.protocol.errors import Refusal
 from coordclient.protocol.operations import NUMBER_MAX
 from coordd.machine.calls import CANCELLED, acknowledge, forget_hold
+from coordd.machine.changes import caused_by
 from coordd.machine.grants import each_hold
 from coordd.machine.limits import CALL_WINDOW
 from coordd.machine.locks import end_session_locks, settle, withdraw_all
@@ -67,6 +68,7 @@ def expire_session(
     ended = state.sessions.get(arguments["session"])
     if ended is None or arguments["epoch"] != state.epoch or arguments["incarnation"] != ended.incarnation:
         return {"expired": False}
+    caused_by(state, ended.id, ended.principal)
     state.revision += 1
     _end(state, ended, True, woken)
     return {"expired": True}
@@ -151,6 +153,7 @@ def resume_session(
         raise killed_by_operator(resumed)
     holds = _resumed_holds(state, resumed)
     if not again:
+        caused_by(state, number, principal)
         state.revision += 1
         _begin_incarnation(state, resumed, new_secret, dict(arguments["client"]), woken)
     return {

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from coordclient.protocol.errors import Refusal
-from coordd.machine import namespace
+from coordd.machine import changes, namespace
 from coordd.machine.grants import grant_places, has_room
 from coordd.machine.locks import check_may_acquire, check_may_wait
 from coordd.machine.state import Arguments, Lock, Node, Session, State, Waiter, Woken
@@ -58,6 +58,7 @@ def _make_locks(state: State, paths: Iterable[str], principal: str) -> None:
 
     What is deeper is made first, so that a path above it becomes a directory.
     """
+    mark = changes.mark(state)
     state.revision += 1
     made: list[Lock] = []
     try:
@@ -70,6 +71,7 @@ def _make_locks(state: State, paths: Iterable[str], principal: str) -> None:
         for lock in reversed(made):
             del state.locks[lock.node.path]
             namespace.collect(state, lock.node)
+        changes.take_back(state, mark)
         raise
 
 
@@ -78,4 +80,4 @@ def _node(state: State, path: str, principal: str) -> Node:
     if node is not None:
         return node
     missing = namespace.check_room(state, path, 0, True)
-    return namespace.make(state, path, False, missing, principal, True)
+    return namespace.make(state, path, b"", missing, principal, True)

@@ -1,8 +1,8 @@
 """The whole state as bytes, canonical: equal states give equal bytes, whichever way they came about (docs/state.md).
 
 `snapshot = body + digest`; digest = BLAKE2b of body, 16 bytes; body = msgpack
-`[SNAPSHOT_VERSION, MACHINE_VERSION, cell, applied_upto, epoch, revision, history, credit, inspected, key, key_before,
-sessions, nodes, locks, losses]`:
+`[SNAPSHOT_VERSION, MACHINE_VERSION, cell, applied_upto, epoch, revision, history, credit, inspected,
+[key, key_before], sessions, nodes, locks, losses, changes]`:
 
 - sessions, in the order in which they will be inspected (`coordd.machine.history`): `[id, secret, incarnation,
   lease_ms, principal, opened_ms, client, acked, left, gone, killed, notices, replies]`, notices in the order of
@@ -13,7 +13,9 @@ sessions, nodes, locks, losses]`:
   `[session, call, part, actor, lock_delay_ms, since_ms, token, revoked, nil | [client, principal]]` (delayed: its own),
   waiters in the order of the queue: `[session, call, part, mode, permits, actor, lock_delay_ms, since_ms]`;
 - losses: `[path inspected last, [[path, [loss]]]]`, the paths that have changed last at the end, their losses too:
-  `[session, hold, client, principal, mode, token, since_ms, ended_ms, cause, reason]`.
+  `[session, hold, client, principal, mode, token, since_ms, ended_ms, cause, reason]`;
+- changes: `[all with a larger revision are here, [change]]`, oldest first: `[revision, path, kind, directory, instance,
+  before: nil | contents, after: nil | contents, session, principal, at_ms, operation]`.
 
 Checksums, parents, children, counts of bytes, the holds of sessions, and what belongs to one `acquire_all` (the same
 session and call with a part above 0) follow from these and are not written.
@@ -28,9 +30,11 @@ from coordclient.protocol.codec import Malformed, decode, encode
 from coordclient.protocol.errors import Refusal
 from coordclient.protocol.paths import name_of, parent_of
 from coordd.machine.calls import remember
+from coordd.machine.changes import change_bytes
 from coordd.machine.limits import Limits
 from coordd.machine.sequencer import set_key
 from coordd.machine.state import (
+    Change,
     Hold,
     Lock,
     Loss,
@@ -44,8 +48,8 @@ from coordd.machine.state import (
     node_bytes,
 )
 
-SNAPSHOT_VERSION = 4
-MACHINE_VERSION = 3  # of the behaviour: rises when the same log would be applied differently
+SNAPSHOT_VERSION = 5
+MACHINE_VERSION = 4  # of the behaviour: rises when the same log would be applied differently
 DIGEST_BYTES = 16
 _FIELDS = 15
 _HEAD = bytes((0x90 | _FIELDS, SNAPSHOT_VERSION, MACHINE_VERSION))  # an array that begins with two small numbers
@@ -82,12 +86,12 @@ def _body(state: State) -> bytes:
             state.history,
             state.credit,
             state.inspected,
-            state.key,
-            state.key_before,
+            [state.key, state.key_before],
             [_session(session) for session in state.sessions.values()],
             [describe_node(node) for node in state.nodes.values()],
             [describe_lock(state.locks[path]) for path in sorted(state.locks)],
             [state.looked_at, [describe_losses(state, path) for path in state.losses]],
+            [state.changes_after, list(state.changes)],
         ]
     )
 
@@ -204,12 +208,12 @@ def decode_state(data: bytes, limits: Limits) -> State:
 
 
 def _build(fields: list[Any], limits: Limits) -> State:
-    _, _, cell, applied_upto, epoch, revision, history, credit, inspected, key, key_before = fields[:11]
-    sessions, nodes, locks, (looked_at, losses) = fields[11:]
+    _, _, cell, applied_upto, epoch, revision, history, credit, inspected, keys = fields[:10]
+    sessions, nodes, locks, (looked_at, losses), (changes_after, changes) = fields[10:]
     state = State(cell, limits)
     state.applied_upto, state.epoch, state.revision = applied_upto, epoch, revision
     state.history, state.credit, state.inspected = bytes(history), credit, inspected
-    set_key(state, key, key_before)
+    set_key(state, *keys)
     state.nodes.clear()
     state.bytes = 0
     for session_fields in sessions:
@@ -225,12 +229,20 @@ def _build(fields: list[Any], limits: Limits) -> State:
     state.looked_at = looked_at
     state.losses.update((path, tuple(_read_loss(*loss) for loss in of_path)) for path, of_path in losses)
     state.losses_paths = sorted(state.losses)
+    state.changes_after = changes_after
+    state.changes.extend(_read_change(*row) for row in changes)
+    state.changes_bytes = sum(map(change_bytes, state.changes))
     return state
 
 
 def _read_loss(*fields: Any) -> Loss:
     session, hold, client, principal, mode, token, since_ms, ended_ms, cause, reason = fields
     return session, hold, client, principal, mode, token, since_ms, ended_ms, cause, reason
+
+
+def _read_change(*fields: Any) -> Change:
+    revision, path, kind, directory, instance, before, after, session, principal, at_ms, operation = fields
+    return Change(revision, path, kind, directory, instance, before, after, session, principal, at_ms, operation)
 
 
 def _read_session(state: State, fields: list[Any]) -> None:

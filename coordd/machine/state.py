@@ -2,18 +2,19 @@
 
 Only data and the two helpers that every module needs. Objects are changed in place, for speed; nothing outside
 `coordd.machine` changes them. Order matters nowhere but in `Lock.waiters` (the queue), `Lock.holders` (order of
-grants), `Session.notices` (order of telling), `State.losses` (the longest unchanged first), and `State.nodes` and
-`State.sessions` (the turn in which the history inspects them): wherever else a dict is walked to change state, it is
-walked sorted, so that a replica that came from a snapshot and one that lived through the log do the same.
+grants), `Session.notices` (order of telling), `State.losses` (the longest unchanged first), `State.changes` (the oldest
+first), and `State.nodes` and `State.sessions` (the turn in which the history inspects them): wherever else a dict is
+walked to change state, it is walked sorted, so that a replica that came from a snapshot and one that lived through the
+log do the same.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b, blake2s
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from coordclient.protocol.errors import Refusal
 from coordd.machine.limits import LIMITS, Limits
@@ -27,6 +28,25 @@ Loss = tuple[int, int, dict[str, str], str, str, int, int, int, str, str]
 
 ROOT_ACL: Acl = ("default", "default", "default")
 ROOT_OWNER = "cell"
+
+
+class Change(NamedTuple):
+    """One node made (`created`), written (`changed`) or removed (`deleted`), and by whom: see `coordd.machine.changes`.
+
+    `before` and `after` are contents, None where there was or is no file. `session` is 0 where none did it.
+    """
+
+    revision: int
+    path: str
+    kind: str
+    directory: bool
+    instance: int
+    before: bytes | None
+    after: bytes | None
+    session: int
+    principal: str
+    at_ms: int
+    operation: str
 
 
 @dataclass(slots=True)
@@ -239,12 +259,17 @@ class Waiter:
 
 
 class State:
-    """Everything that is replicated, and `wall_ms`, the master's clock of the batch being applied (display only)."""
+    """Everything that is replicated, and what the command being applied came with: `wall_ms`, the master's clock of its
+    batch (display only), and `by`: `(session, principal, operation)`, the cause of its changes."""
 
     __slots__ = (
         "applied_upto",
+        "by",
         "bytes",
         "cell",
+        "changes",
+        "changes_after",
+        "changes_bytes",
         "credit",
         "delayed",
         "epoch",
@@ -287,7 +312,11 @@ class State:
         self.losses: OrderedDict[str, tuple[Loss, ...]] = OrderedDict()  # newest last
         self.losses_paths: list[str] = []  # sorted: the turn in which the history inspects them
         self.looked_at = ""  # the path of the losses inspected last
+        self.changes: deque[Change] = deque()  # oldest first
+        self.changes_bytes = 0
+        self.changes_after = 0  # every change with a larger revision is still kept
         self.wall_ms = 0
+        self.by = (0, "", "")
 
 
 def checksum_of(contents: bytes) -> str:

@@ -3,8 +3,8 @@
     CoordError                       .code  .message  .retryable  .details
     |- BadRequest (ValueError)       the request itself is wrong: BadPath, TooLarge, UnknownOperation,
     |                                UnsupportedVersion, WrongCell, SessionRequired, NoTransaction
-    |- NotFound (FileNotFoundError), Exists (FileExistsError), Conflict, NotEmpty, Locked,
-    |  NotADirectory (NotADirectoryError), IsADirectory (IsADirectoryError)
+    |- NotFound (FileNotFoundError): StaleHandle; Exists (FileExistsError), Conflict, NotEmpty, Locked,
+    |  NotADirectory (NotADirectoryError), IsADirectory (IsADirectoryError), RevisionGone, RevisionAhead
     |- LockTimeout (TimeoutError), LockLost, Deadlock, CallCancelled, GuardFailed, PermitsDiffer, NotWaiting
     |- SessionExpired: SessionKilled; StaleChannel, ClientForked, ClientClosed
     |- PermissionDenied (PermissionError), StaleToken (PermissionError), NeedsCell
@@ -107,6 +107,24 @@ class NotFound(CoordError, FileNotFoundError):
     """There is no node at this path."""
 
     code = "not_found"
+
+
+class StaleHandle(NotFound):
+    """The node that the handle was opened on is gone, another one may be in its place; or the handle was closed."""
+
+    code = "stale_handle"
+
+
+class RevisionGone(CoordError):
+    """The history of the cell does not reach back to that revision any more; `details["oldest"]` says how far."""
+
+    code = "revision_gone"
+
+
+class RevisionAhead(CoordError):
+    """There is no such revision yet: it is of another cell, perhaps, or of one that was restored."""
+
+    code = "revision_ahead"
 
 
 class Exists(CoordError, FileExistsError):
@@ -287,7 +305,8 @@ class InternalError(OutcomeUnknown):
 
 
 _CLASSES: tuple[type[CoordError], ...] = (
-    BadRequest, BadPath, TooLarge, UnknownOperation, UnsupportedVersion, WrongCell, SessionRequired, NotFound, Exists,
+    BadRequest, BadPath, TooLarge, UnknownOperation, UnsupportedVersion, WrongCell, SessionRequired, NotFound,
+    StaleHandle, RevisionGone, RevisionAhead, Exists,
     Conflict, NotEmpty, NotADirectory, IsADirectory, Locked, LockTimeout, LockLost, Deadlock, CallCancelled,
     GuardFailed, PermitsDiffer, NotWaiting, SessionExpired, SessionKilled, StaleChannel, PermissionDenied, Unavailable,
     Overloaded, NotMaster, LimitReached, CallWindow, OutcomeUnknown, InternalError,

@@ -32,7 +32,7 @@ def plain(reply: object) -> object:
 def state_of(machine: Machine) -> list[object]:
     """All that commands change: neither the slot nor the history, and what is inspected in whatever turn."""
     fields = decode(machine.snapshot()[:-16])
-    return [*fields[4:6], *fields[9:11], sorted(fields[11]), sorted(fields[12]), fields[13], fields[14][1]]
+    return [*fields[4:6], fields[9], sorted(fields[10]), sorted(fields[11]), fields[12], fields[13][1], fields[14]]
 
 
 class Cell:
@@ -110,7 +110,7 @@ class Cell:
         assert isinstance(reply, Refusal), reply
         assert self.machine.revision == revision, "a refusal changes nothing"
         after = state_of(self.machine)
-        assert before[:4] == after[:4] and before[5:] == after[5:], "a refusal leaves no trace"
+        assert before[:3] == after[:3] and before[4:] == after[4:], "a refusal leaves no trace"
         return reply
 
     def master(self, operation: str, **arguments: Any) -> Any:

@@ -9,7 +9,7 @@ import pytest
 from coordclient.protocol.codec import Malformed, decode, encode
 from coordd.machine.commands import BATCH_COMMANDS_MAX, Command, decode_batch, encode_batch, encode_command
 
-GOLDEN = Path(__file__).parent / "golden" / "batch-2.hex"
+GOLDEN = Path(__file__).parent / "golden" / "batch-3.hex"
 
 COMMANDS = [
     Command("acquire", 7, 3, 2, "anonymous", {"path": "/a", "mode": "exclusive", "wait": True}),
@@ -27,7 +27,7 @@ def test_the_bytes_are_those_of_the_golden_file() -> None:
 def test_a_batch_is_one_msgpack_value_though_it_is_made_of_pieces() -> None:
     for count in (1, 15, 16, BATCH_COMMANDS_MAX):
         payload = encode_batch(5, [encode_command(COMMANDS[0])] * count)
-        assert decode(payload) == [2, 5, [decode(encode_command(COMMANDS[0]))] * count]
+        assert decode(payload) == [3, 5, [decode(encode_command(COMMANDS[0]))] * count]
 
 
 def test_an_empty_or_overfull_batch_is_a_bug() -> None:

@@ -50,11 +50,11 @@ def live(machine: Machine, slots: int) -> None:
 
 
 def a_round(machine: Machine) -> int:
-    """So many of these slots, and every node, session and path with losses was inspected: the three take turns."""
+    """So many of these slots, and every node, session and path with losses was inspected: the four take turns."""
     copy = Machine.restore(machine.snapshot())
     live(copy, slots := 1)
     state = copy.state
-    end = state.inspected + 3 * max(len(state.nodes), len(state.sessions), len(state.losses))
+    end = state.inspected + 4 * max(len(state.nodes), len(state.sessions), len(state.losses))
     while state.inspected < end:
         live(copy, 1)
         slots += 1
@@ -109,6 +109,8 @@ DAMAGE: dict[str, Callable[[State], Any]] = {
     "a hold forgotten": _forget_hold,
     "the key": lambda state: setattr(state, "key", b"x" * 32),
     "the epoch": lambda state: setattr(state, "epoch", 77),
+    "a change forgotten": lambda state: state.changes.popleft(),
+    "how far changes reach back": lambda state: setattr(state, "changes_after", 1),
     "the revision": lambda state: setattr(state, "revision", state.revision + 1),
 }
 
@@ -123,6 +125,18 @@ def test_whatever_is_wrong_in_the_state_is_in_the_history_within_a_round(cell: C
     assert cell.machine.history != sick.history, f"not seen in {slots} slots"
 
 
+@pytest.mark.parametrize("index", range(9))
+def test_a_change_that_is_remembered_otherwise_is_in_the_history_within_a_round(cell: Cell, index: int) -> None:
+    sick = Machine.restore(cell.machine.snapshot())
+    assert len(sick.state.changes) == 9
+    sick.state.changes[index] = sick.state.changes[index]._replace(principal="anonymoose")
+    end = cell.machine.state.inspected + 4 * len(sick.state.changes)
+    while cell.machine.state.inspected < end and sick.history == cell.machine.history:
+        for machine in (cell.machine, sick):
+            machine.skip(machine.applied_upto + 1, bytes(200))
+    assert cell.machine.history != sick.history
+
+
 def test_histories_that_differed_once_differ_for_ever(cell: Cell) -> None:
     live(cell.machine, 1)
     other = Machine.restore(cell.machine.snapshot())
@@ -130,7 +144,9 @@ def test_histories_that_differed_once_differ_for_ever(cell: Cell) -> None:
     other.apply_batch(other.applied_upto + 1, put(2))
     for machine in (cell.machine, other):
         machine.apply_batch(machine.applied_upto + 1, put(3))
-    assert state_of(cell.machine) == state_of(other), "the same again"
+    *same, changes = state_of(cell.machine)
+    *others, theirs = state_of(other)
+    assert same == others and changes != theirs, "the same again, but for what is remembered"
     assert cell.machine.history != other.history
 
 

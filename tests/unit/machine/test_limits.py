@@ -19,7 +19,7 @@ def assert_limit(reply: object, name: str) -> None:
 def test_the_limits_are_those_of_this_machine_version() -> None:
     # Another number here is another behaviour of the same log: then MACHINE_VERSION rises with it.
     numbers = (10_000, 2_048, 1_024, 1_024, 524_288, 4_096, 4_096, 200_000, 20_000, 2**28, 458_752, 10_000)
-    assert Limits(*numbers, 256, 8, 4_096, 100_000) == LIMITS
+    assert Limits(*numbers, 256, 8, 4_096, 100_000, 10_000, 8 * 2**20) == LIMITS
 
 
 def test_sessions() -> None:

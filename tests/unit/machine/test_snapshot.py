@@ -17,7 +17,7 @@ from coordd.machine.machine import Machine
 from coordd.machine.snapshot import BadSnapshot
 from tests.unit.machine.harness import Cell
 
-GOLDEN = Path(__file__).parent / "golden" / "snapshot-4.hex"
+GOLDEN = Path(__file__).parent / "golden" / "snapshot-5.hex"
 
 
 def story() -> Cell:
@@ -79,8 +79,8 @@ def test_nodes_and_sessions_stand_in_the_order_in_which_they_will_be_inspected()
     # The order belongs to the state: who was inspected stands at the end, with parents and children in any order.
     cell = story()
     fields = decode(cell.machine.snapshot()[:-16])
-    assert [row[0] for row in fields[11]] == list(cell.machine.state.sessions)
-    assert [row[0] for row in fields[12]] == list(cell.machine.state.nodes) != sorted(cell.machine.state.nodes)
+    assert [row[0] for row in fields[10]] == list(cell.machine.state.sessions)
+    assert [row[0] for row in fields[11]] == list(cell.machine.state.nodes) != sorted(cell.machine.state.nodes)
 
 
 @pytest.mark.parametrize("cut", [0, 1, 15, 16, 17, 40, -1])

@@ -41,11 +41,14 @@ _ROWS = (
     ErrorKind("wrong_cell", 421, Action.GIVE_UP, "the request names another cell than this one"),
     # namespace
     ErrorKind("not_found", 404, Action.GIVE_UP, "there is no node at this path"),
+    ErrorKind("stale_handle", 410, Action.GIVE_UP, "the node is gone; another one may be in its place"),
     ErrorKind("exists", 409, Action.GIVE_UP, "there is a node at this path already"),
     ErrorKind("conflict", 409, Action.GIVE_UP, "the condition of the change does not hold"),
     ErrorKind("not_empty", 409, Action.GIVE_UP, "the directory has children"),
     ErrorKind("not_a_directory", 409, Action.GIVE_UP, "a part of the path is a file"),
     ErrorKind("is_a_directory", 409, Action.GIVE_UP, "the path is a directory"),
+    ErrorKind("revision_gone", 410, Action.GIVE_UP, "the history reaches back less far; the answer has the oldest"),
+    ErrorKind("revision_ahead", 409, Action.GIVE_UP, "the revision is yet to come; the answer has the present one"),
     ErrorKind("locked", 409, Action.GIVE_UP, "the node is held or waited for; the answer names a holder"),
     # locks
     ErrorKind(
@@ -81,7 +84,8 @@ class Refusal(Exception):
 
     `details` is plain data that travels with it: for `not_master` {"master": replica id | None, "address": url | None},
     for `locked` {"holder": ...} (None where nobody holds and somebody waits), for `deadlock` {"cycle": [...]}, for
-    `session_killed` and `guard_failed` {"reason": text}, for `permits_differ` {"permits", "asked"}.
+    `session_killed` and `guard_failed` {"reason": text}, for `permits_differ` {"permits", "asked"}, for `revision_gone`
+    {"oldest"}, for `revision_ahead` {"revision"}: the present one.
     """
 
     def __init__(self, code: str, message: str, /, **details: object) -> None:

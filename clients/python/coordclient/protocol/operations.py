@@ -28,6 +28,7 @@ from coordclient.protocol.errors import Refusal
 
 __all__ = [
     "CONTENTS_BYTES_MAX",
+    "HISTORY_COUNT_MAX",
     "LEASE_MS_DEFAULT",
     "LEASE_MS_MAX",
     "LEASE_MS_MIN",
@@ -57,6 +58,7 @@ LOCK_DELAY_MS_MAX, LOCK_DELAY_MS_DEFAULT = 60_000, 5_000
 SEQUENCER_BYTES_MAX = 4096
 SECRET_BYTES_MAX = 128
 REASON_BYTES_MAX = 256
+HISTORY_COUNT_MAX = 1000
 
 
 class Way(Enum):
@@ -182,9 +184,30 @@ _ROWS = (
         f"{_SESSION_ROW} of one, and {{revision, waiting: [{{path, mode, place, since_ms, call}}], ephemeral_paths,"
         " holds: [{path, mode, permits, token, hold, since_ms, lock_delay_ms, revoked: reason or null}]}",
     ),
-    Operation("get", Way.READ, (_PATH,), "{contents, stat}"),
+    Operation(
+        "get",
+        Way.READ,
+        (_PATH, Argument("revision", Kind.INT, 0)),  # 0: the present
+        "{contents, stat}; of an earlier revision stat has instance, checksum and size, and content_generation,"
+        " revision and modified_ms where they are known; the rest is 0 or ''",
+    ),
     Operation("stat", Way.READ, (_PATH,), "{stat}"),
     Operation("ls", Way.READ, (_PATH,), "{revision, entries: [{name, stat}] sorted by name}"),
+    Operation(
+        "history",
+        Way.READ,
+        (
+            _PATH,
+            Argument("since", Kind.INT, 0),  # only changes with a larger revision
+            Argument("upto", Kind.INT, 0),  # and with none larger than this; 0: the present
+            Argument("count", Kind.INT, 100, low=1, high=HISTORY_COUNT_MAX),
+            Argument("subtree", Kind.BOOL, False),
+        ),
+        "{revision, complete_after, changes: [{revision, path, kind: 'created' | 'changed' | 'deleted', directory,"
+        " instance, size, checksum: or null, session, principal, at_ms, operation}] newest first, more}: all are kept"
+        " whose revision is larger than complete_after; more: older ones were left out, and with upto below the last"
+        " revision they come",
+    ),
     Operation(
         "put",
         Way.WRITE,
