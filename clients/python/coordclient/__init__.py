@@ -57,6 +57,7 @@ from coordclient.errors import (
 )
 from coordclient.fence import Fence
 from coordclient.values import (
+    CacheInfo,
     Entry,
     File,
     Holder,
@@ -81,6 +82,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BadPath",
     "BadRequest",
+    "CacheInfo",
     "CallCancelled",
     "CallWindow",
     "Client",

@@ -64,8 +64,9 @@ class Kept(Generic[_T]):
 
 class Cached:
     """See the module docstring. The tables by path: `files` (answers to get), `stats`, `listings`, and `absent`: paths
-    where nothing is, with the error that says so. At most `bytes_max` bytes by its own count; what was not read for
-    the longest time goes first, as far as a mark per entry can tell.
+    where nothing is, with the error that says so; `tables`: the same by the names get, stat, ls and absent. At most
+    `bytes_max` bytes by its own count; what was not read for the longest time goes first, as far as a mark per entry
+    can tell.
     """
 
     def __init__(self, bytes_max: int, drift_ppm: int = DRIFT_PPM) -> None:
@@ -79,7 +80,7 @@ class Cached:
         self.invalidations = 0  # entries that were dropped because of a write
         self._bytes_max = bytes_max
         self._drift_ppm = drift_ppm
-        self._tables = {"get": self.files, "stat": self.stats, "ls": self.listings, "absent": self.absent}
+        self.tables = {"get": self.files, "stat": self.stats, "ls": self.listings, "absent": self.absent}
         self._order: dict[tuple[str, str], Kept[Any]] = {}  # of (table, path): what is evicted first comes first
         self._invalidated: dict[str, int] = {}  # path -> number of its last invalidation, the oldest first
         self._forgotten = 0  # no fill up to this number is kept
@@ -123,7 +124,7 @@ class Cached:
         if number <= self._invalidated.get(path, 0):
             return False
         self._remove(table, path)
-        kept = self._tables[table][path] = self._order[(table, path)] = Kept(value, size, self.lease)
+        kept = self.tables[table][path] = self._order[(table, path)] = Kept(value, size, self.lease)
         self.bytes += kept.size
         while self.bytes > self._bytes_max:
             self._evict()
@@ -132,7 +133,7 @@ class Cached:
     def invalidate(self, paths: Iterable[str], number: int) -> None:
         """What is held of these paths is over. The acknowledgement is sent when this has returned."""
         for path in paths:
-            for table in self._tables:
+            for table in self.tables:
                 self.invalidations += self._remove(table, path)
             self._invalidated[path] = max(number, self._invalidated.pop(path, 0))
             if len(self._invalidated) > INVALIDATED_MAX:
@@ -145,7 +146,7 @@ class Cached:
         self._hits_before += self.lease.hits
         self.lease = Lease()
         self._generation += 1
-        for table in self._tables.values():
+        for table in self.tables.values():
             table.clear()
         self._order.clear()
         self.bytes = 0
@@ -157,9 +158,10 @@ class Cached:
     # --- the lease
 
     def believed(self, kept: Kept[Any], now_ns: Reading) -> bool:
-        """Whether an entry may be shown; `now_ns` is read after the entry was. What the clients' `get`, `stat` and `ls`
-        do in place, because a call of a function would be a third of their time."""
-        return all(now < end for now, end in zip(now_ns, kept.lease.ends, strict=True))
+        """Whether an entry may be shown; `now_ns` is read after the entry was. What the clients' `get` does in place,
+        because a call of a function would be a third of its time."""
+        first, second = kept.lease.ends
+        return now_ns[0] < first and now_ns[1] < second
 
     def running(self, now: Reading) -> bool:
         """Whether what is held may be believed, in ms."""
@@ -214,7 +216,7 @@ class Cached:
     # --- room
 
     def _remove(self, table: str, path: str) -> int:
-        kept = self._tables[table].pop(path, None)
+        kept = self.tables[table].pop(path, None)
         if kept is None:
             return 0
         del self._order[(table, path)]

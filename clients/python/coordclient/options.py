@@ -14,6 +14,7 @@ from coordclient.tickets import Ticket
 
 LABEL_MAX = 128
 REQUEST_SECONDS_MAX = 3_600.0
+CACHE_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class Options:
     request_ms: int
     name: str
     resume: Ticket | None = None
+    cache_bytes: int = 0  # 0: no cache
 
     @classmethod
     def of(
@@ -36,6 +38,7 @@ class Options:
         request_timeout: float,
         name: str | None,
         resume: str | None = None,
+        cache_bytes: int = 0,
     ) -> Options:
         """The checked options; ValueError says what is wrong."""
         if endpoints is None:
@@ -51,8 +54,10 @@ class Options:
             raise ValueError(
                 f"request_timeout must be above 0 and at most {REQUEST_SECONDS_MAX} seconds, not {request_timeout}"
             )
+        if cache_bytes < 0:
+            raise ValueError(f"cache_bytes must not be negative, as {cache_bytes} is")
         ticket = None if resume is None else Ticket.parse(resume)
-        return cls(Endpoints(endpoints).configured, cell or "", lease_ms, request_ms, name or "", ticket)
+        return cls(Endpoints(endpoints).configured, cell or "", lease_ms, request_ms, name or "", ticket, cache_bytes)
 
     def labels(self) -> dict[str, str]:
         """Who this client is, for people who look at sessions and locks."""

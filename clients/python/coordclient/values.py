@@ -12,14 +12,15 @@ class Stat(NamedTuple):
     """What the cell knows of a node besides its contents.
 
     `instance`, `content_generation`, `lock_generation`, `acl_generation` and `revision` only rise. `created_ms` and
-    `modified_ms` are the master's wall clock, for people, never for decisions.
+    `modified_ms` are the master's wall clock, for people, never for decisions. `lock_generation` is None where the
+    client has a cache: that knows nothing of locks.
     """
 
     path: str
     kind: str
     instance: int
     content_generation: int
-    lock_generation: int
+    lock_generation: int | None
     acl_generation: int
     revision: int
     checksum: str
@@ -43,6 +44,17 @@ class Entry(NamedTuple):
 
     name: str
     stat: Stat
+
+
+class CacheInfo(NamedTuple):
+    """What a client's cache was good for: reads answered from it (a few may be missing where several threads read at
+    once) and by the cell, entries dropped because of a write, entries held now, and their bytes by its own count."""
+
+    hits: int
+    misses: int
+    invalidations: int
+    entries: int
+    bytes: int
 
 
 class Holder(NamedTuple):

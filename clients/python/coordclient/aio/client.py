@@ -43,6 +43,8 @@ class Client(BaseClient):
     `name`: shown to whoever asks who holds a lock. `on_state(state)` is called with "active", "jeopardy" or "expired".
     `resume`: the ticket of a session to take over (see `leave` and `adopt`) instead of opening one; when that session
     is over the first call raises SessionExpired, and the next one opens a session.
+    `cache`: `get`, `stat` and `ls` are answered from memory, as right as from the cell, until what they show changes;
+    it holds `cache_bytes` at most (64 MiB).
 
     The session is opened by the first call that needs it. After `expired` the next call opens a new one; locks and
     ephemeral files of the old one are lost. Errors: see `coordclient.errors`; all of them are `CoordError`.

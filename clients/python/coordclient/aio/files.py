@@ -62,3 +62,43 @@ def entries_of(answer: Mapping[str, Any]) -> list[Entry]:
         return [Entry(entry["name"], stat_of(entry["stat"])) for entry in answer["entries"]]
     except (KeyError, TypeError) as error:
         raise InternalError(f"the cell's answer holds no entries: {error!r}") from None
+
+
+# What a cache is filled with: without lock state, which it never holds. The bytes are what Python needs, about.
+
+_STAT_BYTES = 800
+
+
+def lockless_file_of(answer: Mapping[str, Any]) -> File:
+    """The answer to a cached `get`."""
+    found = file_of(answer)
+    return File(found.contents, _lockless(found.stat))
+
+
+def lockless_stat_in(answer: Mapping[str, Any]) -> Stat:
+    """The answer to a cached `stat`."""
+    return _lockless(stat_in(answer))
+
+
+def lockless_entries_of(answer: Mapping[str, Any]) -> tuple[Entry, ...]:
+    """The answer to a cached `ls`."""
+    return tuple(Entry(entry.name, _lockless(entry.stat)) for entry in entries_of(answer))
+
+
+def bytes_of_file(value: File) -> int:
+    """The memory of an answer to `get`."""
+    return len(value.contents) + _STAT_BYTES
+
+
+def bytes_of_stat(value: Stat) -> int:
+    """The memory of an answer to `stat`."""
+    return _STAT_BYTES
+
+
+def bytes_of_entries(value: tuple[Entry, ...]) -> int:
+    """The memory of an answer to `ls`."""
+    return sum(len(entry.name) + _STAT_BYTES for entry in value)
+
+
+def _lockless(stat: Stat) -> Stat:
+    return stat._replace(lock_generation=None)
