@@ -67,12 +67,13 @@ class Acceptor:
         """
         state = self._state
         header, upto, entries = state.header(ballot), state.log.chosen_upto, state.log.above_chosen()
+        cached_ms = state.grants.cached_ms(state.now_ms)
         parts: list[tuple[tuple[int, Ballot, bytes], ...]] = [tuple(entries)]
         if sum(len(value) for _, _, value in entries) > MESSAGE_BYTES:
             held = {entry[0]: (entry,) for entry in entries}
             parts = [held.get(slot, ()) for slot in range(upto + 1, state.log.upto + 1)]
         return [
-            Promise(*header, chosen_upto=upto, part=index, parts=len(parts), entries=part)
+            Promise(*header, chosen_upto=upto, part=index, parts=len(parts), entries=part, cached_ms=cached_ms)
             for index, part in enumerate(parts)
         ]
 
@@ -128,16 +129,17 @@ class Acceptor:
             if state.is_voter and not state.grants.may_promise(*holder, state.now_ms):
                 return False
             state.promise(message.ballot)
-        if state.is_voter and not self._grant(holder, message.ballot, number):
+        if state.is_voter and not self._grant(holder, message, number):
             return False
         state.follow(message.sender)
         return True
 
-    def _grant(self, holder: tuple[int, int], ballot: Ballot, number: int) -> bool:
+    def _grant(self, holder: tuple[int, int], message: Accept | Heartbeat, number: int) -> bool:
         state = self._state
         if not state.grants.is_free_for(holder, state.now_ms):
             return False
-        if not state.grants.grant(holder, ballot, number, state.membership.lease_ms, state.now_ms):
+        lease_ms = state.membership.lease_ms
+        if not state.grants.grant(holder, message.ballot, number, lease_ms, state.now_ms, caches=message.caches):
             return False
         state.put_off_asking(state.grants.until_ms)
         return True
@@ -146,7 +148,7 @@ class Acceptor:
         """The master gave its lease up: who it names may stand at once, the others a little later."""
         state = self._state
         holder = (message.sender, message.start)
-        if not state.grants.void(holder, message.ballot, message.number, state.now_ms):
+        if not state.grants.void(holder, message.ballot, message.number, state.now_ms, caches=message.caches):
             return
         state.master_until_ms = state.now_ms
         if message.to == state.replica:

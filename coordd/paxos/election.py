@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from coordd.paxos.ballot import ZERO, Ballot
+from coordd.paxos.lease import ROUNDING_MS
 from coordd.paxos.messages import Ask, Prepare, Promise, Willing
 from coordd.paxos.starts import count_of
 from coordd.paxos.state import State
@@ -50,6 +51,7 @@ class Election:
         self._gathers = False
         self._sent_ms = 0
         self._patience_ms = 0
+        self.cached_until_ms = 0  # until then cache leases may run that the promisers of this ballot know of
         self._heard: set[int] = set()  # voters of whose Promise a part came in since the last Prepare
         self._ask_number = count_of(state.start) << 32  # so that no answer to an earlier start is one to this one
         self._willing: set[int] | None = None  # None: not asking
@@ -88,6 +90,7 @@ class Election:
         self.durable = False
         self._parts, self._whole, self._asked = {}, {}, set()
         self._gathers = True
+        self.cached_until_ms = 0
         state.promise(self.ballot)
         self._own_number = state.next_persist
         self._patience_ms = state.settings.retransmit_ms
@@ -130,6 +133,11 @@ class Election:
         if gathered is None or (gathered.chosen_upto, gathered.parts) != (message.chosen_upto, message.parts):
             gathered = self._parts[message.sender] = _Parts(message.chosen_upto, message.parts)
         gathered.seen.add(message.part)
+        # Counted from the receipt, which is later than where the promiser counts from; and nobody knows of more than
+        # a lease, whatever the bytes say.
+        cached_ms = min(message.cached_ms, self._state.membership.lease_ms)
+        if cached_ms:
+            self.cached_until_ms = max(self.cached_until_ms, self._state.now_ms + cached_ms + ROUNDING_MS)
         self._heard.add(message.sender)
         for slot, ballot, value in message.entries:
             gathered.entries[slot] = (ballot, value)

@@ -4,6 +4,9 @@ An acceptor that answers a heartbeat will not promise to any other start of any 
 receipt. The master counts from the sending of a heartbeat that a majority answered, less drift and 3 ms.
 Receipt comes after sending, so with clock rates inside the drift bound the master's lease ends before any of the
 majority's grants does. The 3 ms pay for clocks read in whole milliseconds on both sides.
+
+Clients may have *cache leases* under a master lease, never beyond it (`coordd.paxos.caching`). A grant remembers
+whether the master said so, apart from whose grant it is: a hand-over makes a grant void, but ends no cache lease.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ class Grants:
         self.boot_until_ms = boot_until_ms
         self.holder: tuple[int, int] | None = None  # (replica, start)
         self.until_ms = 0
+        self.cached_until_ms = 0  # until then cache leases may run under what was granted here, to whomsoever
         self.ballot = ZERO
         self.number = 0
         self.voided = ZERO  # the ballot that was handed over last: it holds no lease again
@@ -31,7 +35,9 @@ class Grants:
             return False
         return now_ms >= self.until_ms or self.holder == (replica, start)
 
-    def grant(self, holder: tuple[int, int], ballot: Ballot, number: int, lease_ms: int, now_ms: int) -> bool:
+    def grant(
+        self, holder: tuple[int, int], ballot: Ballot, number: int, lease_ms: int, now_ms: int, *, caches: bool
+    ) -> bool:
         """Grant from now on; False where the ballot was handed over. Late duplicates only lengthen a grant."""
         if ballot <= self.voided:
             return False
@@ -40,6 +46,8 @@ class Grants:
         assert now_ms >= self.until_ms or self.holder == holder, "two holders of one grant"
         self.holder = holder
         self.until_ms = max(self.until_ms, now_ms + lease_ms)
+        if caches:
+            self.cached_until_ms = self.until_ms
         if (ballot, number) > (self.ballot, self.number):
             self.ballot, self.number = ballot, number
         return True
@@ -48,13 +56,26 @@ class Grants:
         """True when granting to `holder` takes nothing from another."""
         return now_ms >= self.until_ms or self.holder == holder
 
-    def void(self, holder: tuple[int, int], ballot: Ballot, number: int, now_ms: int) -> bool:
-        """The holder gave up its lease of `ballot`; an old message never drops a newer grant."""
+    def void(self, holder: tuple[int, int], ballot: Ballot, number: int, now_ms: int, *, caches: bool) -> bool:
+        """The holder gave up its lease of `ballot`; an old message never drops a newer grant.
+
+        `caches`: the cache leases run on; else there are none, neither of the holder nor of anybody before.
+        """
         if self.holder != holder or self.ballot != ballot or self.number > number:
             return False
         self.voided = ballot
         self.until_ms = now_ms
+        if not caches:
+            self.cached_until_ms = now_ms
         return True
+
+    def cached_ms(self, now_ms: int) -> int:
+        """How long from now on a cache lease may run under what was granted here, as far as that is remembered.
+
+        Within one lease of a restart nobody is promised anything anew, but a promise from before it may be repeated:
+        then it says the whole lease that may have been forgotten.
+        """
+        return max(self.cached_until_ms, self.boot_until_ms, now_ms) - now_ms
 
 
 class MasterLease:

@@ -88,22 +88,25 @@ class Prepare(Header):
 class Promise(Header):
     """Phase 1b: all accepted entries above the promiser's `chosen_upto`, in `parts` parts; counts only when whole.
 
-    An entry is `(slot, ballot, value)`.
+    An entry is `(slot, ballot, value)`. `cached_ms`: for how long from now on a cache lease may run that an earlier
+    master gave under a grant of the promiser; in every part.
     """
 
     chosen_upto: int
     part: int
     parts: int
     entries: tuple[tuple[int, Ballot, bytes], ...]
+    cached_ms: int
 
 
 @dataclass(frozen=True, slots=True)
 class Accept(Header):
-    """Phase 2a for every `(slot, value)` in `entries`; also a heartbeat, so `number` and `chosen_upto` as there."""
+    """Phase 2a for every `(slot, value)` in `entries`; also a heartbeat, so the other fields as there."""
 
     number: int
     chosen_upto: int
     entries: tuple[tuple[int, bytes], ...]
+    caches: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +120,14 @@ class Accepted(Header):
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat(Header):
-    """Asks for a lease grant. `number` rises with every heartbeat and Accept of one mastership."""
+    """Asks for a lease grant. `number` rises with every heartbeat and Accept of one mastership.
+
+    `caches`: cache leases may be given under this grant.
+    """
 
     number: int
     chosen_upto: int
+    caches: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,10 +196,14 @@ class SnapshotChunk(Header):
 
 @dataclass(frozen=True, slots=True)
 class HandOver(Header):
-    """The sender gave its lease up: grants for heartbeats up to `number` of this ballot are void; `to` may stand."""
+    """The sender gave its lease up: grants for heartbeats up to `number` of this ballot are void; `to` may stand.
+
+    `caches`: cache leases may run on nevertheless, until these grants would have ended.
+    """
 
     number: int
     to: int
+    caches: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from coordd.paxos.ballot import Ballot
+from coordd.paxos.caching import CacheLeases
 from coordd.paxos.effects import ValueKind
 from coordd.paxos.election import WholePromise
 from coordd.paxos.lease import MasterLease
@@ -47,6 +48,7 @@ class Proposer:
         self.ballot = ballot
         self.epoch = ballot.number
         self.lease = MasterLease(state.settings.drift_ppm)
+        self.caching = CacheLeases(self.lease)
         self.serving = False
         self.boosting = False
         self.deposed = False  # a chosen value was learnt that is not this master's doing
@@ -310,8 +312,8 @@ class Proposer:
             self._round = self.lease.begin_round(state.now_ms)
             self._round_ms = state.now_ms
             if state.is_voter:
-                holder = (state.replica, state.start)
-                granted = state.grants.grant(holder, self.ballot, self._round, state.membership.lease_ms, state.now_ms)
+                holder, lease_ms, caches = (state.replica, state.start), state.membership.lease_ms, self.caching.wanted
+                granted = state.grants.grant(holder, self.ballot, self._round, lease_ms, state.now_ms, caches=caches)
                 assert granted, "a new ballot is above every one that was handed over"
                 self.lease.answer(state.replica, self._round, state.membership)
         return self._round
@@ -349,7 +351,8 @@ class Proposer:
         state = self._state
         number = self.begin_round()
         header = state.header(self.ballot)
-        return Accept(*header, number=number, chosen_upto=state.log.chosen_upto, entries=entries)
+        upto, caches = state.log.chosen_upto, self.caching.wanted
+        return Accept(*header, number=number, chosen_upto=upto, entries=entries, caches=caches)
 
     def flush(self) -> None:
         """One Accept for all that was proposed in this turn, or the heartbeat that is due, to every peer."""
@@ -368,7 +371,8 @@ class Proposer:
                         self.in_flight[slot].number = accept.number
             self._new_entries = []
         elif self._round is not None:
-            beat = Heartbeat(*state.header(self.ballot), number=self._round, chosen_upto=state.log.chosen_upto)
+            header, upto, caches = state.header(self.ballot), state.log.chosen_upto, self.caching.wanted
+            beat = Heartbeat(*header, number=self._round, chosen_upto=upto, caches=caches)
             for peer in state.others():
                 state.send(peer, beat)
         self._round = None
@@ -376,12 +380,14 @@ class Proposer:
     def hand_over(self, to: int) -> None:
         """Give the lease up first, then say so; this ballot never holds a lease again."""
         state = self._state
+        caches = not self.serving or self.caching.may_be_out(state.now_ms)
         self.lease.give_up()
         header, upto = state.header(self.ballot), state.log.chosen_upto
         for peer in state.others():
-            state.send(peer, HandOver(*header, number=self.lease.number, to=to))
+            state.send(peer, HandOver(*header, number=self.lease.number, to=to, caches=caches))
             if not self.boosting:
                 # The last word on what is chosen. It asks for no lease any more; and it comes second, because a
                 # receiver that learns from it that this replica is removed listens to nothing further.
-                state.send(peer, Heartbeat(*header, number=self.lease.number, chosen_upto=upto))
-        state.grants.void((state.replica, state.start), self.ballot, self.lease.number, state.now_ms)
+                state.send(peer, Heartbeat(*header, number=self.lease.number, chosen_upto=upto, caches=caches))
+        holder = (state.replica, state.start)
+        state.grants.void(holder, self.ballot, self.lease.number, state.now_ms, caches=caches)

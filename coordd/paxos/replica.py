@@ -8,7 +8,6 @@ every input, before anything is handed out.
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import assert_never
 
 from coordd.paxos import messages as m
@@ -21,17 +20,12 @@ from coordd.paxos.learner import Learner
 from coordd.paxos.membership import Membership
 from coordd.paxos.proposer import Proposer
 from coordd.paxos.state import PaxosSettings, State
+from coordd.paxos.view import Role, View
+
+__all__ = ["Replica", "Role"]
 
 
-class Role(Enum):
-    """What this replica is."""
-
-    FOLLOWER = "follower"
-    CANDIDATE = "candidate"
-    MASTER = "master"
-
-
-class Replica:
+class Replica(View):
     """See the module docstring; `coordd.paxos.effects` has the duties of the caller."""
 
     def __init__(self, settings: PaxosSettings, durable: Durable, now_ms: int) -> None:
@@ -47,67 +41,17 @@ class Replica:
         self._out_until_ms = 0
         self._boosted_ms = 0
 
-    # ---- what others may read ----
-
     @property
-    def role(self) -> Role:
-        if self.proposer is not None:
-            return Role.MASTER
-        return Role.FOLLOWER if self._standing_since_ms is None else Role.CANDIDATE
-
-    @property
-    def serving(self) -> bool:
-        """The epoch entry of this mastership is chosen and has been handed out."""
-        return self.proposer is not None and self.proposer.serving
-
-    @property
-    def epoch(self) -> int:
-        """The number of the ballot that began the present mastership, as far as this replica knows."""
-        return self.proposer.epoch if self.proposer is not None else self.state.promised.number
-
-    @property
-    def master(self) -> int | None:
-        """Who reigns, as far as this replica knows."""
-        return self.state.replica if self.proposer is not None else self.state.master
-
-    @property
-    def ballot(self) -> Ballot:
-        """The highest ballot promised here."""
-        return self.state.promised
-
-    @property
-    def membership(self) -> Membership:
-        return self.state.membership
-
-    def dismissal(self, replica: int) -> tuple[int, int] | None:
-        """Where that replica was removed and may be told to end: what `Removed` says, version and known start."""
-        return self.hellos.dismissal(replica)
-
-    @property
-    def chosen_upto(self) -> int:
-        return self.state.log.chosen_upto
-
-    @property
-    def log_first_slot(self) -> int:
-        return self.state.log.first_slot
-
-    @property
-    def snapshot_slot(self) -> int:
-        return self.state.log.snapshot_slot
-
-    @property
-    def confirmed(self) -> int:
-        """The highest heartbeat of this mastership that a majority answered; 0 without a mastership."""
-        return self.proposer.lease.confirmed if self.proposer is not None else 0
-
-    def lease_valid(self, now_ms: int) -> bool:
-        """True when no other replica can be master at `now_ms`, and this one serves."""
-        return self.proposer is not None and self.proposer.serving and now_ms < self.proposer.lease.until_ms
+    def leaving(self) -> bool:
+        """A hand-over has begun: it waits a little for what is in flight, and for the end of all cache leases."""
+        return self._leaving is not None
 
     def can_propose(self) -> bool:
         """True when `propose` may be called."""
         proposer = self.proposer
-        return proposer is not None and self._leaving is None and not self.state.mute and proposer.can_propose()
+        if proposer is None or self._leaving is not None or self.state.mute:
+            return False
+        return proposer.caching.earlier_over(self.state.now_ms) and proposer.can_propose()
 
     # ---- inputs ----
 
@@ -219,7 +163,9 @@ class Replica:
         return self.proposer.begin_round()
 
     def hand_over(self, now_ms: int, to: int | None = None) -> None:
-        """Begin a planned hand-over: no new proposals; when what is in flight has landed, the lease is given up."""
+        """Begin a planned hand-over: no new proposals; the lease is given up when what is in flight has landed and no
+        cache lease is out, or a little later.
+        """
         self.state.now_ms = now_ms
         if self.proposer is not None and self._leaving is None and self.state.other_voters():
             self._leaving = (to, now_ms + self.state.settings.retransmit_ms * 2)
@@ -323,6 +269,9 @@ class Replica:
             self._standing_since_ms = None
             self.proposer = Proposer(self.state, self.election.ballot)
             self.state.master = self.state.replica
+        if self.proposer.recovering:  # a boost is of this very mastership, which knows what cache leases it gave
+            own_until_ms = self.state.now_ms + self.state.grants.cached_ms(self.state.now_ms)
+            self.proposer.caching.wait_for(max(self.election.cached_until_ms, own_until_ms))
         self.proposer.recover(self.election.ballot, promises)
 
     def _after_learning(self) -> None:
@@ -383,7 +332,8 @@ class Replica:
         if (stuck or slow) and self._leaving is None and state.other_voters():
             self._out_until_ms = state.now_ms + state.settings.stay_out_ms
             self._leaving = (None, state.now_ms)
-        if self._leaving is not None and (not proposer.in_flight or state.now_ms >= self._leaving[1]):
+        busy = bool(proposer.in_flight) or proposer.caching.wanted
+        if self._leaving is not None and (not busy or state.now_ms >= self._leaving[1]):
             self._leave(proposer, self._leaving[0])
             return
         if not state.mute:

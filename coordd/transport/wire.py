@@ -21,7 +21,7 @@ from coordd.paxos.ballot import CHOSEN, ROUND_MAX, Ballot
 from coordd.paxos.effects import is_value
 from coordd.paxos.messages import Message
 
-PEER_VERSION = 2
+PEER_VERSION = 3
 MESSAGE_BYTES_MAX = 24 * 1024 * 1024  # one peer message; a window of full batches fits
 PEER_FRAME_BYTES_MAX = 2 * MESSAGE_BYTES_MAX
 INT_MAX = 2**63 - 1
@@ -115,10 +115,14 @@ _LAYOUTS: tuple[tuple[int, type[Message], tuple[tuple[str, _Check], ...]], ...] 
     (3, messages.Ask, (("number", _whole),)),
     (4, messages.Willing, (("number", _whole), ("yes", _flag))),
     (5, messages.Prepare, ()),
-    (6, messages.Promise, (("chosen_upto", _whole), ("part", _whole), ("parts", _whole), ("entries", _accepted))),
-    (7, messages.Accept, (("number", _whole), ("chosen_upto", _whole), ("entries", _proposals))),
+    (
+        6,
+        messages.Promise,
+        (("chosen_upto", _whole), ("part", _whole), ("parts", _whole), ("entries", _accepted), ("cached_ms", _whole)),
+    ),
+    (7, messages.Accept, (("number", _whole), ("chosen_upto", _whole), ("entries", _proposals), ("caches", _flag))),
     (8, messages.Accepted, (("number", _whole), ("chosen_upto", _whole), ("slots", _slots))),
-    (9, messages.Heartbeat, (("number", _whole), ("chosen_upto", _whole))),
+    (9, messages.Heartbeat, (("number", _whole), ("chosen_upto", _whole), ("caches", _flag))),
     (10, messages.HeartbeatAnswer, (("number", _whole), ("chosen_upto", _whole))),
     (11, messages.Nack, (("refused", _ballot),)),
     (12, messages.AlreadyChosen, (("chosen_upto", _whole),)),
@@ -127,7 +131,7 @@ _LAYOUTS: tuple[tuple[int, type[Message], tuple[tuple[str, _Check], ...]], ...] 
     (15, messages.SnapshotOffer, (("slot", _whole), ("size", _whole))),
     (16, messages.SnapshotRequest, (("slot", _whole), ("offset", _whole))),
     (17, messages.SnapshotChunk, (("slot", _whole), ("size", _whole), ("offset", _whole), ("data", _bytes))),
-    (18, messages.HandOver, (("number", _whole), ("to", _replica))),
+    (18, messages.HandOver, (("number", _whole), ("to", _replica), ("caches", _flag))),
     (19, messages.Removed, (("version", _whole), ("known_start", _whole))),
     (20, messages.Settled, (("version", _whole),)),
     (21, messages.Digest, (("slot", _whole), ("digest", _bytes))),

@@ -44,8 +44,8 @@ from coordd.storage.snapshots import StoredSnapshot
 from coordd.testing.until import until
 
 MEMBERS = Membership(1, (1, 2, 3))
-MESSAGE = m.Heartbeat(2, 1, Ballot(1, 2), 1, 0)
-AFTER = m.Heartbeat(1, 1, Ballot(1, 1), 2, 0)
+MESSAGE = m.Heartbeat(2, 1, Ballot(1, 2), 1, 0, caches=False)
+AFTER = m.Heartbeat(1, 1, Ballot(1, 1), 2, 0, caches=False)
 RECORD = ChosenRecord(1)
 CALL = Call(1, "get", {"path": "/"})
 

@@ -45,7 +45,7 @@ def test_an_acceptor_takes_no_slot_far_above_its_prefix_so_that_every_promise_is
     cell = Cell(3)
     cell.tick()
     cell.settle()
-    cell[1].receive(m.Accept(2, 1, Ballot(1, 2), 1, 0, ((256, BATCH), (257, BATCH))), cell.now_ms)
+    cell[1].receive(m.Accept(2, 1, Ballot(1, 2), 1, 0, ((256, BATCH), (257, BATCH)), caches=False), cell.now_ms)
     assert set(cell[1].state.log.entries) == {256}
 
 

@@ -35,9 +35,9 @@ def test_a_promise_of_another_ballot_elects_nobody() -> None:
     cell = candidate()
     ballot = cell[1].ballot
     for other in (Ballot(ballot.round - 1, 1), Ballot(ballot.round, 2), Ballot(ballot.round + 1, 1)):
-        cell[1].receive(m.Promise(2, 1, other, chosen_upto=0, part=0, parts=1, entries=()), cell.now_ms)
+        cell[1].receive(m.Promise(2, 1, other, chosen_upto=0, part=0, parts=1, entries=(), cached_ms=0), cell.now_ms)
         assert cell.role(1) is Role.CANDIDATE
-    cell[1].receive(m.Promise(2, 1, ballot, chosen_upto=0, part=0, parts=1, entries=()), cell.now_ms)
+    cell[1].receive(m.Promise(2, 1, ballot, chosen_upto=0, part=0, parts=1, entries=(), cached_ms=0), cell.now_ms)
     assert cell.role(1) is Role.MASTER
 
 
@@ -45,9 +45,9 @@ def test_a_second_promise_of_one_voter_changes_nothing_in_what_it_promised() -> 
     cell = candidate(5)
     ballot = cell[1].ballot
     held = ((1, Ballot(0, 3), BATCH + b"held"),)
-    cell[1].receive(m.Promise(2, 1, ballot, chosen_upto=0, part=0, parts=1, entries=held), cell.now_ms)
-    cell[1].receive(m.Promise(2, 1, ballot, chosen_upto=0, part=0, parts=1, entries=()), cell.now_ms)
-    cell[1].receive(m.Promise(3, 1, ballot, chosen_upto=0, part=0, parts=1, entries=()), cell.now_ms)
+    cell[1].receive(m.Promise(2, 1, ballot, chosen_upto=0, part=0, parts=1, entries=held, cached_ms=0), cell.now_ms)
+    cell[1].receive(m.Promise(2, 1, ballot, chosen_upto=0, part=0, parts=1, entries=(), cached_ms=0), cell.now_ms)
+    cell[1].receive(m.Promise(3, 1, ballot, chosen_upto=0, part=0, parts=1, entries=(), cached_ms=0), cell.now_ms)
     assert cell.role(1) is Role.MASTER
     assert cell[1].state.log.entries[1] == (ballot, BATCH + b"held")
 
@@ -57,10 +57,10 @@ def test_parts_of_two_promises_are_not_put_together() -> None:
     cell = candidate()
     election, old = cell[1].election, Ballot(1, 2)
     head = (2, 1, election.ballot)
-    election.on_promise(m.Promise(*head, chosen_upto=1, part=0, parts=2, entries=((2, old, NO_OP),)))
-    election.on_promise(m.Promise(*head, chosen_upto=3, part=1, parts=2, entries=((5, old, NO_OP),)))
+    election.on_promise(m.Promise(*head, chosen_upto=1, part=0, parts=2, entries=((2, old, NO_OP),), cached_ms=0))
+    election.on_promise(m.Promise(*head, chosen_upto=3, part=1, parts=2, entries=((5, old, NO_OP),), cached_ms=0))
     assert election.winners() is None
-    election.on_promise(m.Promise(*head, chosen_upto=3, part=0, parts=2, entries=((4, old, NO_OP),)))
+    election.on_promise(m.Promise(*head, chosen_upto=3, part=0, parts=2, entries=((4, old, NO_OP),), cached_ms=0))
     assert election.furthest() == (3, 2)
 
 
@@ -101,10 +101,10 @@ def test_what_is_accepted_again_in_a_higher_ballot_is_written_again() -> None:
     cell.tick()
     cell.settle()
     low, high = Ballot(1, 1), Ballot(2, 2)
-    cell[3].receive(m.Accept(1, 1, low, 1, 0, ((1, BATCH + b"x"),)), cell.now_ms)
+    cell[3].receive(m.Accept(1, 1, low, 1, 0, ((1, BATCH + b"x"),), caches=False), cell.now_ms)
     cell.perform(3)
     cell.now_ms += LEASE_MS
-    cell[3].receive(m.Accept(2, 1, high, 1, 0, ((1, BATCH + b"x"),)), cell.now_ms)
+    cell[3].receive(m.Accept(2, 1, high, 1, 0, ((1, BATCH + b"x"),), caches=False), cell.now_ms)
     assert AcceptedRecord(1, high, BATCH + b"x") in cell[3].take_effects().persist
 
 

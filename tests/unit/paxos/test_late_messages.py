@@ -32,9 +32,9 @@ def test_a_grant_to_one_is_not_given_to_another_in_a_ballot_that_was_promised_lo
     cell = Cell(3)
     cell.elect(1)
     state = cell[2].state
-    state.grants.void((1, 1), cell[1].ballot, state.grants.number, cell.now_ms)
-    state.grants.grant((3, 1), Ballot(99, 3), 1, LEASE_MS, cell.now_ms)
-    told(cell, 2, m.Heartbeat(1, 1, cell[1].ballot, number=99, chosen_upto=0))
+    state.grants.void((1, 1), cell[1].ballot, state.grants.number, cell.now_ms, caches=False)
+    state.grants.grant((3, 1), Ballot(99, 3), 1, LEASE_MS, cell.now_ms, caches=False)
+    told(cell, 2, m.Heartbeat(1, 1, cell[1].ballot, number=99, chosen_upto=0, caches=False))
     assert kinds(cell) == set()
 
 
@@ -89,7 +89,7 @@ def test_who_has_granted_a_lease_since_he_asked_does_not_stand() -> None:
     cell[1].state.ask_at_ms = 0
     cell.tick(1)
     cell.deliver(lambda *entry: isinstance(entry[2], m.Ask))
-    cell[1].receive(m.Heartbeat(3, 1, Ballot(1, 3), number=1, chosen_upto=0), cell.now_ms)
+    cell[1].receive(m.Heartbeat(3, 1, Ballot(1, 3), number=1, chosen_upto=0, caches=False), cell.now_ms)
     cell.deliver(lambda *entry: isinstance(entry[2], m.Willing))
     assert cell.role(1) is Role.FOLLOWER and cell[1].ballot == Ballot(1, 3)
 
@@ -135,7 +135,9 @@ def recovering() -> Cell:
     """Replica 1 adopts a value of slot 1 and begins its epoch in slot 2; nothing of it has left yet."""
     cell = candidate()
     held = ((1, Ballot(0, 3), BATCH + b"held"),)
-    cell[1].receive(m.Promise(2, 1, cell[1].ballot, chosen_upto=0, part=0, parts=1, entries=held), cell.now_ms)
+    cell[1].receive(
+        m.Promise(2, 1, cell[1].ballot, chosen_upto=0, part=0, parts=1, entries=held, cached_ms=0), cell.now_ms
+    )
     assert cell.role(1) is Role.MASTER and not cell.serves(1)
     return cell
 

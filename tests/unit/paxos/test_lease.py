@@ -43,7 +43,7 @@ def test_answers_of_learners_and_strangers_do_not_count() -> None:
 
 def test_a_grant_is_given_to_one_start_of_one_replica() -> None:
     grants = Grants(boot_until_ms=0)
-    grants.grant((1, 4), Ballot(1, 1), 1, LEASE_MS, now_ms=0)
+    grants.grant((1, 4), Ballot(1, 1), 1, LEASE_MS, now_ms=0, caches=False)
     assert grants.may_promise(1, 4, now_ms=1)
     assert not grants.may_promise(1, 5, now_ms=LEASE_MS - 1), "the same replica, restarted"
     assert not grants.may_promise(2, 1, now_ms=LEASE_MS - 1)
@@ -127,18 +127,18 @@ def test_a_confirming_round_covers_only_what_came_before_it() -> None:
 
 def test_an_old_hand_over_message_drops_no_newer_grant() -> None:
     grants = Grants(boot_until_ms=0)
-    grants.grant((1, 1), Ballot(1, 1), 5, LEASE_MS, now_ms=0)
-    assert not grants.void((1, 1), Ballot(1, 1), number=4, now_ms=10)
-    grants.grant((1, 1), Ballot(3, 1), 1, LEASE_MS, now_ms=20)
-    assert not grants.void((1, 1), Ballot(1, 1), number=9, now_ms=30)
+    grants.grant((1, 1), Ballot(1, 1), 5, LEASE_MS, now_ms=0, caches=False)
+    assert not grants.void((1, 1), Ballot(1, 1), number=4, now_ms=10, caches=False)
+    grants.grant((1, 1), Ballot(3, 1), 1, LEASE_MS, now_ms=20, caches=False)
+    assert not grants.void((1, 1), Ballot(1, 1), number=9, now_ms=30, caches=False)
     assert not grants.may_promise(2, 1, now_ms=40)
 
 
 def test_a_late_copy_of_a_heartbeat_makes_no_grant_older() -> None:
     grants = Grants(boot_until_ms=0)
-    grants.grant((1, 1), Ballot(1, 1), 5, LEASE_MS, now_ms=0)
-    grants.grant((1, 1), Ballot(1, 1), 3, LEASE_MS, now_ms=10)
-    assert not grants.void((1, 1), Ballot(1, 1), number=4, now_ms=20)
+    grants.grant((1, 1), Ballot(1, 1), 5, LEASE_MS, now_ms=0, caches=False)
+    grants.grant((1, 1), Ballot(1, 1), 3, LEASE_MS, now_ms=10, caches=False)
+    assert not grants.void((1, 1), Ballot(1, 1), number=4, now_ms=20, caches=False)
 
 
 def test_nobody_is_sent_to_a_master_that_has_handed_over() -> None:
@@ -154,9 +154,9 @@ def test_nobody_is_sent_to_a_master_that_has_handed_over() -> None:
 
 def test_a_ballot_that_was_handed_over_never_holds_a_lease_again() -> None:
     grants = Grants(boot_until_ms=0)
-    grants.grant((1, 1), Ballot(1, 1), 5, LEASE_MS, now_ms=0)
-    assert grants.void((1, 1), Ballot(1, 1), number=5, now_ms=10)
-    assert not grants.grant((1, 1), Ballot(1, 1), 4, LEASE_MS, now_ms=20)
+    grants.grant((1, 1), Ballot(1, 1), 5, LEASE_MS, now_ms=0, caches=False)
+    assert grants.void((1, 1), Ballot(1, 1), number=5, now_ms=10, caches=False)
+    assert not grants.grant((1, 1), Ballot(1, 1), 4, LEASE_MS, now_ms=20, caches=False)
     assert grants.may_promise(2, 1, now_ms=20)
 
 
@@ -178,12 +178,15 @@ def test_no_heartbeat_of_another_is_obeyed_within_a_grant() -> None:
     cell.settle()
     before = cell[2].ballot
     above = Ballot(before.round + 1, 3)
-    for message in (m.Heartbeat(3, 1, above, 1, 0), m.Accept(3, 1, above, 1, 0, ((9, b"\2x"),))):
+    for message in (
+        m.Heartbeat(3, 1, above, 1, 0, caches=False),
+        m.Accept(3, 1, above, 1, 0, ((9, b"\2x"),), caches=False),
+    ):
         cell[2].receive(message, cell.now_ms)
         cell.perform(2)
         assert not cell.wire and cell[2].ballot == before and cell[2].master == 1
     cell.now_ms += LEASE_MS
-    cell[2].receive(m.Heartbeat(3, 1, above, 1, 0), cell.now_ms)
+    cell[2].receive(m.Heartbeat(3, 1, above, 1, 0, caches=False), cell.now_ms)
     cell.perform(2)
     assert [type(message) for _, to, message in cell.wire if to == 3] == [m.HeartbeatAnswer]
     assert cell[2].ballot == above and cell[2].master == 3
@@ -193,8 +196,8 @@ def test_nobody_speaks_in_a_ballot_that_is_not_its_own() -> None:
     cell = Cell(3)
     cell.tick()
     cell.settle()
-    cell[2].receive(m.Heartbeat(3, 1, Ballot(5, 1), 1, 0), cell.now_ms)
-    cell[2].receive(m.Accept(3, 1, Ballot(5, 1), 1, 0, ((1, b"\2x"),)), cell.now_ms)
+    cell[2].receive(m.Heartbeat(3, 1, Ballot(5, 1), 1, 0, caches=False), cell.now_ms)
+    cell[2].receive(m.Accept(3, 1, Ballot(5, 1), 1, 0, ((1, b"\2x"),), caches=False), cell.now_ms)
     cell.perform(2)
     assert not cell.wire and not cell[2].state.log.entries
 
@@ -203,7 +206,7 @@ def test_a_late_heartbeat_of_a_ballot_that_was_handed_over_is_not_answered() -> 
     cell = Cell(3)
     cell.elect(1)
     cell.run(for_ms=300)
-    late = m.Heartbeat(1, 1, cell[1].ballot, 99, 0)
+    late = m.Heartbeat(1, 1, cell[1].ballot, 99, 0, caches=False)
     cell[1].hand_over(cell.now_ms, 2)
     cell.tick(1)
     cell.deliver(lambda _, to, __: to == 3)
@@ -222,7 +225,7 @@ def test_with_a_full_disk_nothing_is_granted_or_learnt_into_the_log() -> None:
     cell.wire.clear()
     ballot = cell[1].ballot
     for message in (
-        m.Heartbeat(1, 1, ballot, 9, 0),
+        m.Heartbeat(1, 1, ballot, 9, 0, caches=False),
         m.Ask(2, 1, Ballot(99, 2), 1),
         m.Learned(1, 1, ballot, slot, (b"\2x",), slot),
     ):

@@ -19,7 +19,7 @@ def acceptor(cell: Cell) -> None:
 def test_p1_an_acceptor_must_accept_the_first_proposal_that_it_receives() -> None:
     cell = Cell(3)
     acceptor(cell)
-    cell[1].receive(m.Accept(2, 1, Ballot(1, 2), 1, 0, ((1, BATCH + b"v"),)), cell.now_ms)
+    cell[1].receive(m.Accept(2, 1, Ballot(1, 2), 1, 0, ((1, BATCH + b"v"),), caches=False), cell.now_ms)
     effects = cell[1].take_effects()
     assert AcceptedRecord(1, Ballot(1, 2), BATCH + b"v") in effects.persist
     assert isinstance(effects.send_after_persist[0][1], m.Accepted)
@@ -31,7 +31,7 @@ def test_p1a_an_acceptor_accepts_n_iff_it_has_not_responded_to_a_prepare_greater
     cell[1].receive(m.Prepare(3, 1, Ballot(5, 3)), cell.now_ms)
     cell.perform(1)
     cell.wire.clear()
-    cell[1].receive(m.Accept(2, 1, Ballot(4, 2), 1, 0, ((1, BATCH + b"old"),)), cell.now_ms)
+    cell[1].receive(m.Accept(2, 1, Ballot(4, 2), 1, 0, ((1, BATCH + b"old"),), caches=False), cell.now_ms)
     effects = cell[1].take_effects()
     assert not effects.persist and not effects.send_after_persist
     assert effects.send_now == [(2, m.Nack(1, 1, Ballot(5, 3), refused=Ballot(4, 2)))]
@@ -40,7 +40,9 @@ def test_p1a_an_acceptor_accepts_n_iff_it_has_not_responded_to_a_prepare_greater
 def test_phase_1b_promise_carries_the_highest_numbered_proposal_accepted_per_slot() -> None:
     cell = Cell(3)
     acceptor(cell)
-    cell[1].receive(m.Accept(2, 1, Ballot(1, 2), 1, 0, ((1, BATCH + b"a"), (2, BATCH + b"b"))), cell.now_ms)
+    cell[1].receive(
+        m.Accept(2, 1, Ballot(1, 2), 1, 0, ((1, BATCH + b"a"), (2, BATCH + b"b")), caches=False), cell.now_ms
+    )
     cell.perform(1)
     cell.wire.clear()
     cell.now_ms += LEASE_MS
@@ -119,7 +121,7 @@ def test_persist_then_speak_promise_and_accepted_wait_for_the_disk() -> None:
     cell.sync = False
     cell[1].receive(m.Prepare(2, 1, Ballot(3, 2)), cell.now_ms)
     cell.perform(1)
-    cell[1].receive(m.Accept(2, 1, Ballot(3, 2), 1, 0, ((1, BATCH + b"v"),)), cell.now_ms)
+    cell[1].receive(m.Accept(2, 1, Ballot(3, 2), 1, 0, ((1, BATCH + b"v"),), caches=False), cell.now_ms)
     cell.perform(1)
     assert not cell.wire
     cell.sync_disk(1)

@@ -246,7 +246,7 @@ def test_an_answer_of_a_voter_that_does_not_know_itself_to_be_one_carries_no_lea
     cell.wire.clear()
     until_ms = cell[1].proposer.lease.until_ms if cell[1].proposer else 0
     cell.now_ms += 400
-    cell[3].receive(m.Heartbeat(1, 1, cell[1].ballot, number=999, chosen_upto=0), cell.now_ms)
+    cell[3].receive(m.Heartbeat(1, 1, cell[1].ballot, number=999, chosen_upto=0, caches=False), cell.now_ms)
     cell.perform(3)
     (answer,) = [message for _, to, message in cell.wire if to == 1]
     assert isinstance(answer, m.HeartbeatAnswer)

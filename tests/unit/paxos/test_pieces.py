@@ -60,7 +60,10 @@ def test_parts_of_two_promises_between_which_a_slot_was_accepted_make_a_whole_on
     voter, ballot = cell[3], Ballot(9, 2)
     sizes = {1: 500, 2: 400, 3: 400, 4: 600}  # thousands of bytes
     for slot in (2, 3, 4):
-        voter.receive(m.Accept(1, 1, Ballot(1, 1), slot, 0, ((slot, BATCH + bytes(sizes[slot] * 1000)),)), cell.now_ms)
+        voter.receive(
+            m.Accept(1, 1, Ballot(1, 1), slot, 0, ((slot, BATCH + bytes(sizes[slot] * 1000)),), caches=False),
+            cell.now_ms,
+        )
     cell.perform(3)
     cell.now_ms += LEASE_MS
     promises: list[list[m.Promise]] = []
@@ -69,7 +72,7 @@ def test_parts_of_two_promises_between_which_a_slot_was_accepted_make_a_whole_on
         voter.receive(m.Prepare(2, 1, ballot), cell.now_ms)
         cell.perform(3)
         promises.append([message for _, _, message in cell.wire if isinstance(message, m.Promise)])
-        voter.receive(m.Accept(2, 1, ballot, 1, 0, ((1, BATCH + bytes(sizes[1] * 1000)),)), cell.now_ms)
+        voter.receive(m.Accept(2, 1, ballot, 1, 0, ((1, BATCH + bytes(sizes[1] * 1000)),), caches=False), cell.now_ms)
         cell.perform(3)
     election = cell[2].election
     election.prepare()
@@ -83,7 +86,7 @@ def test_parts_of_two_promises_between_which_a_slot_was_accepted_make_a_whole_on
 def test_what_promises_carried_is_not_held_once_the_master_serves() -> None:
     cell = cell_with_large_values_that_only_its_voters_know()
     cell.elect(3, 2, 3)
-    late = m.Promise(2, 1, cell[3].election.ballot, chosen_upto=0, part=0, parts=1, entries=())
+    late = m.Promise(2, 1, cell[3].election.ballot, chosen_upto=0, part=0, parts=1, entries=(), cached_ms=0)
     for _ in range(2):
         cell.tick(3)
         assert not (cell[3].election._whole or cell[3].election._parts)

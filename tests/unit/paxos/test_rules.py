@@ -37,11 +37,13 @@ def test_a_promise_counts_only_when_whole() -> None:
     cell.deliver()
     cell.deliver(lambda _, to, message: isinstance(message, m.Willing))
     ballot = cell[1].ballot
-    half = m.Promise(2, 1, ballot, chosen_upto=0, part=0, parts=2, entries=((1, Ballot(1, 3), BATCH + b"a"),))
+    half = m.Promise(
+        2, 1, ballot, chosen_upto=0, part=0, parts=2, entries=((1, Ballot(1, 3), BATCH + b"a"),), cached_ms=0
+    )
     cell[1].receive(half, cell.now_ms)
     cell[1].receive(half, cell.now_ms)
     assert cell.role(1) is Role.CANDIDATE
-    cell[1].receive(m.Promise(2, 1, ballot, chosen_upto=0, part=1, parts=2, entries=()), cell.now_ms)
+    cell[1].receive(m.Promise(2, 1, ballot, chosen_upto=0, part=1, parts=2, entries=(), cached_ms=0), cell.now_ms)
     assert cell.role(1) is Role.MASTER
 
 
@@ -98,7 +100,7 @@ def test_chosen_upto_is_not_believed_across_ballots() -> None:
     cell.tick()
     cell.settle()
     cell.wire.clear()
-    cell[3].receive(m.Heartbeat(1, 1, cell[1].ballot, number=99, chosen_upto=1), cell.now_ms)
+    cell[3].receive(m.Heartbeat(1, 1, cell[1].ballot, number=99, chosen_upto=1, caches=False), cell.now_ms)
     effects = cell[3].take_effects()
     assert b"lost" not in [chosen.payload for chosen in effects.chosen]
 
@@ -107,7 +109,7 @@ def test_a_slot_inside_the_chosen_prefix_is_never_accepted_again() -> None:
     cell = Cell(3)
     cell.elect(1)
     before = dict(cell[2].state.log.entries)
-    late = m.Accept(1, 1, cell[1].ballot, number=1, chosen_upto=0, entries=((1, BATCH + b"other"),))
+    late = m.Accept(1, 1, cell[1].ballot, number=1, chosen_upto=0, entries=((1, BATCH + b"other"),), caches=False)
     cell[2].receive(late, cell.now_ms)
     cell.perform(2)
     answers = [message for _, to, message in cell.wire if to == 1]
@@ -123,7 +125,7 @@ def test_a_slot_learnt_as_chosen_is_never_overwritten_even_above_the_prefix() ->
     cell.boot(2)
     cell.tick()
     cell.settle()
-    cell[2].receive(m.Accept(1, 1, Ballot(9, 1), 1, 0, ((2, BATCH + b"other"),)), cell.now_ms)
+    cell[2].receive(m.Accept(1, 1, Ballot(9, 1), 1, 0, ((2, BATCH + b"other"),), caches=False), cell.now_ms)
     assert cell[2].state.log.entries[2] == (CHOSEN, BATCH + b"sure")
 
 

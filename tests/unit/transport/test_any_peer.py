@@ -135,8 +135,8 @@ def test_a_value_that_no_replica_could_apply_is_malformed_wherever_it_is_carried
     """It would be chosen, and end every replica, again at each start."""
     head = [2, 7, 3, 2]
     for array in (
-        [6, *head, 40, 0, 1, [[41, [2, 1], value]]],
-        [7, *head, 10, 40, [[41, value]]],
+        [6, *head, 40, 0, 1, [[41, [2, 1], value]], 0],
+        [7, *head, 10, 40, [[41, value]], False],
         [14, *head, 12, [value], 43],
     ):
         try:
@@ -154,9 +154,9 @@ def test_a_ballot_that_no_election_comes_to_is_malformed(ballot):
         [5, 2, 7, *ballot],
         [11, 2, 7, 3, 2, list(ballot)],
         [2, 2, 7, 3, 2, 1, 1, list(ballot), 1],
-        [6, 2, 7, 3, 2, 40, 0, 1, [[41, list(ballot), b"\0"]]],
+        [6, 2, 7, 3, 2, 40, 0, 1, [[41, list(ballot), b"\0"]], 0],
     ):
         with pytest.raises(Malformed, match="this round"):
             decode_message(encode(array))
-    learnt = decode_message(encode([6, 2, 7, 3, 2, 40, 0, 1, [[41, list(CHOSEN), b"\0"]]]))
+    learnt = decode_message(encode([6, 2, 7, 3, 2, 40, 0, 1, [[41, list(CHOSEN), b"\0"]], 0]))
     assert isinstance(learnt, m.Promise) and learnt.entries[0][1] == CHOSEN

@@ -26,7 +26,7 @@ OUTBOX_BYTES = 64 * 1024 * 1024
 
 
 def heartbeat(sender: int, number: int, start: int = 1) -> m.Heartbeat:
-    return m.Heartbeat(sender, start, Ballot(1, sender), number, 0)
+    return m.Heartbeat(sender, start, Ballot(1, sender), number, 0, caches=False)
 
 
 class Replica:

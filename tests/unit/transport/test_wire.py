@@ -15,7 +15,7 @@ from coordd.paxos import messages as m
 from coordd.paxos.ballot import CHOSEN, Ballot
 from coordd.transport.wire import INT_MAX, PEER_VERSION, decode_message, encode_message, pack, unpack
 
-GOLDEN = Path(__file__).parent / "golden" / "peer-2.txt"
+GOLDEN = Path(__file__).parent / "golden" / "peer-3.txt"
 
 _HEAD = (2, 7, Ballot(3, 2))
 SAMPLES: tuple[m.Message, ...] = (
@@ -24,10 +24,17 @@ SAMPLES: tuple[m.Message, ...] = (
     m.Ask(*_HEAD, number=9),
     m.Willing(*_HEAD, number=9, yes=True),
     m.Prepare(*_HEAD),
-    m.Promise(*_HEAD, chosen_upto=40, part=0, parts=2, entries=((41, Ballot(2, 1), b"\x02old"), (42, CHOSEN, b"\0"))),
-    m.Accept(*_HEAD, number=10, chosen_upto=40, entries=((41, b"\x02one"), (43, b"\x01" + bytes(8)))),
+    m.Promise(
+        *_HEAD,
+        chosen_upto=40,
+        part=0,
+        parts=2,
+        entries=((41, Ballot(2, 1), b"\x02old"), (42, CHOSEN, b"\0")),
+        cached_ms=700,
+    ),
+    m.Accept(*_HEAD, number=10, chosen_upto=40, entries=((41, b"\x02one"), (43, b"\x01" + bytes(8))), caches=True),
     m.Accepted(*_HEAD, number=10, chosen_upto=40, slots=(41, 43)),
-    m.Heartbeat(*_HEAD, number=11, chosen_upto=43),
+    m.Heartbeat(*_HEAD, number=11, chosen_upto=43, caches=True),
     m.HeartbeatAnswer(*_HEAD, number=11, chosen_upto=40),
     m.Nack(*_HEAD, refused=Ballot(1, 1)),
     m.AlreadyChosen(*_HEAD, chosen_upto=43),
@@ -36,7 +43,7 @@ SAMPLES: tuple[m.Message, ...] = (
     m.SnapshotOffer(*_HEAD, slot=30, size=70_000),
     m.SnapshotRequest(*_HEAD, slot=30, offset=65_536),
     m.SnapshotChunk(*_HEAD, slot=30, size=70_000, offset=65_536, data=b"rest"),
-    m.HandOver(*_HEAD, number=12, to=3),
+    m.HandOver(*_HEAD, number=12, to=3, caches=True),
     m.Removed(*_HEAD, version=13, known_start=4),
     m.Settled(*_HEAD, version=13),
     m.Digest(*_HEAD, slot=41, digest=bytes(range(16))),
@@ -79,17 +86,18 @@ def test_a_frame_carries_many_messages_in_their_order() -> None:
         encode([True, 2, 7, 3, 2, 41, True]),
         encode([9, 2, 7, 3, 2, 11]),
         encode([9, 2, 7, 3, 2, 11, 43, 1]),
-        encode([9, 256, 7, 3, 2, 11, 43]),
-        encode([9, 2, -1, 3, 2, 11, 43]),
-        encode([9, 2, 7, 3, 2, INT_MAX + 1, 43]),
-        encode([9, 2, 7, 3, 2, 11.0, 43]),
-        encode([9, 2, 7, 3, 2, True, 43]),
+        encode([9, 2, 7, 3, 2, 11, 43, True, 1]),
+        encode([9, 256, 7, 3, 2, 11, 43, True]),
+        encode([9, 2, -1, 3, 2, 11, 43, True]),
+        encode([9, 2, 7, 3, 2, INT_MAX + 1, 43, True]),
+        encode([9, 2, 7, 3, 2, 11.0, 43, True]),
+        encode([9, 2, 7, 3, 2, True, 43, True]),
         encode([4, 2, 7, 3, 2, 9, 1]),
         encode([11, 2, 7, 3, 2, [1, 1, 1]]),
         encode([8, 2, 7, 3, 2, 10, {"41": 1}]),
-        encode([7, 2, 7, 3, 2, 10, 40, [[41, "text"]]]),
-        encode([6, 2, 7, 3, 2, 40, 0, 1, [[41, [1], b""]]]),
-        encode([9, 2, 7, 3, 2, 11, 43]) + b"\0",
+        encode([7, 2, 7, 3, 2, 10, 40, [[41, "text"]], True]),
+        encode([6, 2, 7, 3, 2, 40, 0, 1, [[41, [1], b""]], 0]),
+        encode([9, 2, 7, 3, 2, 11, 43, True]) + b"\0",
         b"\x91" * 5_000,
     ],
 )
