@@ -114,7 +114,7 @@ def _check_node(state: State, node: Node) -> None:
         assert node.temporary or not node.parent.temporary, f"{path} stays, so what is above it stays"
     if node.children is not None:
         assert all(child.parent is node and child is state.nodes[child.path] for child in node.children.values())
-        assert not node.contents and node.openers is None
+        assert not node.contents
     assert node.checksum == checksum_of(node.contents)
     assert node.instance <= node.acl_generation <= node.revision <= state.revision
     assert node.instance <= node.content_generation <= node.revision
@@ -124,7 +124,7 @@ def _check_node(state: State, node: Node) -> None:
         assert not node.contents and node.openers is None, f"{path} was written, so it is not temporary"
         assert locked or node.children, f"{path} was made for a lock that is gone"
     if node.openers is not None:
-        assert locked or node.openers, f"{path} is ephemeral and no session keeps it"
+        assert locked or node.openers or node.children, f"{path} is ephemeral and no session keeps it"
         assert all(state.sessions[owner].ephemerals[path] is node for owner in node.openers)
 
 

@@ -46,6 +46,8 @@ def acquire(
     assert session is not None
     check_may_acquire(state, session, call, "acquire", 1)
     path: str = arguments["path"]
+    if arguments["if_instance"] is not None:
+        namespace.check_instance(state, path, arguments["if_instance"])
     mode: str = arguments["mode"]
     permits: int = arguments["permits"]
     if permits or mode == "semaphore":

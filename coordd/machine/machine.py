@@ -63,6 +63,7 @@ HANDLERS: Mapping[str, Row] = {
     "put": Row(namespace.put, False),
     "create": Row(namespace.create, False),
     "open": Row(namespace.open_node, True),
+    "close": Row(namespace.close_node, True, from_mute=True),
     "mkdir": Row(namespace.mkdir, False),
     "delete": Row(namespace.delete, False),
     "acquire": Row(locks.acquire, True, remembered=False),

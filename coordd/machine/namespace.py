@@ -3,7 +3,8 @@
 Every operation checks everything first, then raises the revision, then changes: a refusal leaves no trace.
 Temporary nodes are those that an acquire on a missing path made. They go (`collect`) when nobody holds or waits there,
 nothing is below them and nobody has written there: a `put` on such a file keeps it, and making a node that is not
-temporary below such a directory keeps that directory, for good.
+temporary below such a directory keeps that directory, for good. Ephemeral nodes go likewise when no session has them
+open.
 """
 
 from __future__ import annotations
@@ -52,6 +53,15 @@ def find(state: State, path: str) -> Node:
     if node is None:
         raise _missing(state, path)
     return node
+
+
+def check_instance(state: State, path: str, instance: int) -> None:
+    """Refuses what a handle of another node wants: what was there is gone, whatever is there now."""
+    node = state.nodes.get(path)
+    if node is None or node.instance != instance:
+        there = "nothing" if node is None else "another node"
+        now = None if node is None else node.instance
+        raise Refusal("stale_handle", f"{path}: the node that was opened is gone; there is {there} now", instance=now)
 
 
 def _missing(state: State, path: str) -> Refusal:
@@ -156,12 +166,12 @@ def remove(state: State, node: Node) -> None:
     if node.openers:
         for session in node.openers:  # each loses its own entry, so the order leaves no trace
             del state.sessions[session].ephemerals[node.path]
-    if parent.temporary and not parent.children:
+    if not parent.children:
         collect(state, parent)
 
 
 def collect(state: State, node: Node) -> None:
-    """Removes `node` if it has no reason to be any more: temporary, or ephemeral without openers, and not locked."""
+    """Removes `node` if it has no reason to be any more: temporary, or ephemeral without openers; empty, not locked."""
     if (node.temporary or node.openers == {}) and not node.children and node.path not in state.locks:
         remove(state, node)
 
@@ -176,6 +186,8 @@ def put(
     path, contents = arguments["path"], arguments["contents"]
     guard(state, arguments["if_sequencer"])
     if_generation, if_absent = arguments["if_generation"], arguments["if_absent"]
+    if arguments["if_instance"] is not None:
+        check_instance(state, path, arguments["if_instance"])
     if if_absent and if_generation is not None:
         raise Refusal("bad_request", "put: if_absent and if_generation exclude each other")
     node = state.nodes.get(path)
@@ -222,18 +234,38 @@ def create(
     """Makes a file; an ephemeral one is opened by the session at once."""
     path, contents, ephemeral = arguments["path"], arguments["contents"], arguments["ephemeral"]
     guard(state, arguments["if_sequencer"])
+    _check_new(state, session, "create", path, ephemeral)
+    return _make_new(state, session if ephemeral else None, path, contents, arguments["parents"], principal)
+
+
+def mkdir(
+    state: State, session: Session | None, call: int, principal: str, arguments: Arguments, woken: list[Woken]
+) -> dict[str, object]:
+    """Makes a directory; an ephemeral one is opened by the session at once."""
+    guard(state, arguments["if_sequencer"])
+    path, ephemeral = arguments["path"], arguments["ephemeral"]
+    _check_new(state, session, "mkdir", path, ephemeral)
+    return _make_new(state, session if ephemeral else None, path, None, arguments["parents"], principal)
+
+
+def _check_new(state: State, session: Session | None, operation: str, path: str, ephemeral: bool) -> None:
     if path in state.nodes:
         raise Refusal("exists", f"{path} exists already")
     if ephemeral and session is None:
-        raise Refusal("session_required", "create: an ephemeral file needs a session that keeps it alive")
-    missing = check_room(state, path, len(contents), arguments["parents"])
-    if ephemeral and session is not None:
-        _check_ephemerals(state, session)
+        raise Refusal("session_required", f"{operation}: an ephemeral node needs a session that keeps it alive")
+
+
+def _make_new(
+    state: State, opener: Session | None, path: str, contents: bytes | None, parents: bool, principal: str
+) -> dict[str, object]:
+    missing = check_room(state, path, len(contents or b""), parents)
+    if opener is not None:
+        _check_ephemerals(state, opener)
     state.revision += 1
     node = make(state, path, contents, missing, principal)
-    if ephemeral and session is not None:
-        node.openers = {session.id: None}
-        session.ephemerals[path] = node
+    if opener is not None:
+        node.openers = {opener.id: None}
+        opener.ephemerals[path] = node
     return {"stat": stat_of(node)}
 
 
@@ -256,17 +288,20 @@ def open_node(
     return {"stat": stat_of(node)}
 
 
-def mkdir(
+def close_node(
     state: State, session: Session | None, call: int, principal: str, arguments: Arguments, woken: list[Woken]
 ) -> dict[str, object]:
-    """Makes a directory."""
-    guard(state, arguments["if_sequencer"])
-    path = arguments["path"]
-    if path in state.nodes:
-        raise Refusal("exists", f"{path} exists already")
-    missing = check_room(state, path, 0, arguments["parents"])
+    """This session keeps that ephemeral node alive no more."""
+    assert session is not None
+    path, instance = arguments["path"], arguments["instance"]
+    node = session.ephemerals.get(path)
+    if node is None or node.instance != instance:
+        return {"did": "nothing"}
+    assert node.openers is not None
     state.revision += 1
-    return {"stat": stat_of(make(state, path, None, missing, principal))}
+    del node.openers[session.id], session.ephemerals[path]
+    collect(state, node)
+    return {"did": "closed" if path in state.nodes else "removed"}
 
 
 def delete(
@@ -274,6 +309,8 @@ def delete(
 ) -> dict[str, object]:
     """Removes a file or an empty directory that nobody holds or waits for."""
     guard(state, arguments["if_sequencer"])
+    if arguments["if_instance"] is not None:
+        check_instance(state, arguments["path"], arguments["if_instance"])
     node = find(state, arguments["path"])
     if node.parent is None:
         raise Refusal("bad_request", "delete: the root stays")

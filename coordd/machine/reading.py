@@ -5,21 +5,32 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from coordclient.protocol.errors import Refusal
 from coordclient.protocol.paths import is_below
-from coordd.machine.namespace import find, stat_of
-from coordd.machine.state import Arguments, Change, State, check_answer, checksum_of
+from coordd.machine.namespace import check_instance, find, stat_of
+from coordd.machine.state import Arguments, Change, Node, State, check_answer, checksum_of
 
 ENTRY_BYTES = 384  # of one stat in an answer, without its texts
 ROW_BYTES = 320  # of one change in an answer, without its texts
+
+
+def _find(state: State, arguments: Arguments) -> Node:
+    path, instance = arguments["path"], arguments["if_instance"]
+    if instance is not None:
+        check_instance(state, path, instance)
+    return find(state, path)
 
 
 def get(state: State, arguments: Arguments, session: int) -> dict[str, object]:
     """A whole file, as it is or as it was at an earlier revision."""
     path, revision = arguments["path"], arguments["revision"]
     if revision:
-        return _get_at(state, path, revision)
-    node = find(state, path)
+        found = _get_at(state, path, revision)
+        _check_instance_then(found["stat"]["instance"], arguments["if_instance"], path, revision)
+        return found
+    node = _find(state, arguments)
     if node.children is not None:
         raise Refusal("is_a_directory", f"{path} is a directory")
     return {"contents": node.contents, "stat": stat_of(node)}
@@ -27,12 +38,12 @@ def get(state: State, arguments: Arguments, session: int) -> dict[str, object]:
 
 def stat(state: State, arguments: Arguments, session: int) -> dict[str, object]:
     """All about a node but its contents."""
-    return {"stat": stat_of(find(state, arguments["path"]))}
+    return {"stat": stat_of(_find(state, arguments))}
 
 
 def ls(state: State, arguments: Arguments, session: int) -> dict[str, object]:
     """The children of a directory, sorted by name."""
-    node = find(state, arguments["path"])
+    node = _find(state, arguments)
     children = node.children
     if children is None:
         raise Refusal("not_a_directory", f"{node.path} is a file")
@@ -45,7 +56,12 @@ def ls(state: State, arguments: Arguments, session: int) -> dict[str, object]:
 # ---- earlier revisions ----
 
 
-def _get_at(state: State, path: str, revision: int) -> dict[str, object]:
+def _check_instance_then(instance: int, wanted: int | None, path: str, revision: int) -> None:
+    if wanted not in (None, instance):
+        raise Refusal("stale_handle", f"{path} was another node at revision {revision}", instance=instance)
+
+
+def _get_at(state: State, path: str, revision: int) -> dict[str, Any]:
     if revision > state.revision:
         text = f"revision {revision} is yet to come; the present one is {state.revision}"
         raise Refusal("revision_ahead", text, revision=state.revision)
@@ -73,7 +89,7 @@ def _around(state: State, path: str, revision: int) -> tuple[Change | None, Chan
     return first, None
 
 
-def _unchanged(state: State, path: str, revision: int) -> dict[str, object]:
+def _unchanged(state: State, path: str, revision: int) -> dict[str, Any]:
     node = state.nodes.get(path)
     if node is None:
         raise Refusal("not_found", f"there was nothing at {path} at revision {revision}")

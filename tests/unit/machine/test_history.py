@@ -39,7 +39,7 @@ def cell() -> Cell:
 def put(number: int, size: int = 200) -> bytes:
     """A batch that changes nothing but one file, which has the same size ever after."""
     arguments = {"path": "/work", "contents": number.to_bytes(4, "big") * (size // 4), "parents": False}
-    arguments |= {"if_generation": None, "if_absent": False, "if_sequencer": None}
+    arguments |= {"if_generation": None, "if_absent": False, "if_sequencer": None, "if_instance": None}
     command = Command("put", 0, 0, 0, "a", arguments)
     return encode_batch(1_800_000_000_000 + number, [encode_command(command)])
 

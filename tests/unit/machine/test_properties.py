@@ -275,7 +275,7 @@ class RandomCommands(RuleBasedStateMachine):
 
     @rule(
         number=st.integers(0, 3),
-        operation=st.sampled_from(("put", "create", "ephemeral", "mkdir", "delete", "open")),
+        operation=st.sampled_from(("put", "create", "ephemeral", "mkdir", "directory", "delete", "open", "close")),
         path=st.sampled_from(PATHS),
         parents=st.booleans(),
         size=st.integers(0, 90),
@@ -286,10 +286,13 @@ class RandomCommands(RuleBasedStateMachine):
         given: dict[str, Any] = {"path": path}
         if operation in {"put", "create", "ephemeral"}:
             given["contents"] = b"x" * size
-        if operation not in {"delete", "open"}:
+        if operation not in {"delete", "open", "close"}:
             given["parents"] = parents
-        if operation == "ephemeral":
-            operation, given["ephemeral"] = "create", True
+        if operation in {"ephemeral", "directory"}:
+            operation, given["ephemeral"] = "create" if operation == "ephemeral" else "mkdir", True
+        if operation == "close":
+            node = self.cell.machine.state.nodes.get(path)
+            given["instance"] = 0 if node is None else node.instance
         held = bool(self.model.at(path) or self.model.queue(path))
         reply = self.send(operation, session, lag, **given)
         if operation == "delete" and held:

@@ -31,6 +31,7 @@ def story() -> Cell:
     cell.acquire(waiter, "/made/for/the/lock")
     cell.do("create", waiter, cell.call(waiter), path="/svc/alive", ephemeral=True)
     cell.do("open", holder, cell.call(holder), path="/svc/alive")
+    cell.do("mkdir", waiter, cell.call(waiter), path="/svc/shared", ephemeral=True)
     cell.refused("acquire", holder, cell.call(holder), path="/made/for/the/lock", wait=False)
     cell.do("cancel", holder, cell.call(holder), acked=2, target=9)
     cell.expire(gone)

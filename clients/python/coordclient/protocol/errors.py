@@ -85,7 +85,8 @@ class Refusal(Exception):
     `details` is plain data that travels with it: for `not_master` {"master": replica id | None, "address": url | None},
     for `locked` {"holder": ...} (None where nobody holds and somebody waits), for `deadlock` {"cycle": [...]}, for
     `session_killed` and `guard_failed` {"reason": text}, for `permits_differ` {"permits", "asked"}, for `revision_gone`
-    {"oldest"}, for `revision_ahead` {"revision"}: the present one.
+    {"oldest"}, for `revision_ahead` {"revision"}: the present one, for `stale_handle` {"instance"}: of the node that is
+    there now, or None.
     """
 
     def __init__(self, code: str, message: str, /, **details: object) -> None:

@@ -9,8 +9,6 @@ Results are maps. `stat` below stands for
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from enum import Enum
 
 from coordclient.protocol.addresses import ADDRESS_BYTES_MAX
 from coordclient.protocol.arguments import (
@@ -25,6 +23,15 @@ from coordclient.protocol.arguments import (
     check_value,
 )
 from coordclient.protocol.errors import Refusal
+from coordclient.protocol.operation import Operation, Way
+from coordclient.protocol.tree import (
+    CONTENTS_BYTES_MAX,
+    HISTORY_COUNT_MAX,
+    IF_INSTANCE,
+    PATH,
+    SEQUENCER_BYTES_MAX,
+    TREE,
+)
 
 __all__ = [
     "CONTENTS_BYTES_MAX",
@@ -52,51 +59,17 @@ __all__ = [
     "find_operation",
 ]
 
-CONTENTS_BYTES_MAX = 256 * 1024
 LEASE_MS_MIN, LEASE_MS_MAX, LEASE_MS_DEFAULT = 1_000, 60_000, 12_000
 LOCK_DELAY_MS_MAX, LOCK_DELAY_MS_DEFAULT = 60_000, 5_000
-SEQUENCER_BYTES_MAX = 4096
 SECRET_BYTES_MAX = 128
 REASON_BYTES_MAX = 256
-HISTORY_COUNT_MAX = 1000
 
 
-class Way(Enum):
-    """How an operation travels through a replica."""
-
-    WRITE = "write"  # a logged command; needs the master
-    READ = "read"  # linearizable, answered by the master from memory
-    SESSION = "session"  # decided by the master outside the log (KeepAlive, attach)
-    CELL = "cell"  # about the cell itself; needs the master, is no command of the machine
-    LOCAL = "local"  # answered by any replica about itself
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One row. `waits`: the answer may take as long as the caller cares to wait."""
-
-    name: str
-    way: Way
-    arguments: tuple[Argument, ...]
-    result: str
-    session: bool = False
-    waits: bool = False
-    by_name: Mapping[str, Argument] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "by_name", {argument.name: argument for argument in self.arguments})
-
-
-_PATH = Argument("path", Kind.PATH, required=True)
-_CONTENTS = Argument("contents", Kind.BYTES, b"", high=CONTENTS_BYTES_MAX)
-_PARENTS = Argument("parents", Kind.BOOL, False)
 _REPLICA = Argument("replica", Kind.INT, required=True, low=1, high=255)
 _MEMBERS = (
     "{version, highest, master, members: [{replica, voter, address, chosen_upto, heard_ms_ago}], voters, answering,"
     " majority, can_lose}: answering and can_lose count the voters that answer and keep up"
 )
-_IF_GENERATION = Argument("if_generation", Kind.INT, None)
-_IF_SEQUENCER = Argument("if_sequencer", Kind.TEXT, None, low=1, high=SEQUENCER_BYTES_MAX)  # valid, or nothing is done
 _WAIT = Argument("wait", Kind.BOOL, True)
 _LOCK_DELAY_MS = Argument("lock_delay_ms", Kind.INT, LOCK_DELAY_MS_DEFAULT, high=LOCK_DELAY_MS_MAX)
 _ACTOR = Argument("actor", Kind.TEXT, "", high=128)
@@ -184,55 +157,18 @@ _ROWS = (
         f"{_SESSION_ROW} of one, and {{revision, waiting: [{{path, mode, place, since_ms, call}}], ephemeral_paths,"
         " holds: [{path, mode, permits, token, hold, since_ms, lock_delay_ms, revoked: reason or null}]}",
     ),
-    Operation(
-        "get",
-        Way.READ,
-        (_PATH, Argument("revision", Kind.INT, 0)),  # 0: the present
-        "{contents, stat}; of an earlier revision stat has instance, checksum and size, and content_generation,"
-        " revision and modified_ms where they are known; the rest is 0 or ''",
-    ),
-    Operation("stat", Way.READ, (_PATH,), "{stat}"),
-    Operation("ls", Way.READ, (_PATH,), "{revision, entries: [{name, stat}] sorted by name}"),
-    Operation(
-        "history",
-        Way.READ,
-        (
-            _PATH,
-            Argument("since", Kind.INT, 0),  # only changes with a larger revision
-            Argument("upto", Kind.INT, 0),  # and with none larger than this; 0: the present
-            Argument("count", Kind.INT, 100, low=1, high=HISTORY_COUNT_MAX),
-            Argument("subtree", Kind.BOOL, False),
-        ),
-        "{revision, complete_after, changes: [{revision, path, kind: 'created' | 'changed' | 'deleted', directory,"
-        " instance, size, checksum: or null, session, principal, at_ms, operation}] newest first, more}: all are kept"
-        " whose revision is larger than complete_after; more: older ones were left out, and with upto below the last"
-        " revision they come",
-    ),
-    Operation(
-        "put",
-        Way.WRITE,
-        (_PATH, _CONTENTS, _IF_GENERATION, Argument("if_absent", Kind.BOOL, False), _PARENTS, _IF_SEQUENCER),
-        "{stat}: writes the whole file, makes it if it is missing (not with if_generation)",
-    ),
-    Operation(
-        "create",
-        Way.WRITE,
-        (_PATH, _CONTENTS, Argument("ephemeral", Kind.BOOL, False), _PARENTS, _IF_SEQUENCER),
-        "{stat}: an ephemeral file needs a session, which opens it",
-    ),
-    Operation("open", Way.WRITE, (_PATH,), "{stat}: this session keeps the ephemeral node alive too", session=True),
-    Operation("mkdir", Way.WRITE, (_PATH, _PARENTS, _IF_SEQUENCER), "{stat}"),
-    Operation("delete", Way.WRITE, (_PATH, _IF_GENERATION, _IF_SEQUENCER), "{revision}"),
+    *TREE,
     Operation(
         "acquire",
         Way.WRITE,
         (
-            _PATH,
+            PATH,
             Argument("mode", Kind.MODE, "exclusive"),
             _WAIT,
             _LOCK_DELAY_MS,
             _ACTOR,
             Argument("permits", Kind.INT, 0, high=PERMITS_MAX),  # of a semaphore, fixed by its first holder
+            IF_INSTANCE,
         ),
         "{path, mode, token, hold, sequencer}: hold is the call number of the acquire",
         session=True,
@@ -264,14 +200,14 @@ _ROWS = (
     Operation(
         "transfer",
         Way.WRITE,
-        (_PATH, _HOLD, Argument("to", Kind.INT, required=True, low=1)),
+        (PATH, _HOLD, Argument("to", Kind.INT, required=True, low=1)),
         "{revision, to, hold}: the first request of session to that waits for it in the same mode has it now",
         session=True,
     ),
     Operation(
         "give_up",
         Way.WRITE,
-        (_PATH, _HOLD),
+        (PATH, _HOLD),
         "{did: 'delayed' | 'freed' | 'noted'}: the holder has stopped believing in a hold that was revoked or broken",
         session=True,
     ),
@@ -279,7 +215,7 @@ _ROWS = (
         "unlock",
         Way.WRITE,
         (
-            _PATH,
+            PATH,
             _REASON,
             Argument("now", Kind.BOOL, False),
             Argument("session", Kind.INT, 0),
@@ -307,7 +243,7 @@ _ROWS = (
     Operation(
         "why",
         Way.READ,
-        (_PATH,),
+        (PATH,),
         "{revision, path, exists, lock: as in locks, or null, losses: [{session, hold, client, principal, mode, token,"
         " since_ms, ended_ms, cause: 'released' | 'closed' | 'expired' | 'killed' | 'broken' | 'revoked' |"
         " 'transferred', reason}] newest first}; holders have also {heard_ms_ago, left_ms: of the lease, delay_left_ms,"

@@ -1,0 +1,84 @@
+"""The rows of the table of operations that are about nodes: reading, writing, what has changed.
+
+`stat` stands for the map of `coordclient.protocol.operations`.
+"""
+
+from __future__ import annotations
+
+from coordclient.protocol.arguments import Argument, Kind
+from coordclient.protocol.operation import Operation, Way
+
+CONTENTS_BYTES_MAX = 256 * 1024
+SEQUENCER_BYTES_MAX = 4096
+HISTORY_COUNT_MAX = 1000
+
+PATH = Argument("path", Kind.PATH, required=True)
+IF_INSTANCE = Argument("if_instance", Kind.INT, None)  # the handle's: refused where another node is there, or none
+_CONTENTS = Argument("contents", Kind.BYTES, b"", high=CONTENTS_BYTES_MAX)
+_PARENTS = Argument("parents", Kind.BOOL, False)
+_IF_GENERATION = Argument("if_generation", Kind.INT, None)
+_IF_SEQUENCER = Argument("if_sequencer", Kind.TEXT, None, low=1, high=SEQUENCER_BYTES_MAX)  # valid, or nothing is done
+_EPHEMERAL = Argument("ephemeral", Kind.BOOL, False)
+
+TREE = (
+    Operation(
+        "get",
+        Way.READ,
+        (PATH, Argument("revision", Kind.INT, 0), IF_INSTANCE),  # 0: the present
+        "{contents, stat}; of an earlier revision stat has instance, checksum and size, and content_generation,"
+        " revision and modified_ms where they are known; the rest is 0 or ''",
+    ),
+    Operation("stat", Way.READ, (PATH, IF_INSTANCE), "{stat}"),
+    Operation("ls", Way.READ, (PATH, IF_INSTANCE), "{revision, entries: [{name, stat}] sorted by name}"),
+    Operation(
+        "history",
+        Way.READ,
+        (
+            PATH,
+            Argument("since", Kind.INT, 0),  # only changes with a larger revision
+            Argument("upto", Kind.INT, 0),  # and with none larger than this; 0: the present
+            Argument("count", Kind.INT, 100, low=1, high=HISTORY_COUNT_MAX),
+            Argument("subtree", Kind.BOOL, False),
+        ),
+        "{revision, complete_after, changes: [{revision, path, kind: 'created' | 'changed' | 'deleted', directory,"
+        " instance, size, checksum: or null, session, principal, at_ms, operation}] newest first, more}: all are kept"
+        " whose revision is larger than complete_after; more: older ones were left out, and with upto below the last"
+        " revision they come",
+    ),
+    Operation(
+        "put",
+        Way.WRITE,
+        (
+            PATH,
+            _CONTENTS,
+            _IF_GENERATION,
+            Argument("if_absent", Kind.BOOL, False),
+            _PARENTS,
+            _IF_SEQUENCER,
+            IF_INSTANCE,
+        ),
+        "{stat}: writes the whole file, makes it if it is missing (not with if_generation)",
+    ),
+    Operation(
+        "create",
+        Way.WRITE,
+        (PATH, _CONTENTS, _EPHEMERAL, _PARENTS, _IF_SEQUENCER),
+        "{stat}: an ephemeral file needs a session, which opens it",
+    ),
+    Operation("open", Way.WRITE, (PATH,), "{stat}: this session keeps the ephemeral node alive too", session=True),
+    Operation(
+        "close",
+        Way.WRITE,
+        (PATH, Argument("instance", Kind.INT, required=True)),
+        "{did: 'closed' | 'removed' | 'nothing'}: this session keeps that ephemeral node alive no more; it goes when"
+        " nobody does",
+        session=True,
+    ),
+    Operation(
+        "mkdir",
+        Way.WRITE,
+        (PATH, _EPHEMERAL, _PARENTS, _IF_SEQUENCER),
+        "{stat}: an ephemeral directory needs a session, which opens it; it goes when it is empty too",
+    ),
+    Operation("delete", Way.WRITE, (PATH, _IF_GENERATION, _IF_SEQUENCER, IF_INSTANCE), "{revision}"),
+)
