@@ -31,7 +31,9 @@ async def post_json(house: House, operation: str, body: object, **headers: str) 
 async def test_everything_can_be_done_with_json() -> None:
     async with open_house() as house:
         assert await post_json(house, "mkdir", {"path": "/a"}) == (200, {"did": "mkdir"})
-        assert house.service.calls == [Call(1, "mkdir", {"path": "/a", "parents": False, "if_sequencer": None})]
+        assert house.service.calls == [
+            Call(1, "mkdir", {"path": "/a", "ephemeral": False, "parents": False, "if_sequencer": None})
+        ]
 
 
 async def test_msgpack_in_gives_msgpack_out() -> None:
