@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from coordd.engine.settings import EngineSettings
+from coordd.machine.limits import LIMITS
 from tests.simulation import faults, work
 from tests.simulation.checkers import everything
 from tests.simulation.checkers.agreement import ChosenValues, MasterLease, Promises
 from tests.simulation.checkers.panel import Checker, Panel
 from tests.simulation.checkers.story import LockStory
+from tests.simulation.checkers.tree import TreeStory
 from tests.simulation.checkers.witness import Witness
 from tests.simulation.client import ClientProcess, Seat
 from tests.simulation.consensus import settings_of
@@ -30,13 +33,16 @@ from tests.simulation.process import Process
 from tests.simulation.report import Report
 from tests.simulation.swarm import Swarm
 from tests.simulation.tuning import tuned
+from tests.simulation.watcher import WatchSeat
 from tests.simulation.work.ending import last_things
 from tests.simulation.work.posting import last_posts
+from tests.simulation.work.watchers import last_watches
 from tests.simulation.work.work import Work
 from tests.simulation.world import Trace, World
 
 CONVERGE_MS_MAX = 60_000
 SLICE_US = 50_000
+LAST_THINGS = {PostSeat: last_posts, WatchSeat: last_watches}
 
 
 class Cell:
@@ -58,6 +64,8 @@ class Cell:
         self.mastership = MasterLease(self.world, self.swarm.clocks_kept)
         of_state = everything.of_state(self)
         self.witness = Witness(self.world, self.chosen, of_state)
+        kept, kept_bytes = self.swarm.changes_kept, self.swarm.changes_bytes
+        self.witness.limits = replace(LIMITS, changes=kept, changes_bytes=kept_bytes)
         of_replicas = [*everything.of_agreement(self), self.witness, *everything.of_cell(self), *self.more_checkers()]
         self.checkers: list[Checker] = [*of_state, *of_replicas]
         self.panel = Panel(of_replicas)
@@ -108,6 +116,10 @@ class Cell:
             PostSeat(self.world, self.swarm, self.network, f"p{index}", self.doors, self.work.begin)
             for index in range(1, self.swarm.posters + 1)
         ]
+        self.seats += [
+            WatchSeat(self.world, self.swarm, self.network, f"w{index}", self.doors, self.work.begin)
+            for index in range(1, self.swarm.watchers + 1)
+        ]
 
     def living_clients(self) -> Iterator[ClientProcess]:
         """The client processes that are alive."""
@@ -118,6 +130,11 @@ class Cell:
     def story(self) -> LockStory:
         """What all checkers of locks go by."""
         return self.work.story
+
+    @property
+    def tree(self) -> TreeStory:
+        """What all watchers are judged by."""
+        return self.work.tree
 
     # ---- the run ----
 
@@ -187,7 +204,7 @@ class Cell:
             seat.sit_down()
             assert seat.process is not None
             seat.closed = True
-            last = last_posts if isinstance(seat, PostSeat) else last_things
+            last = LAST_THINGS.get(type(seat), last_things)
             seat.process.loop.run_soon(last(self.work, seat.process, self.world.now_us))
 
     def _wait_until(self, what_is_wrong: Callable[[], str | None], when: str) -> None:

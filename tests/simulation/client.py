@@ -117,6 +117,7 @@ class Seat:
     ) -> None:
         self.world, self.network, self.name = world, network, name
         self._swarm = swarm
+        self.clocks_kept = swarm.clocks_kept
         self._doors = doors
         self._begin = begin
         self._chance = world.chance(f"seat {name}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 from tests.simulation.faults import ALL as FAULTS
@@ -24,7 +25,7 @@ def draw(chance: Random, *, safety_events: int = 11_000, plain: bool = False) ->
     for name in _kinds(chance, plain):
         fault = FAULTS[name]
         faults[name] = int(chance.randint(fault.often_ms, fault.seldom_ms) * calm)
-    return Swarm(
+    older = Swarm(
         replicas=chance.choices((1, 2, 3, 4, 5, 6, 7), (8, 3, 57, 4, 23, 1, 4))[0],
         clients=chance.randint(2, 6),
         safety_ms=40_000,
@@ -56,6 +57,18 @@ def draw(chance: Random, *, safety_events: int = 11_000, plain: bool = False) ->
         faults=faults,
         stuck=chance.choice((0.0, 0.0, 0.1, 0.6)),
         posters=0 if plain else chance.choices((0, 1, 2), (6, 3, 1))[0],
+    )
+    return older if plain else _with_what_is_new(chance, older)
+
+
+def _with_what_is_new(chance: Random, older: Swarm) -> Swarm:
+    """What came later is drawn last: a seed that has nothing of it is as it was before."""
+    watchers = 0
+    return replace(
+        older,
+        watchers=watchers,
+        changes_kept=chance.choice((1, 5, 40, 10_000)),
+        changes_bytes=chance.choice((300, 3_000, 8 * 1024 * 1024)),
     )
 
 

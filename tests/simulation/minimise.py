@@ -20,6 +20,7 @@ SHAPE = (
     "replicas",
     "clients",
     "posters",
+    "watchers",
     "safety_ms",
     "safety_events",
     "workers",
@@ -74,6 +75,8 @@ class Minimiser:
                 yield replace(swarm, clients=clients)
         for posters in range(swarm.posters):
             yield replace(swarm, posters=posters)
+        for watchers in range(swarm.watchers):
+            yield replace(swarm, watchers=watchers)
         for replicas in (1, 3):
             if replicas < swarm.replicas:
                 yield replace(swarm, replicas=replicas)

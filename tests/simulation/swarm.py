@@ -19,6 +19,7 @@ class Swarm:
     replicas: int = 3
     clients: int = 2
     posters: int = 0  # more clients, who speak POST and have their KeepAlives held
+    watchers: int = 0  # more clients, who do nothing but watch
     safety_ms: int = 20_000  # the faults last so long at most
     safety_events: int = 1_000_000  # and end after so many events, but not before a quarter of that time
     lease_ms: int = 1_000
@@ -40,6 +41,8 @@ class Swarm:
     kept_slots: int = 1_000  # below a snapshot, in memory, for peers that are a little behind
     learn_slots: int = 1_000  # in one answer
     message_bytes: int = 100_000  # where a Promise or an answer is cut into parts
+    changes_kept: int = 10_000  # in the state, for watchers and for people
+    changes_bytes: int = 8 * 1024 * 1024
     requests_max: int = 16_384  # that a replica holds at once; one more is refused
     session_lease_ms: tuple[int, ...] = (2_000,)
     think_ms: int = 150  # mean pause of a worker between two things

@@ -14,9 +14,10 @@ from tests.histories.models.directory import Directory
 from tests.histories.models.lock import Lock
 from tests.histories.models.register import Register
 from tests.histories.models.several import Several
+from tests.histories.models.table import Table
 
 MODELS: Mapping[str, Model[Any]] = {
-    model.name: model for model in (Register(), Lock(), Several(), Counter(), Directory())
+    model.name: model for model in (Register(), Lock(), Several(), Counter(), Directory(), Table())
 }
 
-__all__ = ["MODELS", "Counter", "Directory", "Lock", "Model", "Register", "Several"]
+__all__ = ["MODELS", "Counter", "Directory", "Lock", "Model", "Register", "Several", "Table"]

@@ -25,6 +25,7 @@ from tests.simulation.checkers.reign import AskedFirst, LaterEpoch, LeaseIsBacke
 from tests.simulation.checkers.starts import AnyStart, Refused
 from tests.simulation.checkers.state import EachCallOnce, Ephemerals, LockDelays, Tokens
 from tests.simulation.checkers.story import LockStory
+from tests.simulation.checkers.tree import TreeStory
 from tests.simulation.checkers.witness import StateChecker
 from tests.simulation.client import ClientProcess
 from tests.simulation.doors import Doors
@@ -60,6 +61,11 @@ class WholeCell(Agreement, Protocol):
     @property
     def story(self) -> LockStory:
         """Of all locks."""
+        ...
+
+    @property
+    def tree(self) -> TreeStory:
+        """Of all nodes."""
         ...
 
     def living_clients(self) -> Iterator[ClientProcess]:
@@ -115,6 +121,7 @@ def of_state(run: WholeCell) -> list[StateChecker]:
         [
             EachCallOnce(world),
             story,
+            run.tree,
             Tokens(world, story),
             Queue(world, story),
             LockDelays(world, story),

@@ -28,6 +28,11 @@ class Orders(Checker):
         if not verdict.ok:
             raise self.broken(str(verdict))
 
+    def newest_revision(self) -> int:
+        """The highest one that anybody was told of by an answer."""
+        results = (op.result for op in self.recorder.history() if op.known)
+        return max((max(one.get("generation") or 0, one.get("revision") or 0) for one in results), default=0)
+
     def count(self) -> int:
         """How many operations were answered."""
         return sum(op.known for op in self.recorder.history())

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from coordclient.protocol.errors import Refusal
 from coordd.machine import invariants
+from coordd.machine.limits import LIMITS, Limits
 from coordd.machine.machine import Machine
 from coordd.machine.state import Applied, Woken
 from coordd.paxos.effects import Chosen, ValueKind
@@ -62,6 +63,7 @@ class Witness(Checker):
         self._digests: dict[int, bytes] = {}
         self._summary: invariants.Summary | None = None
         self.commands = 0
+        self.limits = LIMITS  # of every machine in this run
         self.crooked: int | None = None  # whose state is made wrong on purpose: production has to find it
 
     def machine_class(self, replica: int) -> type[Machine]:
@@ -72,6 +74,13 @@ class Witness(Checker):
             """Reports what it applies."""
 
             __slots__ = ()
+
+            def __init__(self, cell: str) -> None:
+                super().__init__(cell, witness.limits)
+
+            @classmethod
+            def restore(cls, data: bytes, limits: Limits = LIMITS) -> Machine:
+                return super().restore(data, witness.limits)
 
             def apply_batch(self, slot: int, payload: bytes) -> list[Applied]:
                 applied = super().apply_batch(slot, payload)

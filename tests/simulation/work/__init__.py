@@ -20,6 +20,7 @@ from tests.simulation.work import (
     semaphores,
     several,
     transfers,
+    watchers,
 )
 from tests.simulation.work.work import Worker
 
@@ -35,6 +36,7 @@ _TABLES = (
     operators.WORKERS,
     heirs.WORKERS,
     posting.WORKERS,
+    watchers.WORKERS,
 )
 
 ALL: Mapping[str, Worker] = {worker.name: worker for table in _TABLES for worker in table}

@@ -24,6 +24,8 @@ from tests.histories.hold import Hold
 from tests.histories.recorder import Question
 from tests.simulation.checkers.history import Acknowledged, Orders
 from tests.simulation.checkers.story import Key, LockStory
+from tests.simulation.checkers.tree import TreeStory
+from tests.simulation.checkers.watching import Watching
 from tests.simulation.client import ClientProcess
 from tests.simulation.swarm import Swarm
 from tests.simulation.world import Violation, World
@@ -66,6 +68,8 @@ class Work:
         self._workers = workers
         self.story = LockStory(world, swarm.drift_ppm, swarm.clocks_kept)
         self.orders = Orders(world)
+        self.tree = TreeStory(world)
+        self.watching = Watching(world, self.tree, self.orders.newest_revision)
         self.acknowledged = Acknowledged(world)
         self.fences = Fences()
         self.stop = False

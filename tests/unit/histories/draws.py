@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import product
 from random import Random
 from typing import Any
 
@@ -102,12 +103,26 @@ def _directory(chance: Random, place: int) -> tuple[str, dict[str, Any]]:
     return name, {} if name == "list" else {"name": chance.choice("ab")}
 
 
+def _table(chance: Random, place: int) -> tuple[str, dict[str, Any]]:
+    guards = tuple((key, chance.choice(("a", "b", None))) for key in "xy" if chance.random() < 0.3)
+    return "txn", {"guards": guards, "then": _steps(chance), "else": _steps(chance) if guards else ()}
+
+
+def _steps(chance: Random) -> tuple[tuple[str, str, str | None], ...]:
+    steps = []
+    for key in "xyx"[: chance.randint(1, 3)]:
+        what = chance.choice(("get", "get", "put", "put", "make", "delete"))
+        steps.append((what, key, chance.choice("aab") if what in ("put", "make") else None))
+    return tuple(steps)
+
+
 ASKED: Mapping[str, Callable[[Random, int], tuple[str, dict[str, Any]]]] = {
     "register": _register,
     "lock": _lock,
     "several": _several,
     "counter": _counter,
     "directory": _directory,
+    "table": _table,
 }
 
 
@@ -139,12 +154,26 @@ def _answers(op: Operation, chance: Random) -> list[Answer]:
         ("directory", "delete"): [("ok", only("revision")), ("missing", {})],
         ("directory", "has"): [("ok", {"there": True}), ("ok", {"there": False})],
         ("directory", "list"): [("ok", {"names": names}), ("ok", {"names": []})],
+        ("table", "txn"): _table_answers(op, chance, only("revision")) if op.model == "table" else [],
     }
     answers = table.get((op.model, op.name), [])  # nobody is told of an expiry
     if op.arguments.get("if_generation"):
         answers = [*answers, ("conflict", only("generation"))]
     if op.model == "register" and op.name == "put" and not op.arguments.get("if_absent"):
         answers = [answer for answer in answers if answer[0] != "exists"]
+    return answers
+
+
+def _table_answers(op: Operation, chance: Random, number: dict[str, Any]) -> list[Answer]:
+    answers: list[Answer] = [("refused", {"step": chance.randrange(3)})]
+    for succeeded in (True, False):
+        steps = op.arguments["then" if succeeded else "else"]
+        gets = sum(what == "get" for what, _, _ in steps)
+        told = number if gets < len(steps) else {}
+        answers += (
+            ("ok", {"succeeded": succeeded, "seen": list(seen), **told})
+            for seen in product(("a", "b", None), repeat=gets)
+        )
     return answers
 
 

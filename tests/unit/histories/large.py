@@ -108,10 +108,49 @@ class DirectoryInUse(Object):
         return "ok", self.number("revision", self.next_revision())
 
 
+class TableInUse(Object):
+    """Three files: read together, written together, or one on condition of another."""
+
+    def __init__(self, chance: Random, numbers: bool) -> None:
+        super().__init__(chance, numbers)
+        self.values: dict[str, str] = {}
+        self.seen: dict[str, dict[str, str | None]] = {}
+
+    def ask(self, process: str) -> Asked:
+        some = self.chance.sample("xyz", self.chance.randint(1, 3))
+        if self.chance.random() < 0.5:
+            return "txn", {"guards": (), "then": tuple(("get", key, None) for key in some), "else": ()}
+        guards = tuple((key, value) for key, value in self.seen.get(process, {}).items() if key in some)
+        what = self.chance.choices(("put", "make", "delete"), (80, 10, 10), k=len(some))
+        steps = [(one, key, None if one == "delete" else self.new()) for one, key in zip(what, some, strict=True)]
+        return "txn", {"guards": guards, "then": tuple(steps), "else": (("get", "x", None),)}
+
+    def effect(self, process: str, name: str, arguments: dict[str, Any]) -> Answer:
+        values = dict(self.values)
+        succeeded = all(values.get(key) == value for key, value in arguments["guards"])
+        seen: dict[str, str | None] = {}
+        for place, (what, key, value) in enumerate(arguments["then" if succeeded else "else"]):
+            if (what == "make" and key in values) or (what == "delete" and key not in values):
+                return "refused", {"step": place}
+            if what == "get":
+                seen[key] = values.get(key)
+            elif what == "delete":
+                del values[key]
+            else:
+                values[key] = value
+        self.seen[process] = seen
+        told = {"succeeded": succeeded, "seen": list(seen.values())}
+        if values == self.values:
+            return "ok", told
+        self.values = values
+        return "ok", {**told, **self.number("revision", self.next_revision())}
+
+
 IN_USE: Mapping[str, Callable[[Random, bool], Object]] = {
     "register": RegisterInUse,
     "counter": CounterInUse,
     "directory": DirectoryInUse,
+    "table": TableInUse,
 }
 
 

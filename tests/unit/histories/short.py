@@ -97,3 +97,35 @@ def ls(begun: int, ended: int | None, *names: str) -> Operation:
 
 def has(begun: int, ended: int | None, name: str, there: bool) -> Operation:
     return Operation(f"p{begun}", "directory", "x", "has", begun, ended, "ok", {"name": name}, {"there": there})
+
+
+def txn(
+    begun: int,
+    ended: int | None,
+    then: str,
+    *seen: str | None,
+    guards: str = "",
+    otherwise: str = "",
+    number: int = 0,
+    failed: bool = False,
+    refused: int | None = None,
+) -> Operation:
+    """Steps as "put x a, get x, delete x, make x a"; guards as "x is a, y is nothing"."""
+    conditions = tuple(_condition(text) for text in guards.split(", ") if text)
+    arguments = {"guards": conditions, "then": _steps(then), "else": _steps(otherwise)}
+    if ended is None:
+        return Operation(f"p{begun}", "table", "x", "txn", begun, None, UNKNOWN, arguments)
+    told: dict[str, Any] = {"succeeded": not failed, "seen": list(seen)} | ({"revision": number} if number else {})
+    if refused is not None:
+        return Operation(f"p{begun}", "table", "x", "txn", begun, ended, "refused", arguments, {"step": refused})
+    return Operation(f"p{begun}", "table", "x", "txn", begun, ended, "ok", arguments, told)
+
+
+def _condition(text: str) -> tuple[str, str | None]:
+    key, _, value = text.partition(" is ")
+    return key, None if value == "nothing" else value
+
+
+def _steps(text: str) -> tuple[tuple[str, str, str | None], ...]:
+    parts = [step.split(" ") for step in text.split(", ") if step]
+    return tuple((part[0], part[1], part[2] if len(part) > 2 else None) for part in parts)

@@ -6,8 +6,11 @@ import pytest
 
 from tests.histories.check import check
 from tests.histories.models import MODELS
-from tests.unit.histories.known import BAD, GOOD
+from tests.unit.histories import known, tables
 from tests.unit.histories.naive import naively_linearizable
+
+BAD = {**known.BAD, **tables.BAD}
+GOOD = {**known.GOOD, **tables.GOOD}
 
 
 @pytest.mark.parametrize("name", GOOD)
