@@ -215,9 +215,8 @@ async def _compose(settings: Settings, store: Store, listener: socket.socket, su
         return engine.replica.membership.founding
 
     identity = Identity(cell_id(cell), replica, store.durable.start, settings.secret())
-    driver = Driver(
-        engine, store, ForkingSnapshotter(store), Outlets(send, hub.deliver, role_changed, membership_changed)
-    )
+    outlets = Outlets(send, hub.deliver, hub.push, role_changed, membership_changed)
+    driver = Driver(engine, store, ForkingSnapshotter(store), outlets)
     outbox_bytes = settings.limits.peer_outbox_bytes
     links = Links(identity, directory.to_dial(), outbox_bytes, driver.post_message, engine.replica.dismissal, founding)
     may_grow = settings.cell.secret_file is not None

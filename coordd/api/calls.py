@@ -82,10 +82,9 @@ class Calls:
     async def _call(self, request: web.Request, body: bytes, body_format: str) -> dict[str, object] | Refusal:
         operation, arguments = self._checked(request.match_info["operation"], body, body_format)
         caller = _caller(request)
-        if operation.name == "attach":
-            raise Refusal(
-                "bad_request", "attach is for channels; a POST proves its session by the header Coord-Session"
-            )
+        if operation.channel:
+            text = f"{operation.name} is for channels; a POST proves its session by the header Coord-Session"
+            raise Refusal("bad_request", text)
         require_session(operation, caller.session)
         if arguments.get("hold_ms"):
             if self._held < self._limits.posts_held:

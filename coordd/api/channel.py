@@ -3,7 +3,9 @@
 `Channel` is the part without a socket: payloads in, calls to the node, frames out through `Outlet`. Replies gather in a
 buffer that one callback writes per loop turn, as WebSocket messages made by hand: no task, no system call per reply.
 A client that does not read is bounded: past `outbox_bytes` the channel is cut. A channel speaks for one session, from
-the moment its `attach` was answered. What cannot be understood at all is answered on call 0, and the channel closed.
+the moment its `attach` was answered. A call with several answers (a stream) stands beside the calls in flight; how many
+streams there may be is the node's to say. What cannot be understood at all is answered on call 0, and the channel
+closed.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import Protocol
 import structlog
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from coordclient.protocol.codec import Malformed, decode
+from coordclient.protocol.codec import Malformed, decode, encode
 from coordclient.protocol.errors import Refusal
 from coordclient.protocol.frames import (
     CHANNEL_VERSION,
@@ -24,15 +26,17 @@ from coordclient.protocol.frames import (
     BadFrames,
     frame,
     split_frames,
+    stream_frame,
     websocket_header,
 )
 from coordclient.protocol.operations import Operation
 from coordd.api.limits import ApiLimits
 from coordd.api.requests import check_call, check_cell, is_number, require_session
 from coordd.engine.inputs import Call
-from coordd.node.service import Service
+from coordd.node.service import Piece, Service
 
 FRAMES_PER_TURN = 128
+STREAM_BYTES_MAX = FRAME_BYTES_MAX - 16  # of one answer of several, besides its call number and the rest of the frame
 _CLIENT_LABELS_MAX = 16
 
 _log = structlog.get_logger("coordd.api")
@@ -63,7 +67,9 @@ class Channel:
         self._session = 0
         self._attachment = 0
         self._incarnation = 1  # of the session, as the last attach was told
+        self._number = service.new_request()  # of the channel itself
         self._waiting: set[int] = set()  # request numbers
+        self._streams: set[int] = set()  # request numbers of calls with several answers
         self._out: list[bytes] = []
         self._out_bytes = 0
         self._flush_due = False
@@ -117,16 +123,27 @@ class Channel:
         else:
             require_session(operation, session)
         request = self._service.new_request()
-        self._waiting.add(request)
+        open_calls = self._streams if operation.streams else self._waiting
+        open_calls.add(request)
 
         def deliver(result: dict[str, object] | Refusal) -> None:
-            self._waiting.discard(request)
+            open_calls.discard(request)
             if operation.name == "attach" and not isinstance(result, Refusal):
                 self._attached(arguments, result)
             self._answer(call, result)
 
-        spoken = Call(request, operation.name, arguments, session, call, acked, attachment, incarnation)
-        self._service.submit(spoken, deliver)
+        def push(piece: Piece) -> None:
+            payload = piece.form(encode)
+            if len(payload) <= STREAM_BYTES_MAX:
+                self._push(stream_frame(call, payload))
+                return
+            open_calls.discard(request)
+            self._service.gone((request,))
+            self._answer(call, _too_large(len(payload)))
+
+        door = (attachment, incarnation, self._number)
+        spoken = Call(request, operation.name, arguments, session, call, acked, *door)
+        self._service.submit(spoken, deliver, push if operation.streams else None)
 
     def _check_attach(self, arguments: dict[str, object]) -> None:
         if self._session and arguments["session"] != self._session:
@@ -147,8 +164,7 @@ class Channel:
             return
         data = frame([call, result])
         if len(data) > FRAME_BYTES_MAX:
-            refusal = Refusal("too_large", f"the answer has {len(data)} bytes; a frame has at most {FRAME_BYTES_MAX}")
-            data = frame([call, None, refusal.to_wire()])
+            data = frame([call, None, _too_large(len(data)).to_wire()])
         self._push(data)
 
     def fail(self, refusal: Refusal) -> None:
@@ -183,8 +199,9 @@ class Channel:
 
     def end(self) -> None:
         """The channel is closed: nobody waits for its calls any more. The calls themselves go on."""
-        waiting, self._waiting = tuple(sorted(self._waiting)), set()
-        self._service.gone(waiting)
+        left = tuple(sorted(self._waiting | self._streams))
+        self._waiting, self._streams = set(), set()
+        self._service.gone(left)
 
 
 class ChannelDoor:
@@ -264,6 +281,10 @@ def _frames(message: bytes) -> list[bytes]:
         return split_frames(message)
     except BadFrames as error:
         raise Refusal("bad_request", str(error)) from None
+
+
+def _too_large(size: int) -> Refusal:
+    return Refusal("too_large", f"the answer has {size} bytes; a frame has at most {FRAME_BYTES_MAX}")
 
 
 def _decoded(payload: bytes) -> object:

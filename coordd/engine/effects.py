@@ -1,8 +1,11 @@
 """What one step of the engine wants done, in the order of `coordd.paxos.effects`, and for the clients.
 
-The driver: write `persist`; send `send_now`; perform `transfers`; hand out `replies`; begin `snapshot`; sync; only
-then send `send_after_persist`, and step again with `Persisted(persist_number)`. After `stop`
+The driver: write `persist`; send `send_now`; perform `transfers`; hand out `answers`, in their order; begin
+`snapshot`; sync; only then send `send_after_persist`, and step again with `Persisted(persist_number)`. After `stop`
 nothing of this is done, after `diverged` only `send_now`, and the process ends.
+
+Long work for clients is cut into turns: after `unfinished` the driver steps again at once, whether anything came in or
+not.
 """
 
 from __future__ import annotations
@@ -21,6 +24,17 @@ class Reply:
 
     request: int
     result: dict[str, object] | Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """One answer of several, the same for every Call numbered in `requests`; whoever encodes it does so once.
+
+    More follow, or a Reply, which is the last one.
+    """
+
+    requests: tuple[int, ...]
+    body: dict[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +69,8 @@ class Effects:
     persist_number: int = 0
     send_now: list[tuple[int, Message]] = field(default_factory=list)
     send_after_persist: list[tuple[int, Message]] = field(default_factory=list)
-    replies: list[Reply] = field(default_factory=list)
+    answers: list[Reply | Push] = field(default_factory=list)  # what was put first goes out first
+    unfinished: bool = False
     transfers: list[SendSnapshotChunk | StoreSnapshotChunk] = field(default_factory=list)
     snapshot: TakeSnapshot | None = None
     cut: CutLog | None = None
@@ -65,3 +80,13 @@ class Effects:
     diverged: str | None = None  # the state here is not that of the others, who may be told once more
     differs: str | None = None  # somebody's state is not that of this replica: for people to know
     left: bool = False  # this replica was removed: it ends when all of this is performed
+
+    @property
+    def replies(self) -> list[Reply]:
+        """The last answers alone."""
+        return [answer for answer in self.answers if isinstance(answer, Reply)]
+
+    @property
+    def pushes(self) -> list[Push]:
+        """The others."""
+        return [answer for answer in self.answers if isinstance(answer, Push)]

@@ -148,9 +148,9 @@ class Engine:
         if isinstance(client, Gone):
             self._mastership.gone(client.requests)
         elif client.operation == "status":
-            self._effects.replies.append(Reply(client.request, self.status(self._now_ms)))
+            self._effects.answers.append(Reply(client.request, self.status(self._now_ms)))
         elif client.operation == "check_sequencer" and client.arguments["stale"]:
-            self._effects.replies.append(Reply(client.request, self._stale_check(client)))
+            self._effects.answers.append(Reply(client.request, self._stale_check(client)))
         else:
             self._mastership.take(client)
 
@@ -283,6 +283,6 @@ class Engine:
             effects.membership = membership
         effects.differs, self._digests.doubt = self._digests.doubt, None
         mastership = self._mastership
-        effects.replies += mastership.replies
+        effects.answers += mastership.replies
         mastership.replies.clear()
         return effects

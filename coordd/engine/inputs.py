@@ -22,7 +22,8 @@ class Call:
 
     `request` is the hub's number for the reply. `session` 0 means none. `secret` is given by POST, where every request
     proves its session; on a channel `attach` has proved it (`secret` is None), `attachment` is the number it gave, and
-    `incarnation` the one that it was told.
+    `incarnation` the one that it was told. `channel` tells the channels of this replica apart; 0, as with POST, is for
+    those who take one answer and no more.
     """
 
     request: int
@@ -33,6 +34,7 @@ class Call:
     acked: int = 0
     attachment: int = 0
     incarnation: int = 1
+    channel: int = 0
     secret: str | None = None
     principal: str = "anonymous"
 

@@ -20,7 +20,7 @@ from coordclient.protocol.operations import OPERATIONS, Way
 from coordd.engine.changes import Changes, WaitingChange
 from coordd.engine.decisions import decide
 from coordd.engine.doors import Doors, session_expired
-from coordd.engine.effects import Reply
+from coordd.engine.effects import Push, Reply
 from coordd.engine.inputs import Call
 from coordd.engine.keepalives import KeepAlives
 from coordd.engine.lessor import Lessor, Wait
@@ -40,13 +40,13 @@ _NEEDS_SESSION = frozenset(row.name for row in OPERATIONS.values() if row.sessio
 
 
 class Mastership:
-    """See the module docstring. `replies` gathers the answers of one step."""
+    """See the module docstring. `replies`: the answers of one step, in order; `handlers`: who takes which operation."""
 
     def __init__(self, settings: EngineSettings, replica: Replica, machine: Machine, now_ms: int) -> None:
         self._settings = settings
         self._replica = replica
         self.machine = machine
-        self.replies: list[Reply] = []
+        self.replies: list[Reply | Push] = []
         self.reign = 0  # the epoch of this replica's mastership; 0 while it has none
         self.lessor = Lessor(settings.stall_ms, settings.tick_ms, now_ms)
         self.calls = PendingCalls(settings)
@@ -63,13 +63,13 @@ class Mastership:
         self._now_ms = now_ms
         self._entropy = b""
         self._draws = 0
-        self._handlers: dict[str, Callable[[Call, int, bool], None]] = {
+        self.handlers: dict[str, Callable[[Call, int, bool], None]] = {
             row.name: self._on_write if row.way is Way.WRITE else self._on_read
             for row in OPERATIONS.values()
             if row.way in (Way.WRITE, Way.READ)
         }
-        self._handlers |= {row.name: self._on_cell for row in OPERATIONS.values() if row.way is Way.CELL}
-        self._handlers |= {
+        self.handlers |= {row.name: self._on_cell for row in OPERATIONS.values() if row.way is Way.CELL}
+        self.handlers |= {
             "open_session": self._on_open_session,
             "resume_session": self._on_resume_session,
             "keep_alive": self._on_keep_alive,
@@ -161,7 +161,7 @@ class Mastership:
 
     def _dispatch(self, call: Call, since_ms: int, sure: bool) -> None:
         """`sure`: the state here is the cell's present state. Without it, no refusal is taken from the state."""
-        handler = self._handlers.get(call.operation)
+        handler = self.handlers.get(call.operation)
         if handler is None:
             self._refuse(call, Refusal("unknown_operation", f"no operation is called {call.operation[:80]!r}"))
             return
@@ -179,7 +179,7 @@ class Mastership:
         if sure or is_final:
             self._refuse(call, refusal)
         else:
-            self._wait(call, since_ms)
+            self.wait(call, since_ms)
         return False
 
     def _refuse(self, call: Call, refusal: Refusal) -> None:
@@ -191,7 +191,8 @@ class Mastership:
             self._refuse(call, Refusal("overloaded", limit))
         return limit is not None
 
-    def _wait(self, call: Call, since_ms: int) -> None:
+    def wait(self, call: Call, since_ms: int) -> None:
+        """The call is looked at again, and is sure then, when the lease is valid or a confirming round has ended."""
         waiting = WaitingCall(call, since_ms)
         if not self._overloaded(call, self.calls.full() or self.waiting.full(waiting)):
             self.calls.open[call.request] = waiting
@@ -229,7 +230,7 @@ class Mastership:
                 self._resumes.wait(held)
             return
         if session and not number and not sure:
-            self._wait(call, since_ms)  # nothing in apply would stop it, had another process resumed the session
+            self.wait(call, since_ms)  # nothing in apply would stop it, had another process resumed the session
             return
         if sure and session:
             # A short cut, safe as a read is; apply decides the same again for what goes the long way.
@@ -249,7 +250,7 @@ class Mastership:
 
     def _on_read(self, call: Call, since_ms: int, sure: bool) -> None:
         if not sure:
-            self._wait(call, since_ms)
+            self.wait(call, since_ms)
             return
         self.replies.append(Reply(call.request, self._looked_up(call)))
 
@@ -262,7 +263,7 @@ class Mastership:
 
     def _on_attach(self, call: Call, since_ms: int, sure: bool) -> None:
         if not sure:
-            self._wait(call, since_ms)
+            self.wait(call, since_ms)
             return
         session, attachment = call.arguments["session"], call.arguments["attachment"]
         assert isinstance(session, int) and isinstance(attachment, int)
@@ -280,7 +281,7 @@ class Mastership:
 
     def _on_keep_alive(self, call: Call, since_ms: int, sure: bool) -> None:
         if not self.lessor.ruling:
-            self._wait(call, since_ms)  # a confirming round renews the lease on its way
+            self.wait(call, since_ms)  # a confirming round renews the lease on its way
             return
         session = call.session
         info = self.machine.sessions.get(session)
@@ -296,7 +297,7 @@ class Mastership:
 
     def _on_cell(self, call: Call, since_ms: int, sure: bool) -> None:
         if not sure:
-            self._wait(call, since_ms)
+            self.wait(call, since_ms)
         elif call.operation == "members":
             self.replies.append(Reply(call.request, self.changes.members(self._now_ms)))
         elif not self._overloaded(call, self.calls.full() or self.changes.full()):

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from coordclient.protocol.errors import Refusal
 from coordclient.protocol.operations import OPERATIONS
 from coordd.engine.changes import WaitingChange
-from coordd.engine.effects import Reply
+from coordd.engine.effects import Push, Reply
 from coordd.engine.inputs import Call
 from coordd.engine.lessor import Wait
 from coordd.engine.reads import WaitingCall
@@ -149,7 +149,7 @@ class PendingCalls:
             late.append(entry)
         return late
 
-    def finish(self, entry: Pending, reply: dict[str, object] | Refusal, replies: list[Reply]) -> None:
+    def finish(self, entry: Pending, reply: dict[str, object] | Refusal, replies: list[Reply | Push]) -> None:
         """The answer is there: give it to everybody who waits.
 
         A call may be finished twice: a retry still on its way, whose waiter was granted meanwhile by another command,

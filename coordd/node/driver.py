@@ -28,7 +28,7 @@ from typing import Any, Protocol
 import structlog
 
 from coordclient.protocol.errors import Refusal
-from coordd.engine.effects import CutLog, Effects, RoleChange, TakeSnapshot
+from coordd.engine.effects import CutLog, Effects, Push, RoleChange, TakeSnapshot
 from coordd.engine.inputs import (
     DiskFull,
     DiskHasRoom,
@@ -105,6 +105,7 @@ class Outlets:
 
     send: Callable[[Sequence[tuple[int, Message]]], None]
     reply: Callable[[int, dict[str, object] | Refusal], None]
+    push: Callable[[Sequence[int], dict[str, object]], None]
     role: Callable[[RoleChange], None]
     membership: Callable[[Membership], None] = lambda membership: None
 
@@ -124,6 +125,7 @@ class Driver:
         self._carried: list[Input] = []
         self._unwritten: list[Record] = []
         self._disk_full_until_ms = 0
+        self._unfinished = False  # the engine has more to do at once
         self._owed = 0  # the highest persist number that is asked for and not yet reported
         self._wake: asyncio.Future[None] | None = None
         self._stopping = False
@@ -180,7 +182,7 @@ class Driver:
         while not self._stopping:
             synced = await self._turn()
             self.started.set()
-            if not (self._inbox or self._urgent or self._peer_inbox or self._carried):
+            if not (self._inbox or self._urgent or self._peer_inbox or self._carried or self._unfinished):
                 await self._wait()
             elif not synced:
                 await asyncio.sleep(0)
@@ -200,6 +202,7 @@ class Driver:
         inputs = self._take_inputs()
         now_ms = clock.now_ms()  # after the last input was taken
         effects = self._engine.step(inputs, now_ms, clock.wall_ms(), os.urandom(32))
+        self._unfinished = effects.unfinished
         if effects.stop is not None:
             raise StopRequired(effects.stop)
         if effects.differs is not None:
@@ -221,7 +224,7 @@ class Driver:
         if not (self._owed and written):
             return False  # messages that wait for records without room are lost, as the network may lose them
         await asyncio.sleep(0)
-        if effects.replies:
+        if effects.answers:
             await asyncio.sleep(0)  # a channel writes in a callback of its own, and uvloop's sockets after that turn
         self._store.sync()
         self._outlets.send(effects.send_after_persist)
@@ -284,8 +287,11 @@ class Driver:
             self._outlets.membership(effects.membership)
         if effects.role is not None:
             self._outlets.role(effects.role)
-        for reply in effects.replies:
-            self._outlets.reply(reply.request, reply.result)
+        for answer in effects.answers:
+            if isinstance(answer, Push):
+                self._outlets.push(answer.requests, answer.body)
+            else:
+                self._outlets.reply(answer.request, answer.result)
 
     def _transfer(self, effects: Effects) -> None:
         for transfer in effects.transfers:

@@ -11,7 +11,7 @@ from coordd.node import clock
 from coordd.node.audit import AUDITED, AuditedCall
 from coordd.node.directory import Directory
 from coordd.node.driver import Driver
-from coordd.node.hub import Deliver, Hub
+from coordd.node.hub import Deliver, Hub, TakePiece
 from coordd.node.service import Health
 
 # What others wait for, or what a session lives by: it overtakes everything else that waits for a step. Calls of one
@@ -50,12 +50,12 @@ class Node:
         """See `Service`."""
         return self._hub.new_request()
 
-    def submit(self, call: Call, deliver: Deliver) -> None:
+    def submit(self, call: Call, deliver: Deliver, push: TakePiece | None = None) -> None:
         """See `Service`."""
         urgent = call.operation in URGENT
         if call.operation in AUDITED:
             deliver = self._audit(call, deliver)
-        self._hub.wait(call.request, deliver)
+        self._hub.wait(call.request, deliver, push)
         loop = asyncio.get_running_loop()
         if call.operation == "status":
             loop.call_soon(self._hub.deliver, call.request, self._status())

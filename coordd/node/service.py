@@ -10,6 +10,23 @@ from coordclient.protocol.errors import Refusal
 from coordd.engine.inputs import Call
 
 
+class Piece:
+    """One answer of several, the same for everybody it goes to. `body` must not be changed."""
+
+    __slots__ = ("_forms", "body")
+
+    def __init__(self, body: dict[str, object]) -> None:
+        self.body = body
+        self._forms: dict[Callable[[dict[str, object]], bytes], bytes] = {}
+
+    def form(self, encode: Callable[[dict[str, object]], bytes]) -> bytes:
+        """The body as `encode` (a function of a module) makes it: made once, however many ask."""
+        data = self._forms.get(encode)
+        if data is None:
+            data = self._forms[encode] = encode(self.body)
+        return data
+
+
 @dataclass(frozen=True, slots=True)
 class Health:
     """What the health pages say. `ready`: this replica is a follower of a reachable master, or a serving master."""
@@ -25,10 +42,16 @@ class Service(Protocol):
     cell: str
     replica: int
 
-    def submit(self, call: Call, deliver: Callable[[dict[str, object] | Refusal], None]) -> None:
+    def submit(
+        self,
+        call: Call,
+        deliver: Callable[[dict[str, object] | Refusal], None],
+        push: Callable[[Piece], None] | None = None,
+    ) -> None:
         """Queue `call` (its `request` was drawn with `new_request`); `deliver` is called once, in a later turn.
 
-        Refuses at once (through `deliver`) with `overloaded` when the inbox is full.
+        `push` is called before, any number of times, where the call has several answers. Refuses at once (through
+        `deliver`) with `overloaded` when the inbox is full.
         """
         ...
 

@@ -54,7 +54,10 @@ class Life:
         self._engine = Engine(settings, store.durable, machine, clock.now_ms())
         self.hub = Hub(lambda replica: None)
         self.driver = Driver(
-            self._engine, store, InlineSnapshotter(store), Outlets(_to_nobody, self.hub.deliver, _role_changed)
+            self._engine,
+            store,
+            InlineSnapshotter(store),
+            Outlets(_to_nobody, self.hub.deliver, self.hub.push, _role_changed),
         )
         self._lines: list[Line] = []
         self._killed = asyncio.Event()

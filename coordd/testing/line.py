@@ -20,7 +20,7 @@ from coordd.api.limits import ApiLimits
 from coordd.engine.inputs import Call
 from coordd.node.directory import Directory
 from coordd.node.driver import Driver
-from coordd.node.hub import Deliver, Hub
+from coordd.node.hub import Deliver, Hub, TakePiece
 from coordd.node.node import Node
 
 HOST = "127.0.0.1"
@@ -114,12 +114,12 @@ class _Node(Node):
         super().__init__(cell, replica, directory, hub, driver, _nobody_heard, INBOX_MAX, "testing", may_grow=False)
         self._line = line
 
-    def submit(self, call: Call, deliver: Deliver) -> None:
+    def submit(self, call: Call, deliver: Deliver, push: TakePiece | None = None) -> None:
         if call.operation == "attach":
             session = call.arguments["session"]
             assert isinstance(session, int)
             self._line.attached(session)
-        super().submit(call, deliver)
+        super().submit(call, deliver, push)
 
 
 def _nobody_heard() -> Mapping[int, int | None]:

@@ -12,10 +12,10 @@ from typing import Any
 from coordclient.protocol.errors import Refusal
 from coordd.api.channel import Channel
 from coordd.api.limits import ApiLimits
-from coordd.engine.effects import Reply
+from coordd.engine.effects import Push, Reply
 from coordd.engine.inputs import Call, Gone
 from coordd.node.hub import Hub
-from coordd.node.service import Health
+from coordd.node.service import Health, Piece
 from tests.simulation.network import Network
 from tests.simulation.posts import PostDoor
 from tests.simulation.process import Process
@@ -58,14 +58,20 @@ class Doors:
         process.on_nobody = self.refuse
         process.on_arrival = self.arrived
         process.on_reply = self._reply
+        process.on_push = self._push
         process.on_end = self._ended
         process.on_runs = self.posts.runs
 
     # ---- what channels ask for (coordd.node.service.Service) ----
 
-    def submit(self, call: Call, deliver: Callable[[dict[str, object] | Refusal], None]) -> None:
+    def submit(
+        self,
+        call: Call,
+        deliver: Callable[[dict[str, object] | Refusal], None],
+        push: Callable[[Piece], None] | None = None,
+    ) -> None:
         self.posts.note(call)
-        self._hub.wait(call.request, self._with_members(deliver) if call.operation == "status" else deliver)
+        self._hub.wait(call.request, self._with_members(deliver) if call.operation == "status" else deliver, push)
         self._process.put(call)
 
     def _with_members(self, deliver: Callable[[dict[str, object] | Refusal], None]) -> Callable[..., None]:
@@ -196,6 +202,9 @@ class Doors:
     def _reply(self, reply: Reply) -> None:
         self.posts.forget((reply.request,))
         self._hub.deliver(reply.request, reply.result)
+
+    def _push(self, push: Push) -> None:
+        self._hub.push(push.requests, push.body)
 
     def _ended(self) -> None:
         """The process is gone; the kernel says so to its clients, where nothing is in between."""

@@ -10,7 +10,7 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
-from coordd.engine.effects import Effects, Reply
+from coordd.engine.effects import Effects, Push, Reply
 from coordd.engine.inputs import (
     DiskFull,
     DiskHasRoom,
@@ -44,6 +44,7 @@ class Performing:
     store: Any
     inbox: list[Input]
     on_reply: Callable[[Reply], None]
+    on_push: Callable[[Push], None]
     crash_point: str | None
     crash_power: bool
     slow_sync_until_us: int
@@ -129,8 +130,11 @@ class Performing:
         self._send(effects.send_now)
         for transfer in effects.transfers:
             self._transfer(transfer)
-        for reply in effects.replies:
-            self.on_reply(reply)
+        for answer in effects.answers:
+            if isinstance(answer, Push):
+                self.on_push(answer)
+            else:
+                self.on_reply(answer)
         if effects.cut is not None:
             self.store.cut(effects.cut.upto)
         if effects.snapshot is not None and not self._snapshotting:

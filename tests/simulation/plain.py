@@ -110,7 +110,8 @@ class PlainEngine:
             self._give_up()
         out.persist, out.persist_number = effects.persist, effects.persist_number
         out.send_now, out.send_after_persist = effects.send_now, effects.send_after_persist
-        out.transfers, out.stop, out.replies = effects.snapshot_transfers, effects.stop, self._replies
+        out.transfers, out.stop = effects.snapshot_transfers, effects.stop
+        out.answers += self._replies
         out.left = effects.left
         if self._bytes > self._snapshot_bytes:
             self._bytes = 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from coordd.engine.effects import Effects, Reply
+from coordd.engine.effects import Effects, Push, Reply
 from coordd.engine.inputs import Input, PeerMessage, Persisted
 from tests.simulation.network import Network
 from tests.simulation.performing import Performing
@@ -32,6 +32,7 @@ class Process(Performing):
         most = swarm.clock_ppm
         self.clock = Clock(world, self._chance.randrange(10**9), self._chance.choice((-most, -most, 0, most, most)))
         self.on_reply: Callable[[Reply], None] = lambda reply: None
+        self.on_push: Callable[[Push], None] = lambda push: None
         self.on_client: Callable[[Any, Any], None] = lambda source, message: None
         self.on_arrival: Callable[[Any, Any], None] = lambda source, message: None  # of a client's, read or not
         self.on_nobody: Callable[[Any, Any], None] = lambda source, message: None  # a client, while the process is down
@@ -263,6 +264,8 @@ class Process(Performing):
             self._syncing = False
             self._begin_sync()
         self._perform(effects)
+        if effects.unfinished:
+            self._wake()
         if effects.left and self.up:
             self.retire("left")
             self.on_left(self)

@@ -16,7 +16,7 @@ from coordclient.protocol.frames import CHANNEL_VERSION, frame, split_frames
 from coordd.api.app import Doors, open_doors
 from coordd.api.limits import ApiLimits
 from coordd.engine.inputs import Call
-from coordd.node.service import Health
+from coordd.node.service import Health, Piece
 
 Result = dict[str, object] | Refusal
 WAIT_SECONDS = 10.0
@@ -31,6 +31,7 @@ class FakeService:
         self.calls: list[Call] = []
         self.left: list[int] = []
         self.waiting: dict[int, Callable[[Result], None]] = {}
+        self.streams: dict[int, Callable[[Piece], None]] = {}
         self.answer: Callable[[Call], Result | None] = lambda call: {"did": call.operation}
         self.known_master: int | None = 2
         self.ready = True
@@ -40,9 +41,13 @@ class FakeService:
         self._requests += 1
         return self._requests
 
-    def submit(self, call: Call, deliver: Callable[[Result], None]) -> None:
+    def submit(
+        self, call: Call, deliver: Callable[[Result], None], push: Callable[[Piece], None] | None = None
+    ) -> None:
         encode(dict(call.arguments))  # whatever passes the doors can be logged
         self.calls.append(call)
+        if push is not None:
+            self.streams[call.request] = push
         result = self.answer(call)
         if result is None:
             self.waiting[call.request] = deliver
@@ -53,6 +58,7 @@ class FakeService:
         self.left += requests
         for request in requests:
             self.waiting.pop(request, None)
+            self.streams.pop(request, None)
 
     def address_of(self, replica: int | None) -> str | None:
         return None if replica is None else f"http://replica-{replica}:7420"

@@ -177,10 +177,11 @@ async def test_a_channel_speaks_for_a_session_once_attach_was_answered() -> None
         calls([1, "keep_alive", {"number": 1}, 0], [2, "attach", ATTACH, 0], [3, "close_session", {}, 0])
     )
     assert [call.operation for call in service.calls] == ["attach"]
-    service.waiting.pop(1)({"session": 9, "incarnation": 3})
+    service.waiting.pop(service.calls[0].request)({"session": 9, "incarnation": 3})
     await channel.take(calls([4, "keep_alive", {"number": 5}, 3]))
     about: dict[str, Any] = {"session": 9, "call": 4, "acked": 3, "attachment": 2, "incarnation": 3}
-    assert service.calls[-1] == Call(2, "keep_alive", {"number": 5, "hold_ms": 0}, **about)
+    about |= {"channel": service.calls[0].channel}
+    assert service.calls[-1] == Call(service.calls[0].request + 1, "keep_alive", {"number": 5, "hold_ms": 0}, **about)
     await until(lambda: pipe.written)
     answers = [decode(payload) for payload in split_frames(pipe.messages()[0])]
     assert {answer[0]: answer[2]["code"] for answer in answers if len(answer) == 3} == {
@@ -230,7 +231,7 @@ async def test_when_a_channel_ends_nobody_waits_for_its_calls() -> None:
             await speaker.receive()
             await speaker.send([1, "get", {"path": "/"}, 0], [2, "get", {"path": "/"}, 0])
             await until(lambda: len(house.service.waiting) == 2)
-        await until(lambda: house.service.left == [1, 2])
+        await until(lambda: house.service.left == [call.request for call in house.service.calls])
         assert len(house.doors.channels) == 0
 
 

@@ -63,7 +63,7 @@ class World:
         self.refuse_snapshot = False
         self.outcome: SnapshotTaken | SnapshotFailed | None = None
         self.busy = False
-        self.driver = Driver(self, self, self, Outlets(self.send, self.reply, self.role, self.membership))
+        self.driver = Driver(self, self, self, Outlets(self.send, self.reply, self.push, self.role, self.membership))
 
     # engine
 
@@ -127,6 +127,9 @@ class World:
     def reply(self, request: int, result: dict[str, object] | Refusal) -> None:
         self.happened.append(("reply", request))
 
+    def push(self, requests: Sequence[int], body: object) -> None:
+        self.happened.append(("push", requests, body))
+
     def role(self, change: RoleChange) -> None:
         self.happened.append(change)
 
@@ -157,7 +160,7 @@ async def test_persist_then_speak_and_sockets_before_the_disk() -> None:
             persist_number=3,
             send_now=[(2, MESSAGE)],
             send_after_persist=[(3, AFTER)],
-            replies=[Reply(1, {})],
+            answers=[Reply(1, {})],
         )
     )
     async with world.running():
@@ -179,13 +182,6 @@ async def test_other_tasks_run_between_the_sockets_and_the_sync() -> None:
     async with world.running():
         asyncio.get_running_loop().call_soon(world.happened.append, "loop turned")
         await until(lambda: Persisted(1) in world.taken)
-
-
-async def test_a_hint_is_not_synced_for_itself() -> None:
-    world = World(Effects(persist=[RECORD]))
-    async with world.running():
-        await until(lambda: len(world.inputs) > 1)
-    assert ("append", [RECORD]) in world.happened and "sync" not in world.happened
 
 
 async def test_the_clock_is_read_after_the_inputs_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -307,7 +303,7 @@ async def test_a_replica_whose_state_is_not_that_of_the_others_says_so_once_more
             persist_number=1,
             send_now=[(2, MESSAGE)],
             send_after_persist=[(2, AFTER)],
-            replies=[Reply(1, {})],
+            answers=[Reply(1, {})],
             diverged="not that of replicas 2, 3",
             differs="one of them is wrong",
         )

@@ -28,6 +28,7 @@ class Kind(Enum):
     INT = "integer"
     BOOL = "boolean"
     MODE = "mode"
+    CHOICE = "one of several texts"
     ADDRESS = "address"
     LABELS = "map of texts"
     LOCKS = "list of locks"
@@ -35,7 +36,8 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """One argument: `low` and `high` bound an integer, or the length in bytes of a text or of bytes."""
+    """One argument: `low` and `high` bound an integer, or the length in bytes of a text or of bytes; `choices` are all
+    the values of a CHOICE."""
 
     name: str
     kind: Kind
@@ -43,6 +45,7 @@ class Argument:
     required: bool = False
     low: int = 0
     high: int = NUMBER_MAX
+    choices: tuple[str, ...] = ()
 
 
 def check_value(operation: str, argument: Argument, value: object) -> object:
@@ -120,6 +123,12 @@ def _check_mode(operation: str, argument: Argument, value: object) -> str:
     return value
 
 
+def _check_choice(operation: str, argument: Argument, value: object) -> str:
+    if value not in argument.choices or not isinstance(value, str):
+        raise Refusal("bad_request", f"{operation}: {argument.name} must be one of {', '.join(argument.choices)}")
+    return value
+
+
 def _check_address(operation: str, argument: Argument, value: object) -> str:
     text = _check_text(operation, argument, value)
     try:
@@ -186,6 +195,7 @@ _CHECKS = {
     Kind.INT: _check_int,
     Kind.BOOL: _check_bool,
     Kind.MODE: _check_mode,
+    Kind.CHOICE: _check_choice,
     Kind.ADDRESS: _check_address,
     Kind.LABELS: _check_labels,
     Kind.LOCKS: _check_locks,

@@ -33,6 +33,12 @@ def frame(value: object) -> bytes:
     return len(payload).to_bytes(4, "big") + payload
 
 
+def stream_frame(call: int, payload: bytes) -> bytes:
+    """The frame `[call, result, nil, true]`; `payload` is the encoded result, the same for any number of calls."""
+    head = b"\x94" + encode(call)
+    return b"".join(((len(head) + len(payload) + 2).to_bytes(4, "big"), head, payload, b"\xc0\xc3"))
+
+
 def split_frames(message: bytes, frame_bytes_max: int = FRAME_BYTES_MAX) -> list[bytes]:
     """The payloads of all frames in one WebSocket message; `BadFrames` otherwise."""
     payloads: list[bytes] = []

@@ -32,6 +32,7 @@ from coordclient.protocol.tree import (
     SEQUENCER_BYTES_MAX,
     TREE,
 )
+from coordclient.protocol.watching import WATCHING
 
 __all__ = [
     "CONTENTS_BYTES_MAX",
@@ -107,6 +108,7 @@ _ROWS = (
             Argument("attachment", Kind.INT, required=True, low=1),  # rises with every channel of the session
         ),
         "{session, lease_ms, epoch}: from now on this channel speaks for the session; it renews no lease",
+        channel=True,
     ),
     Operation(
         "keep_alive",
@@ -249,6 +251,7 @@ _ROWS = (
         " 'transferred', reason}] newest first}; holders have also {heard_ms_ago, left_ms: of the lease, delay_left_ms,"
         " crash_wait_ms: the most that others wait after a crash of this holder}",
     ),
+    *WATCHING,
     Operation("members", Way.CELL, (), _MEMBERS),
     Operation(
         "add_member",
