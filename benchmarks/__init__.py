@@ -13,6 +13,10 @@ process.
 * W7, fail-over: from kill -9 of the master until the first write that also began after the kill is acknowledged; two
   locks must be kept.
 * W9, an idle cell.
+* W10, reads from the consistent cache by one thread, or by one task: no network. How fast they are on a core of their
+  own is said by the reads in a second of CPU.
+* W11, a write of a file of 100 bytes that N clients have cached: its latency is that of all invalidations and
+  acknowledgements as well. Writer and readers are tasks of this one thread.
 
 W1, W3 and W4 have two forms: *tasks* (one client, one session, one connection, N tasks) and *sessions* (N clients, each
 with its own).

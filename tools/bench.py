@@ -1,4 +1,4 @@
-"""speed of a three-replica cell with fsync on: locks, writes, reads, fail-over, idle cost (--profile: where it goes)"""
+"""speed of a three-replica cell with fsync on: locks, writes, (cached) reads, fail-over, idle cost (--profile: why)"""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
-from benchmarks import report, workloads
+from benchmarks import cached_reads, report, workloads
 from benchmarks.measure import Result
 from benchmarks.workloads import Bench
 from coordd.testing.cells import RunningCell, start_cell
 
 ROOT = Path(__file__).resolve().parent.parent
-WORK = ("W1", "W3", "W4", "W7", "W9")
+WORK = ("W1", "W3", "W4", "W7", "W9", "W10", "W11")
 AIMS = {("W1", "tasks", 64): "10,000 ops/s", ("W1", "sessions", 64): "5,000 ops/s", ("W3", "tasks", 64): "12,000 ops/s"}
 NUMBERS = {"tasks": (1, 16, 64, 256), "sessions": (1, 64)}
 LOOPS = {"W1": workloads.lock_cycles, "W3": workloads.writes, "W4": workloads.reads}
+CACHING_READERS = (1, 100, 1_000)
 FAILOVER_ROUNDS = 3
 PROFILE_LINES = 35
 MASTER_TRIES = 12
@@ -52,6 +53,11 @@ def measure(bench: Bench, chosen: list[str], forms: list[str], numbers: list[int
         for form in forms if name in chosen else []:
             for number in numbers or NUMBERS[form]:
                 keep([run(loop(bench, form, number, AIMS.get((name, form, number), "")))])
+    if "W10" in chosen:
+        keep(cached_reads.reads_in_a_thread(bench))
+        keep(run(cached_reads.reads_in_a_task(bench)))
+    for number in (numbers or CACHING_READERS) if "W11" in chosen else ():
+        keep(run(cached_reads.write_of_what_is_cached(bench, number)))
     if "W7" in chosen:
         keep([run(workloads.failover(bench, rounds, "3,000 ms"))])
     return results

@@ -140,6 +140,11 @@ class Cached:
                 oldest = next(iter(self._invalidated))
                 self._forgotten = max(self._forgotten, self._invalidated.pop(oldest))
 
+    def invalidate_all(self, number: int) -> None:
+        """As `invalidate`, of every path."""
+        self.invalidate([path for _, path in self._order], number)
+        self._forgotten = max(number, self._forgotten)
+
     def drop(self) -> None:
         """Nothing that is held, and no answer that is on its way, may be believed."""
         self.lease.ends = OVER  # first: whoever has read an entry and not the clock yet shall not believe it

@@ -6,125 +6,17 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from coordclient.aio import cache as joined
-from coordclient.aio.cache import HITS_A_TURN, Cache
+from coordclient.aio.cache import HITS_A_TURN
 from coordclient.aio.channel import ChannelError
 from coordclient.aio.files import bytes_of_file, bytes_of_stat, lockless_file_of, lockless_stat_in
 from coordclient.aio.life import Life
-from coordclient.clock import in_ns
 from coordclient.errors import NotFound, SessionExpired
-from coordclient.protocol.codec import decode
 from coordclient.protocol.errors import Refusal
-from coordclient.session import Session
-from coordclient.values import File
-
-NODE = ["node", "/a"]
-STAT = {
-    "path": "/a", "kind": "file", "instance": 1, "content_generation": 1, "lock_generation": 7, "acl_generation": 1,
-    "revision": 5, "checksum": "0" * 16, "size": 1, "created_ms": 0, "modified_ms": 0, "owner": "", "ephemeral": False,
-    "children": 0,
-}  # fmt: skip
-
-
-class FakeChannel:
-    cell = "here"
-
-    def __init__(self) -> None:
-        self.sent: list[tuple[str, dict[str, Any]]] = []
-        self.queue: Any = None
-        self.leases: list[asyncio.Future[Any]] = []
-        self.lost = ""
-
-    def begin_stream(self, number, acked, operation, arguments, stream) -> None:
-        self.sent.append((operation, arguments))
-        self.queue = stream
-
-    def send(self, payload: bytes) -> None:
-        _, operation, arguments, _ = decode(payload[4:])
-        self.sent.append((operation, arguments))
-
-    async def request(self, number, acked, operation, arguments, timeout_ms) -> Any:
-        self.sent.append((operation, arguments))
-        self.leases.append(asyncio.get_running_loop().create_future())
-        return await self.leases[-1]
-
-    def lose(self, reason: str) -> None:
-        self.lost = reason
-
-
-class FakeKeeper:
-    request_ms = 10_000
-
-    def __init__(self) -> None:
-        self.now = 1_000
-        self.followers: list[Cache] = []
-        self.life = Life()
-        self.life.session = Session(1, "", 12_000, 3, self.clocks())
-        self.asked: list[tuple[str, dict[str, object], asyncio.Future[Any]]] = []
-        self.gone_to: list[object] = []
-
-    def clocks(self) -> tuple[int, ...]:
-        return (self.now, self.now + 5_000)
-
-    def alive(self) -> Life:
-        return self.life
-
-    async def begin(self, life, operation, arguments, deadline_ms) -> Any:
-        call = life.calls.begin(operation, arguments, deadline_ms, asyncio.get_running_loop().create_future())
-        self.asked.append((operation, arguments, call.tag))
-        return call
-
-    def go_to(self, address: object) -> None:
-        self.gone_to.append(address)
-
-
-class Scene:
-    """A cache whose queue is open, on a fake channel. With `opened=False` it is not open yet."""
-
-    def __init__(self, *, opened: bool = True) -> None:
-        self.keeper = FakeKeeper()
-        self.cache = Cache(self.keeper, 10**6, in_ns(self.keeper.clocks))  # type: ignore[arg-type]
-        self.held = self.cache.held
-        self.channel = FakeChannel()
-        self.cache.attached(self.keeper.life, self.channel)  # type: ignore[arg-type]
-        if opened:
-            self.push(0)
-
-    def push(self, number: int, *keys: list[str]) -> None:
-        self.channel.queue.pushed({"number": number, "invalidate": list(keys)})
-
-    def get(self, path: str = "/a") -> asyncio.Task[File]:
-        return asyncio.create_task(self.cache.read("get", path, lockless_file_of, bytes_of_file))
-
-    def lease(self, lease_ms: int = 1_500, *, drop: bool = False, epoch: int = 3) -> None:
-        self.channel.leases[-1].set_result({"number": 1, "epoch": epoch, "lease_ms": lease_ms, "drop": drop})
-
-    def operations(self) -> list[str]:
-        return [operation for operation, _ in self.channel.sent]
-
-
-async def turns(count: int = 8) -> None:
-    """Let everything happen that waits for nothing."""
-    for _ in range(count):
-        await asyncio.sleep(0)
-
-
-def contents(value: bytes, number: int | None = None) -> dict[str, Any]:
-    return {"contents": value, "stat": STAT, **({} if number is None else {"cached": number})}
-
-
-async def filled(scene: Scene, number: int = 1) -> None:
-    """`/a` is held, under a lease."""
-    reading = scene.get()
-    await turns()
-    scene.lease()
-    scene.keeper.asked[-1][2].set_result(contents(b"1", number))
-    assert (await reading).contents == b"1"
-    await turns()
+from tests.unit.client.cache_scene import STAT, FakeChannel, Scene, contents, filled, turns
 
 
 async def test_the_first_read_waits_for_the_queue_then_asks_for_lease_and_value_and_the_next_is_a_hit():
@@ -133,7 +25,7 @@ async def test_the_first_read_waits_for_the_queue_then_asks_for_lease_and_value_
     await turns()
     assert scene.operations() == ["cache"]
     assert scene.keeper.asked == []
-    scene.push(0)
+    scene.open()
     await turns()
     assert scene.operations() == ["cache", "cache_lease"]
     operation, arguments, answer = scene.keeper.asked[0]
@@ -163,15 +55,24 @@ async def test_an_answer_without_a_number_is_shown_and_not_kept():
 async def test_invalidations_of_one_message_are_acknowledged_once_when_all_of_it_is_gone():
     scene = Scene()
     await filled(scene)
-    scene.push(2, ["node", "/b"])
-    scene.push(3, NODE, ["children", "/"])
+    scene.push(2, "/b")
+    scene.push(3, "/a", "/")
     assert scene.held.files == {}
     assert scene.operations() == ["cache", "cache_lease"]
     await turns()
     assert scene.channel.sent[2:] == [("invalidated", {"number": 3})]
-    scene.push(4, ["node", "/c"])
+    scene.push(4, "/c")
     await turns()
     assert scene.channel.sent[3:] == [("invalidated", {"number": 4})]
+
+
+async def test_an_invalidation_of_everything_is_acknowledged_like_any_other():
+    scene = Scene()
+    await filled(scene)
+    scene.channel.queue.pushed({"number": 2, "invalidate": None})
+    assert scene.held.files == {}
+    await turns()
+    assert scene.channel.sent[2:] == [("invalidated", {"number": 2})]
 
 
 async def test_an_answer_that_waits_for_its_task_while_its_path_is_invalidated_is_shown_and_not_kept():
@@ -180,7 +81,7 @@ async def test_an_answer_that_waits_for_its_task_while_its_path_is_invalidated_i
     await turns()
     scene.lease()
     scene.keeper.asked[0][2].set_result(contents(b"1", 1))  # in the same message as
-    scene.push(2, NODE)
+    scene.push(2, "/a")
     assert (await reading).contents == b"1"
     await turns()
     assert scene.cache.look("get", "/a") is None
@@ -198,6 +99,20 @@ async def test_a_lease_that_is_over_is_asked_for_by_the_next_read_and_what_is_he
     scene.lease()
     assert (await reading).contents == b"1"
     assert len(scene.keeper.asked) == 1
+
+
+async def test_a_cell_that_knows_of_no_queue_here_gets_a_new_one():
+    scene = Scene()
+    await filled(scene)
+    scene.keeper.now += 1_500
+    reading = scene.get()
+    await turns()
+    scene.lease(0, drop=True)
+    await turns()
+    assert scene.operations() == ["cache", "cache_lease", "cache_lease", "cache"]
+    assert "cache" not in scene.keeper.asked[1][1], "the new one is not open yet"
+    scene.keeper.asked[1][2].set_result(contents(b"2"))
+    assert (await reading).contents == b"2"
 
 
 async def test_a_lease_with_the_order_to_drop_all_is_followed_by_a_question():
@@ -246,7 +161,7 @@ async def test_absence_is_held_for_every_operation_and_raised_as_a_new_error_eac
             scene.cache.look(operation, "/a")
         seen.append(caught.value)
     assert len({id(error) for error in seen}) == 3
-    scene.push(2, NODE)
+    scene.push(2, "/a")
     assert scene.cache.look("get", "/a") is None
 
 
@@ -254,7 +169,7 @@ async def test_the_contents_answer_a_stat_and_a_stat_answers_no_contents():
     scene = Scene()
     await filled(scene)
     assert scene.cache.look("stat", "/a").revision == 5
-    scene.push(2, NODE)
+    scene.push(2, "/a")
     reading = asyncio.create_task(scene.cache.read("stat", "/a", lockless_stat_in, bytes_of_stat))
     await turns()
     scene.keeper.asked[1][2].set_result({"stat": STAT, "cached": 3})
@@ -299,12 +214,12 @@ async def test_a_new_channel_begins_a_new_queue_and_the_old_one_says_nothing_any
     scene.cache.detached(scene.keeper.life)
     scene.channel = FakeChannel()
     scene.cache.attached(scene.keeper.life, scene.channel)  # type: ignore[arg-type]
-    old.pushed({"number": 1, "invalidate": []})
+    old.pushed({"number": 1, "invalidate": [], "epoch": 3})
     old.ended(ChannelError("broke off"))
     reading = scene.get()
     await turns()
     assert scene.operations() == ["cache"], "and no read before it is open"
-    scene.push(0)
+    scene.open()
     await turns()
     scene.lease()
     scene.keeper.asked[-1][2].set_result(contents(b"2", 1))
@@ -358,7 +273,7 @@ async def test_a_request_for_a_lease_that_fails_lets_the_read_go_on_and_is_made_
 
 async def test_a_push_that_is_no_invalidation_ends_the_channel():
     scene = Scene()
-    scene.channel.queue.pushed({"number": 1, "invalidate": [7]})
+    scene.channel.queue.pushed({"number": 1})
     assert "no invalidation" in scene.channel.lost
 
 

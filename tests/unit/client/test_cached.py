@@ -84,6 +84,19 @@ def test_an_invalidation_takes_everything_of_its_path_and_nothing_else():
     assert cache.bytes == 4 * (ENTRY_BYTES + len("/a/b") + 10)
 
 
+def test_an_invalidation_of_everything_is_one_of_every_path_held_or_not():
+    cache = opened()
+    lease(cache, 0)
+    for number, path in enumerate(("/a", "/b"), 1):
+        fill(cache, path, number)
+    cache.invalidate_all(5)
+    assert (cache.entries, cache.bytes, cache.invalidations) == (0, 0, 2)
+    assert not fill(cache, "/a", 5)
+    assert not fill(cache, "/c", 5)
+    assert fill(cache, "/c", 6)
+    assert shown(cache, "/c", at(1)) == "/c 6", "the lease goes on"
+
+
 def test_invalidations_that_are_forgotten_keep_older_fills_out(monkeypatch):
     monkeypatch.setattr(rules, "INVALIDATED_MAX", 2)
     cache = opened()

@@ -102,7 +102,8 @@ class Cache:
             value = self.look(table, path)
             if value is not None:
                 return value
-            arguments["cache"] = True
+            if self._is_open():  # still
+                arguments["cache"] = True
         held.misses += 1
         generation = held.generation
         call = await keeper.begin(life, table, arguments, deadline_ms)
@@ -135,10 +136,13 @@ class Cache:
         """Whether anything is held of this path, believed or not."""
         return any(short in table for table in self.held.tables.values())
 
+    def _is_open(self) -> bool:
+        return self._queue is not None and self._queue.open
+
     async def _opened(self, life: Life, deadline_ms: int) -> bool:
         """Wait until the queue is open; False where there will be none in time."""
         while life.over is None and not self._refused:
-            if self._queue is not None and self._queue.open:
+            if self._is_open():
                 return True
             left_ms = deadline_ms - self._keeper.clocks()[0]
             if left_ms <= 0 or not await life.change(left_ms):
@@ -165,9 +169,8 @@ class Cache:
 
     def _open(self, channel: Channel) -> None:
         life = self._life
-        if channel is not self._channel or life is None or life.session is None:
+        if channel is not self._channel or life is None:
             return
-        self.held.open(life.session.epoch)
         self._queue = queue = Queue(self)
         acked = life.calls.acked
         channel.begin_stream(life.calls.reserve(), acked, "cache", {}, queue)
@@ -184,20 +187,19 @@ class Cache:
         life = self._life
         if queue is not self._queue or life is None:
             return
-        try:
-            number, paths = int(body["number"]), [str(path) for _, path in body["invalidate"]]
-        except (KeyError, TypeError, ValueError) as error:
-            if self._channel is not None:
-                self._channel.lose(f"pushes what is no invalidation: {error!r}")
-            return
-        if not queue.open:
-            queue.open = True
-            life.wake()
-        if paths:
-            self.held.invalidate(paths, number)
-            if not self._acknowledge:  # one for all that came in this message
-                asyncio.get_running_loop().call_soon(self._send_acknowledgement)
-            self._acknowledge = max(number, self._acknowledge)
+        match body:
+            case {"number": int(number), "epoch": int(epoch)} if not queue.open:
+                queue.open = True
+                self.held.open(epoch)
+                life.wake()
+            case {"number": int(number), "invalidate": list(paths)}:
+                self.held.invalidate(paths, number)
+                self._owe(number)
+            case {"number": int(number), "invalidate": None}:
+                self.held.invalidate_all(number)
+                self._owe(number)
+            case _ if self._channel is not None:
+                self._channel.lose(f"pushes what is no invalidation: {body!r:.80}")
 
     def closed(self, queue: Queue, error: Refusal | ChannelError | None) -> None:
         """The queue has ended, perhaps with its channel."""
@@ -215,6 +217,12 @@ class Cache:
         else:
             self._refused = True
         life.wake()
+
+    def _owe(self, number: int) -> None:
+        """What was said up to this number is done: one acknowledgement for all that came in this message."""
+        if not self._acknowledge:
+            asyncio.get_running_loop().call_soon(self._send_acknowledgement)
+        self._acknowledge = max(number, self._acknowledge)
 
     def _send_acknowledgement(self) -> None:
         channel, life, number = self._channel, self._life, self._acknowledge
@@ -235,7 +243,7 @@ class Cache:
 
     def _ask(self) -> None:
         channel, life, held = self._channel, self._life, self.held
-        if held.asking or channel is None or life is None or self._queue is None or not self._queue.open:
+        if held.asking or channel is None or life is None or not self._is_open():
             return
         number = held.ask(self._keeper.clocks())
         self._asking = asyncio.get_running_loop().create_task(self._asked(channel, life, number))
@@ -249,7 +257,10 @@ class Cache:
                 life.calls.reserve(), acked, "cache_lease", {"number": number}, ANSWER_MS_MAX
             )
             epoch, lease_ms, drop = (answer.get(name) for name in ("epoch", "lease_ms", "drop"))
-            if isinstance(epoch, int) and isinstance(lease_ms, int) and life.session is not None:
+            if drop is not False and not lease_ms and channel is self._channel:
+                self._stop()  # the cell knows of no queue here
+                self._open(channel)
+            elif isinstance(epoch, int) and isinstance(lease_ms, int) and life.session is not None:
                 held.granted(number, epoch, lease_ms, drop is not False, life.session.lease)
         except Refusal as refusal:
             if ERRORS[refusal.code].action is Action.GO_TO_MASTER and channel is self._channel:
