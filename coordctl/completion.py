@@ -171,8 +171,8 @@ def _listed(settings: Settings, directory: str) -> list[str]:
         settings.timeout = ANSWER_SECONDS
         try:
             with settings.open_client() as client:
-                for name, stat in client.ls(directory):
-                    found.append(name + "/" if stat.kind == "directory" else name)
+                entries = client.ls(directory)
+                found.extend(entry.name + "/" * (entry.stat.kind == "directory") for entry in entries)
                 told.set()
         except (CoordError, OSError, ValueError):
             return

@@ -41,7 +41,7 @@ def _entries(client: Client, path: str, *, recursive: bool) -> Iterator[tuple[st
     while directories:
         at, prefix, listed = directories.pop()
         deeper = []
-        for name, stat in listed:
+        for name, stat, _ in listed:
             shown = prefix + name
             yield shown, stat
             if recursive and stat.kind == "directory":

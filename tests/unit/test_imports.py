@@ -36,14 +36,17 @@ def rule(package: str, may: str = "", pure: bool = False) -> Rule:
 # The pure rules of the client know each other and the errors that they raise.
 CLIENT_RULES = (
     "coordclient.protocol coordclient.errors "
-    "coordclient.session coordclient.endpoints coordclient.calls coordclient.holds coordclient.cached"
+    "coordclient.session coordclient.endpoints coordclient.calls coordclient.holds coordclient.cached "
+    "coordclient.values coordclient.changes coordclient.watching coordclient.opens"
 )
+
+PURE_CLIENT = "session endpoints calls holds cached values changes watching opens"
 
 # The longest matching package decides. A package may always import itself.
 RULES = (
     # the client
     rule("coordclient", "aiohttp msgpack"),
-    *(rule(f"coordclient.{name}", CLIENT_RULES, pure=True) for name in "session endpoints calls holds cached".split()),
+    *(rule(f"coordclient.{name}", CLIENT_RULES, pure=True) for name in PURE_CLIENT.split()),
     rule("coordclient.errors", "coordclient.protocol", pure=True),
     rule("coordclient.sequencer", "coordclient.protocol coordclient.errors", pure=True),
     rule("coordclient.fence", "coordclient.protocol coordclient.errors coordclient.sequencer threading", pure=True),

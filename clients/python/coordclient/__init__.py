@@ -10,8 +10,10 @@ protected by a lock. Everything raised on purpose is a `CoordError` (see `coordc
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
+from coordclient.changes import Change, Event, History, Node, Resync
 from coordclient.errors import (
     BadPath,
     BadRequest,
@@ -76,15 +78,21 @@ from coordclient.values import (
 )
 
 if TYPE_CHECKING:
+    from coordclient.aio.steps import Plan, TxnResult
     from coordclient.sync import Client
+    from coordclient.synchandle import Handle
     from coordclient.synclock import Lock, LockSet
+    from coordclient.synctxn import Txn
+    from coordclient.syncwatch import Batches, Watch
 
 __all__ = [
     "BadPath",
     "BadRequest",
+    "Batches",
     "CacheInfo",
     "CallCancelled",
     "CallWindow",
+    "Change",
     "Client",
     "ClientClosed",
     "ClientForked",
@@ -92,10 +100,13 @@ __all__ = [
     "CoordError",
     "Deadlock",
     "Entry",
+    "Event",
     "Exists",
     "Fence",
     "File",
     "GuardFailed",
+    "Handle",
+    "History",
     "Holder",
     "InternalError",
     "IsADirectory",
@@ -110,6 +121,7 @@ __all__ = [
     "Loss",
     "NeedsCell",
     "NoTransaction",
+    "Node",
     "NotADirectory",
     "NotEmpty",
     "NotFound",
@@ -119,6 +131,8 @@ __all__ = [
     "Overloaded",
     "PermissionDenied",
     "PermitsDiffer",
+    "Plan",
+    "Resync",
     "RevisionAhead",
     "RevisionGone",
     "SequencerCheck",
@@ -134,24 +148,34 @@ __all__ = [
     "StaleToken",
     "Stat",
     "TooLarge",
+    "Txn",
+    "TxnResult",
     "Unavailable",
     "UnknownOperation",
     "Unlocked",
     "UnsupportedVersion",
     "Waiter",
+    "Watch",
     "Why",
     "WrongCell",
 ]
 
 
+_LATE = {
+    "Batches": "coordclient.syncwatch",
+    "Client": "coordclient.sync",
+    "Handle": "coordclient.synchandle",
+    "Lock": "coordclient.synclock",
+    "LockSet": "coordclient.synclock",
+    "Plan": "coordclient.aio.steps",
+    "Txn": "coordclient.synctxn",
+    "TxnResult": "coordclient.aio.steps",
+    "Watch": "coordclient.syncwatch",
+}
+
+
 def __getattr__(name: str) -> object:
-    """`Client` and the locks are imported when they are asked for: `coordclient.protocol` alone needs no aiohttp."""
-    if name == "Client":
-        from coordclient.sync import Client
-
-        return Client
-    if name in ("Lock", "LockSet"):
-        from coordclient import synclock
-
-        return getattr(synclock, name)
+    """What uses the network is imported when it is asked for: `coordclient.protocol` alone needs no aiohttp."""
+    if name in _LATE:
+        return getattr(importlib.import_module(_LATE[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

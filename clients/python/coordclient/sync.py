@@ -7,23 +7,20 @@ from __future__ import annotations
 
 import functools
 import inspect
-import threading
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, TypeVar, cast, overload
 
 from coordclient.aio.lockstate import LockState
-from coordclient.aio.terms import STOP_MARGIN, Mode, OnJeopardy, OnLost, Terms, Wanted, ask_of, asks_of
+from coordclient.aio.terms import STOP_MARGIN, Mode, OnJeopardy, OnLost, Wanted, ask_of, asks_of
 from coordclient.errors import CoordError
-from coordclient.syncbase import BaseClient
-from coordclient.synclock import Lock, LockSet
+from coordclient.synclock import Lock, LockSet, terms_in_threads
+from coordclient.syncnodes import NodesClient
 from coordclient.values import Killed, LockInfo, SequencerCheck, SessionDetails, SessionInfo, Unlocked, Why
-from coordclient.worker import call_safely
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-class Client(BaseClient):
+class Client(NodesClient):
     """A client of one cell: it finds the master, keeps one session alive, and retries over fail-over.
 
     `endpoints`: URLs or HOST:PORT, a sequence or one text with commas; without them `COORD_ENDPOINTS`, then the three
@@ -69,7 +66,9 @@ class Client(BaseClient):
         ...     lock.check()
         """
         state = LockState(
-            self._client._keeper, (ask_of(path, mode),), _terms(timeout, lock_delay, on_lost, on_jeopardy, stop_margin)
+            self._client._keeper,
+            (ask_of(path, mode),),
+            terms_in_threads(timeout, lock_delay, on_lost, on_jeopardy, stop_margin),
         )
         return Lock(state, self._worker)
 
@@ -91,7 +90,7 @@ class Client(BaseClient):
         >>> with client.semaphore("/db/connections", 20) as permit:
         ...     use(permit.sequencer)
         """
-        terms = _terms(timeout, lock_delay, on_lost, on_jeopardy, stop_margin)
+        terms = terms_in_threads(timeout, lock_delay, on_lost, on_jeopardy, stop_margin)
         return Lock(LockState(self._client._keeper, (ask_of(path, "semaphore", permits),), terms), self._worker)
 
     def locks(
@@ -112,7 +111,7 @@ class Client(BaseClient):
         >>> with client.locks(["/accounts/1", ("/rates", "shared")], timeout=5) as both:
         ...     move_money(fencing_tokens=both.tokens)
         """
-        terms = _terms(timeout, lock_delay, on_lost, on_jeopardy, stop_margin)
+        terms = terms_in_threads(timeout, lock_delay, on_lost, on_jeopardy, stop_margin)
         return LockSet(LockState(self._client._keeper, asks_of(paths, mode), terms), self._worker)
 
     def locked(
@@ -184,7 +183,7 @@ class Client(BaseClient):
         >>> with client.adopt("/billing/nightly") as lock:
         ...     go_on(fencing_token=lock.token)
         """
-        terms = _terms(timeout, 0.0, on_lost, on_jeopardy, stop_margin)
+        terms = terms_in_threads(timeout, 0.0, on_lost, on_jeopardy, stop_margin)
         state = self._worker.run(self._client._adopt, (paths,) if isinstance(paths, str) else tuple(paths), terms)
         return (Lock if isinstance(paths, str) else LockSet)(state, self._worker)
 
@@ -302,20 +301,3 @@ class Client(BaseClient):
         >>> client.transfer_master(2)
         """
         return self._worker.run(self._client.transfer_master, to)
-
-
-def _terms(
-    timeout: float | None,
-    lock_delay: float,
-    on_lost: OnLost | None,
-    on_jeopardy: OnJeopardy | None,
-    stop_margin: float,
-) -> Terms:
-    """What calls back does so in a thread of its own: it may block, and others are told meanwhile."""
-    lost = None if on_lost is None else partial(_in_a_thread, "coordclient on_lost", on_lost)
-    jeopardy = None if on_jeopardy is None else partial(_in_a_thread, "coordclient on_jeopardy", on_jeopardy)
-    return Terms(timeout, lock_delay, lost, jeopardy, stop_margin)
-
-
-def _in_a_thread(name: str, function: Callable[[Any], object], argument: object) -> None:
-    threading.Thread(target=call_safely, args=(partial(function, argument),), name=name, daemon=True).start()

@@ -109,11 +109,16 @@ class BaseClient:
 
     # --- files
 
-    def get(self, path: str) -> File:
+    def get(self, path: str, *, revision: int = 0) -> File:
         """The contents (bytes) and the stat of a file; raises NotFound, IsADirectory.
+
+        `revision`: as they were then (0: now); raises RevisionGone when the cell's history does not reach back so far,
+        and RevisionAhead.
 
         >>> contents, stat = client.get("/config")
         """
+        if revision:
+            return self._worker.run(self._client.get, path, revision=revision)
         # What makes a hit cheap is that nothing is called for it.
         try:
             kept = self._files[path]
@@ -181,13 +186,17 @@ class BaseClient:
             self._client.create, path, contents, ephemeral=ephemeral, parents=parents, if_sequencer=if_sequencer
         )
 
-    def mkdir(self, path: str, *, parents: bool = False, if_sequencer: str | None = None) -> Stat:
+    def mkdir(
+        self, path: str, *, ephemeral: bool = False, parents: bool = False, if_sequencer: str | None = None
+    ) -> Stat:
         """Make a directory; raises Exists, and NotFound when its own directory is missing and `parents` is not set, and
-        GuardFailed as `put` does.
+        GuardFailed as `put` does. An `ephemeral` one goes when no session has it open and nothing is in it.
 
         >>> stat = client.mkdir("/workers", parents=True)
         """
-        return self._worker.run(self._client.mkdir, path, parents=parents, if_sequencer=if_sequencer)
+        return self._worker.run(
+            self._client.mkdir, path, ephemeral=ephemeral, parents=parents, if_sequencer=if_sequencer
+        )
 
     def delete(self, path: str, *, if_generation: int | None = None, if_sequencer: str | None = None) -> int:
         """Delete a file or an empty directory; the revision of it. Raises NotFound, NotEmpty, Locked, Conflict, and
@@ -197,16 +206,20 @@ class BaseClient:
         """
         return self._worker.run(self._client.delete, path, if_generation=if_generation, if_sequencer=if_sequencer)
 
-    def ls(self, path: str = "/") -> list[Entry]:
-        """The children of a directory, by name, each with its stat; raises NotFound, NotADirectory.
+    def ls(self, path: str = "/", *, contents: bool = False, after: str = "", count: int = 0) -> list[Entry]:
+        """The children of a directory, by name, each with its stat, and with the `contents` of files if you want them;
+        raises NotFound, NotADirectory.
+
+        All of them, or those behind the name `after`, or only the next `count` (1 to 1000). A directory that does not
+        fit into one answer is asked for in pages, which may be of different revisions.
 
         >>> [entry.name for entry in client.ls("/workers")]
         """
-        if self._cache is not None:
+        if self._cache is not None and not (contents or after or count):
             held: tuple[Entry, ...] | None = self._cache.look("ls", path_of(path))
             if held is not None:
                 return list(held)
-        return self._worker.run(self._client.ls, path)
+        return self._worker.run(self._client.ls, path, contents=contents, after=after, count=count)
 
     def stat(self, path: str) -> Stat:
         """The stat of a file or directory; raises NotFound.

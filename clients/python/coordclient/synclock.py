@@ -6,15 +6,17 @@ import itertools
 import logging
 import os
 import threading
+from collections.abc import Callable
+from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from coordclient.aio.lockstate import LockState
-from coordclient.aio.terms import time_limit
+from coordclient.aio.terms import OnJeopardy, OnLost, Terms, time_limit
 from coordclient.errors import ClientForked, CoordError, LockLost, LockTimeout
 from coordclient.holds import Hold, HoldState
 from coordclient.values import LockInfo
-from coordclient.worker import Worker
+from coordclient.worker import Worker, call_safely
 
 log = logging.getLogger("coordclient")
 _this_thread = threading.local()
@@ -255,3 +257,20 @@ def _thread_number() -> int:
     if number is None:
         number = _this_thread.number = next(_thread_numbers)
     return number
+
+
+def terms_in_threads(
+    timeout: float | None,
+    lock_delay: float,
+    on_lost: OnLost | None,
+    on_jeopardy: OnJeopardy | None,
+    stop_margin: float,
+) -> Terms:
+    """What calls back does so in a thread of its own: it may block, and others are told meanwhile."""
+    lost = None if on_lost is None else partial(_in_a_thread, "coordclient on_lost", on_lost)
+    jeopardy = None if on_jeopardy is None else partial(_in_a_thread, "coordclient on_jeopardy", on_jeopardy)
+    return Terms(timeout, lock_delay, lost, jeopardy, stop_margin)
+
+
+def _in_a_thread(name: str, function: Callable[[Any], object], argument: object) -> None:
+    threading.Thread(target=call_safely, args=(partial(function, argument),), name=name, daemon=True).start()

@@ -40,10 +40,11 @@ class File(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One child of a directory."""
+    """One child of a directory; `contents`: where they were asked for, and it is a file."""
 
     name: str
     stat: Stat
+    contents: bytes | None = None
 
 
 class CacheInfo(NamedTuple):

@@ -13,8 +13,11 @@ import pytest
 import coordclient
 from coordclient import aio
 
-PAIRS = [(coordclient.Client, aio.Client), (coordclient.Lock, aio.Lock), (coordclient.LockSet, aio.LockSet)]
-RENAMED = {"__aenter__": "__enter__", "__aexit__": "__exit__"}
+PAIRS = [
+    (getattr(coordclient, name), getattr(aio, name))
+    for name in ("Client", "Lock", "LockSet", "Watch", "Batches", "Txn", "Handle")
+]
+RENAMED = {"__aenter__": "__enter__", "__aexit__": "__exit__", "__aiter__": "__iter__", "__anext__": "__next__"}
 
 
 def public(cls) -> dict[str, Any]:
@@ -51,9 +54,10 @@ def _compare(threads, tasks, without):
 
 @pytest.mark.parametrize(("threads", "tasks"), PAIRS)
 def test_a_method_that_may_wait_is_a_coroutine_in_one_flavour_and_none_in_the_other(threads, tasks):
-    local = {"__init__", "check", "lock", "locks", "semaphore", "locked", "cache_info"}
+    makers = {"lock", "locks", "semaphore", "locked", "watch", "batches", "txn"}
+    local = {"__init__", "__iter__", "check", "poison", "cache_info", *makers}
     for name, value in public(tasks).items():
-        if inspect.isfunction(value) and name not in local:
+        if inspect.isfunction(value) and name not in local and value.__module__ != "coordclient.aio.steps":
             assert inspect.iscoroutinefunction(value), name
     assert not any(inspect.iscoroutinefunction(value) for value in public(threads).values())
 

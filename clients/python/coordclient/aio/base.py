@@ -7,7 +7,7 @@ import itertools
 import logging
 import os
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,7 +18,6 @@ from coordclient.aio.files import (
     bytes_of_file,
     bytes_of_stat,
     contents_of,
-    entries_of,
     file_of,
     guarded,
     int_in,
@@ -29,7 +28,9 @@ from coordclient.aio.files import (
     stat_in,
 )
 from coordclient.aio.keeper import Keeper
+from coordclient.aio.listing import list_pages
 from coordclient.aio.lockstate import LockState
+from coordclient.aio.watches import Watches
 from coordclient.cached import Kept
 from coordclient.endpoints import Endpoints
 from coordclient.holds import Hold
@@ -79,6 +80,7 @@ class BaseClient:
         self._clocks_ns = clock.in_ns(clocks)
         self._cache = Cache(self._keeper, options.cache_bytes, self._clocks_ns) if options.cache_bytes else None
         self._files: dict[str, Kept[File]] = self._cache.held.files if self._cache is not None else {}
+        self._watches = Watches(self._keeper)
         self._actors: weakref.WeakKeyDictionary[asyncio.Task[Any], str] = weakref.WeakKeyDictionary()
         self._actor_numbers = itertools.count(1)
         self._actor_prefix = ""
@@ -145,11 +147,16 @@ class BaseClient:
 
     # --- files
 
-    async def get(self, path: str) -> File:
+    async def get(self, path: str, *, revision: int = 0) -> File:
         """The contents (bytes) and the stat of a file; raises NotFound, IsADirectory.
+
+        `revision`: as they were then (0: now); raises RevisionGone when the cell's history does not reach back so far,
+        and RevisionAhead.
 
         >>> contents, stat = await client.get("/config")
         """
+        if revision:
+            return file_of(await self._keeper.call("get", {"path": path_of(path), "revision": revision}))
         # What makes a hit cheap is that nothing is called for it.
         try:
             kept = self._files[path]
@@ -218,16 +225,18 @@ class BaseClient:
             "ephemeral": ephemeral,
             "parents": parents,
         }
-        return stat_in(await self._keeper.call("create", guarded(arguments, if_sequencer)))
+        return await self._make("create", guarded(arguments, if_sequencer))
 
-    async def mkdir(self, path: str, *, parents: bool = False, if_sequencer: str | None = None) -> Stat:
+    async def mkdir(
+        self, path: str, *, ephemeral: bool = False, parents: bool = False, if_sequencer: str | None = None
+    ) -> Stat:
         """Make a directory; raises Exists, and NotFound when its own directory is missing and `parents` is not set, and
-        GuardFailed as `put` does.
+        GuardFailed as `put` does. An `ephemeral` one goes when no session has it open and nothing is in it.
 
         >>> stat = await client.mkdir("/workers", parents=True)
         """
-        arguments: dict[str, object] = {"path": path_of(path), "parents": parents}
-        return stat_in(await self._keeper.call("mkdir", guarded(arguments, if_sequencer)))
+        arguments: dict[str, object] = {"path": path_of(path), "ephemeral": ephemeral, "parents": parents}
+        return await self._make("mkdir", guarded(arguments, if_sequencer))
 
     async def delete(self, path: str, *, if_generation: int | None = None, if_sequencer: str | None = None) -> int:
         """Delete a file or an empty directory; the revision of it. Raises NotFound, NotEmpty, Locked, Conflict, and
@@ -240,17 +249,30 @@ class BaseClient:
             arguments["if_generation"] = if_generation
         return int_in(await self._keeper.call("delete", guarded(arguments, if_sequencer)), "revision")
 
-    async def ls(self, path: str = "/") -> list[Entry]:
-        """The children of a directory, by name, each with its stat; raises NotFound, NotADirectory.
+    async def ls(self, path: str = "/", *, contents: bool = False, after: str = "", count: int = 0) -> list[Entry]:
+        """The children of a directory, by name, each with its stat, and with the `contents` of files if you want them;
+        raises NotFound, NotADirectory.
+
+        All of them, or those behind the name `after`, or only the next `count` (1 to 1000). A directory that does not
+        fit into one answer is asked for in pages, which may be of different revisions.
 
         >>> [entry.name for entry in await client.ls("/workers")]
         """
-        if self._cache is not None:
-            found: tuple[Entry, ...] = await self._cache.read(
-                "ls", path_of(path), lockless_entries_of, bytes_of_entries
-            )
-            return list(found)
-        return entries_of(await self._keeper.call("ls", {"path": path_of(path)}))
+        where = {"path": path_of(path)}
+        if self._cache is None or contents or after or count:
+            return await list_pages(lambda page: self._keeper.call("ls", page), where, contents, after, count)
+        more = False
+
+        def entries_in(answer: Mapping[str, Any]) -> tuple[Entry, ...]:
+            nonlocal more
+            more = answer.get("more") is True
+            return lockless_entries_of(answer)
+
+        kept: tuple[Entry, ...] = await self._cache.read("ls", path_of(path), entries_in, bytes_of_entries)
+        found = list(kept)
+        if more and found:
+            found += await list_pages(lambda page: self._keeper.call("ls", page), where, False, found[-1].name)
+        return found
 
     async def stat(self, path: str) -> Stat:
         """The stat of a file or directory; raises NotFound.
@@ -267,6 +289,13 @@ class BaseClient:
         >>> client.cache_info().hits
         """
         return self._cache.info() if self._cache is not None else CacheInfo(0, 0, 0, 0, 0)
+
+    async def _make(self, operation: str, arguments: dict[str, object]) -> Stat:
+        life = self._keeper.alive()
+        stat = stat_in(await self._keeper.call(operation, arguments, life))
+        if stat.ephemeral:
+            life.opens.made(stat.path, stat.instance)
+        return stat
 
     def _actor(self) -> str:
         """Who asks for a lock: the task, by a number of its own, so that two never look like one."""

@@ -119,7 +119,7 @@ class Cache:
             raise
         value = make(answer)
         number = answer.get("cached")
-        if short is not None and isinstance(number, int):
+        if short is not None and isinstance(number, int) and not answer.get("more"):  # of a listing: one page
             held.fill(table, short, value, size(value), number, generation)
         return value
 

@@ -7,11 +7,11 @@ import functools
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar, cast, overload
 
-from coordclient.aio.base import BaseClient
 from coordclient.aio.channel import ChannelError
 from coordclient.aio.files import int_in, path_of
 from coordclient.aio.lock import Lock, LockSet
 from coordclient.aio.lockstate import LockState
+from coordclient.aio.nodes import NodesClient
 from coordclient.aio.terms import STOP_MARGIN, Ask, Mode, OnJeopardy, OnLost, Terms, Wanted, ask_of, asks_of, short_of
 from coordclient.endpoints import parse_endpoint
 from coordclient.errors import CoordError, InternalError, LockLost, NotFound, Unavailable, error_of
@@ -35,7 +35,7 @@ from coordclient.values import (
 _Function = TypeVar("_Function", bound=Callable[..., Awaitable[Any]])
 
 
-class Client(BaseClient):
+class Client(NodesClient):
     """A client of one cell: it finds the master, keeps one session alive, and retries over fail-over.
 
     `endpoints`: URLs or HOST:PORT, a sequence or one text with commas; without them `COORD_ENDPOINTS`, then the three

@@ -57,9 +57,9 @@ def stat_in(answer: Mapping[str, Any]) -> Stat:
 
 
 def entries_of(answer: Mapping[str, Any]) -> list[Entry]:
-    """The answer to `ls`."""
+    """The answer to `ls`, or one page of it."""
     try:
-        return [Entry(entry["name"], stat_of(entry["stat"])) for entry in answer["entries"]]
+        return [Entry(entry["name"], stat_of(entry["stat"]), entry.get("contents")) for entry in answer["entries"]]
     except (KeyError, TypeError) as error:
         raise InternalError(f"the cell's answer holds no entries: {error!r}") from None
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+from collections.abc import Callable
 
 from coordclient.errors import ClientClosed, ClientForked
 
@@ -26,6 +28,14 @@ class Guard:
             return asyncio.get_running_loop() is self._loop
         except RuntimeError:
             return False
+
+    def post(self, function: Callable[[], object]) -> None:
+        """Call it soon in the loop that used it first, from whatever thread; never where that loop has ended, or in
+        another process."""
+        loop = self._loop
+        if loop is not None and self.at_home():
+            with contextlib.suppress(RuntimeError):  # it is closed
+                loop.call_soon_threadsafe(function)
 
     def check_process(self) -> None:
         """Raises ClientForked in a child of the process that used it first."""

@@ -21,7 +21,7 @@ from coordclient.aio.link import Link
 from coordclient.aio.pulse import Pulse
 from coordclient.aio.traffic import Traffic
 from coordclient.calls import NEVER_MS, Call
-from coordclient.endpoints import Endpoints
+from coordclient.endpoints import Endpoints, backoff_ms
 from coordclient.errors import ClientClosed, CoordError, InternalError, SessionExpired, Unavailable
 from coordclient.holds import Hold
 from coordclient.serving import Serving
@@ -160,6 +160,22 @@ class Keeper:
         if (life.calls.give_up(call) or answered) and life.over is None:
             self.begin_lasting(life, "cancel", {"target": call.number})
 
+    def go_on_alone(self, life: Life, call: Call, then: Callable[[Mapping[str, Any]], None]) -> None:
+        """Nobody waits for this call any more, and its result is not to be lost: it goes on until it is answered or
+        the session ends, and a result is given to `then`."""
+
+        def told(future: asyncio.Future[Any]) -> None:
+            if not future.cancelled() and future.exception() is None and isinstance(future.result(), dict):
+                then(future.result())
+
+        if not self.guard.in_its_loop():
+            return
+        future: Any = call.tag
+        if life.calls.pending.get(call.number) is call:
+            call.tag = future = asyncio.get_running_loop().create_future()
+            call.lasting, call.deadline_ms = True, NEVER_MS
+        future.add_done_callback(told)
+
     async def ready(self, life: Life, deadline_ms: int) -> None:
         """Wait until the session has been opened; raises Unavailable at the deadline, or after the request time-out."""
         deadline_ms = min(deadline_ms, self.clocks()[0] + self.request_ms)
@@ -188,6 +204,14 @@ class Keeper:
     def go_to(self, address: object) -> None:
         """The replica at the other end says that it is not the master, and perhaps who is."""
         self._link.go_to(address if isinstance(address, str) else None)
+
+    def leave_replica(self, reason: str) -> None:
+        """The replica at the other end does not do what it should: go on with another."""
+        self._link.leave(reason)
+
+    def backoff_ms(self, tries: int) -> int:
+        """The wait before attempt number `tries`."""
+        return backoff_ms(tries, self._traffic.draw())
 
     async def ask(self, address: str, operation: str) -> Mapping[str, Any]:
         """One question to one replica about itself, without a session; raises ChannelError or Refusal."""

@@ -10,6 +10,7 @@ from typing import Any
 from coordclient.calls import Calls
 from coordclient.errors import CoordError, SessionExpired, SessionKilled, Unavailable
 from coordclient.holds import Hold, Holds, HoldState
+from coordclient.opens import Opens
 from coordclient.protocol.errors import Refusal
 from coordclient.session import Reading, Session
 from coordclient.tickets import Resume
@@ -43,11 +44,15 @@ class Life:
         self.keep_alives: dict[int, int] = {}  # call number -> number of the transmission, on the present channel
         self.room: deque[asyncio.Future[None]] = deque()  # who waits for room in the window
         self.backlog: deque[Backlog] = deque()
+        self.opens = Opens()
+        self.watched = False  # a watch is open, which needs a channel
         self.changed: list[asyncio.Future[None]] = []  # who waits for a renewal, the opening, the end, or a holder's
 
     def wanted(self) -> bool:
         """Whether anybody needs the session: it exists, or somebody waits for it."""
-        return bool(self.session is not None or self.calls.pending or self.changed or self.backlog or self.room)
+        if self.session is not None or self.watched:
+            return True
+        return bool(self.calls.pending or self.changed or self.backlog or self.room)
 
     async def change(self, wait_ms: int) -> bool:
         """Wait until the session is attached, renewed or over; False when `wait_ms` passed before."""

@@ -22,16 +22,22 @@ LOCKS_MAX = 64
 
 
 class Ask(NamedTuple):
-    """One lock that is asked for. `permits` is 0 unless the mode is `semaphore`."""
+    """One lock that is asked for. `permits` is 0 unless the mode is `semaphore`; `instance`: of that very node (a
+    handle's), unless it is 0."""
 
     path: str
     mode: str
     permits: int = 0
+    instance: int = 0
 
     def arguments(self) -> dict[str, object]:
-        """As the cell takes them; permits only where they mean something."""
+        """As the cell takes them; permits and instance only where they mean something."""
         found: dict[str, object] = {"path": self.path, "mode": self.mode}
-        return {**found, "permits": self.permits} if self.permits else found
+        if self.permits:
+            found["permits"] = self.permits
+        if self.instance:
+            found["if_instance"] = self.instance
+        return found
 
 
 def ask_of(path: str, mode: str, permits: int = 0) -> Ask:

@@ -39,6 +39,10 @@ class Traffic:
         self._owner = owner
         self._chance = random.Random()
 
+    def draw(self) -> int:
+        """By chance, for a back-off."""
+        return self._chance.randrange(CHANCE_MAX)
+
     def send(self, channel: Channel, life: Life, call: Call) -> None:
         """One call goes out on the channel."""
         try:
@@ -96,7 +100,7 @@ class Traffic:
             self._own_answer(life, channel, item)
             return None
         now_ms = self._clocks()[0]
-        verdict = life.calls.refused(item[0], refusal, now_ms, self._chance.randrange(CHANCE_MAX))
+        verdict = life.calls.refused(item[0], refusal, now_ms, self.draw())
         if verdict is None:
             channel.answer(item)
             return None
