@@ -12,7 +12,7 @@ from coordclient.values import Stat, stat_of
 class Event(NamedTuple):
     """One change of one node. `kind`: created, changed or deleted. `before` and `after` are contents, where the watch
     asked for them and there was or is a file. `session` (0: none) and `principal` made it, by `operation`, at `at_ms`
-    (the master's wall clock, for people). All events with one `revision` happened at once."""
+    (the master's wall clock, for people). `size` and `checksum` are those after it. All events with one `revision` happened at once."""
 
     revision: int
     path: str
@@ -26,7 +26,7 @@ class Event(NamedTuple):
     at_ms: int
     operation: str
     size: int = 0
-    checksum: str = ""
+    checksum: str | None = None
 
 
 class Node(NamedTuple):
@@ -46,7 +46,8 @@ class Resync(NamedTuple):
 
 
 class Change(NamedTuple):
-    """One row of a history: as `Event`, without contents; `size` and `checksum` are those after the change."""
+    """One row of a history: as `Event`, without contents; `size` and `checksum` are those after the change (`checksum`
+    None: there is no file then)."""
 
     revision: int
     path: str
@@ -54,7 +55,7 @@ class Change(NamedTuple):
     directory: bool
     instance: int
     size: int
-    checksum: str
+    checksum: str | None
     session: int
     principal: str
     at_ms: int
@@ -87,7 +88,7 @@ def event_of(wire: Mapping[str, Any]) -> Event:
             wire["at_ms"],
             wire["operation"],
             wire.get("size") or 0,
-            wire.get("checksum") or "",
+            wire.get("checksum"),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise malformed("event", error) from None

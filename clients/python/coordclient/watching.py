@@ -4,8 +4,8 @@
   under a new master the watch is registered again with the revision of the last delivery that was *received* whole.
 * `revision` is what was *given*: every change up to it was handed to the application. Who watches again from there, in
   another process perhaps, misses nothing.
-* A resync comes in pieces of one revision and is given when the last piece is there; one that was broken off is
-  forgotten, and the next registration gets another, or the changes.
+* A resync comes in pieces of one revision and is given when the last piece is there; it may begin again. One that was
+  broken off is forgotten, and the next registration gets another, or the changes.
 * What is acknowledged was given (pieces of a resync: received). So what is not given is at most what the cell sends
   without acknowledgement, and once as much over a new registration, for none is made while that much waits here.
 * Acknowledgements are lazy: by a quarter of the cell's window.
@@ -40,7 +40,7 @@ class Delivery:
     Many watches may share one.
     """
 
-    __slots__ = ("cost", "items", "more", "resync", "revision")
+    __slots__ = ("begins", "cost", "items", "more", "resync", "revision")
 
     def __init__(self, body: Mapping[str, Any]) -> None:
         revision, more = body.get("revision"), body.get("more", False)
@@ -49,6 +49,7 @@ class Delivery:
         self.revision: int = revision
         self.resync: list[Node] | None = None  # a piece
         self.more = more
+        self.begins = body.get("piece", 0) == 0  # a resync, perhaps anew
         self.items: tuple[Item, ...] = ()
         if body.get("resync"):
             self.resync = [node_of(entry) for entry in _list_in(body, "entries")]
@@ -150,8 +151,10 @@ class Watching:
             self._put(delivery.items, delivery.revision, delivery.cost)
 
     def _piece(self, delivery: Delivery, nodes: list[Node]) -> None:
-        if self._pieces is None:
+        if delivery.begins:
             self._pieces, self._pieces_revision = [], delivery.revision
+        if self._pieces is None:
+            raise InternalError(f"{self.path}: a resync came without its beginning")
         if delivery.revision != self._pieces_revision:
             raise InternalError(f"{self.path}: pieces of one resync have different revisions")
         self._pieces += nodes

@@ -34,9 +34,9 @@ def changes(upto: int, *rows: dict[str, Any]) -> Delivery:
     return Delivery({"revision": upto, "events": list(rows)})
 
 
-def resync(revision: int, *paths: str, more: bool = False) -> Delivery:
+def resync(revision: int, *paths: str, piece: int = 0, more: bool = False) -> Delivery:
     entries = [{"path": path, "stat": STAT, "contents": b"x"} for path in paths]
-    return Delivery({"revision": revision, "resync": True, "entries": entries, "more": more})
+    return Delivery({"revision": revision, "resync": True, "piece": piece, "entries": entries, "more": more})
 
 
 def watching(since: int | None = None) -> Watching:
@@ -103,14 +103,17 @@ def test_a_mark_of_progress_moves_the_revision_at_once_or_behind_what_waits():
 def test_a_resync_is_given_whole_when_its_last_piece_is_there():
     watch = watching(since=1)
     watch.received(resync(9, "/a", more=True))
-    watch.received(resync(9, "/a/b", more=True))
+    watch.received(resync(9, "/a/b", piece=1, more=True))
     assert watch.take() is None
     assert watch.register()["since"] == 1, "nothing of a part counts"
-    watch.received(resync(10, "/a"))
+    watch.received(resync(10, "/a", more=True))
+    watch.received(resync(11, "/b", more=True))  # the cell begins again
+    watch.received(resync(11, "/c", piece=1))
     item = watch.take()
     assert isinstance(item, Resync)
-    assert (item.revision, [node.path for node in item.entries], item.entries[0].contents) == (10, ["/a"], b"x")
-    assert watch.revision == 10
+    assert (item.revision, [node.path for node in item.entries]) == (11, ["/b", "/c"])
+    assert item.entries[0].contents == b"x"
+    assert watch.revision == 11
 
 
 def test_a_resync_may_go_back_for_the_cell_was_restored():
@@ -127,7 +130,8 @@ def test_a_resync_may_go_back_for_the_cell_was_restored():
         ([changes(5, row(5))], changes(5, row(5))),
         ([changes(5)], changes(6, row(5), row(6))),
         ([changes(5)], changes(4)),
-        ([resync(5, "/a", more=True)], resync(6, "/b")),
+        ([resync(5, "/a", more=True)], resync(6, "/b", piece=1)),
+        ([changes(5)], resync(6, "/b", piece=1)),
         ([resync(5, "/a", more=True)], changes(6, row(6))),
     ],
 )
@@ -204,7 +208,7 @@ def test_many_small_deliveries_and_marks_of_progress_are_acknowledged_too():
 def test_pieces_of_a_resync_are_acknowledged_as_they_come_or_the_rest_would_never():
     watch = watching(since=0)
     for number in range(LAZY_DELIVERIES):
-        watch.received(resync(9, f"/{number}", more=True))
+        watch.received(resync(9, f"/{number}", piece=number, more=True))
     assert watch.due
     assert watch.acknowledge() == LAZY_DELIVERIES
 

@@ -83,11 +83,15 @@ class NodesClient(BaseClient):
         """
         return await read_many(self._keeper, paths)
 
-    async def history(self, path: str, *, since: int = 0, count: int = 100, subtree: bool = False) -> History:
-        """The changes of a node (or of all in its subtree) after revision `since`, newest first, at most `count` (1 to
-        1000), as far as the cell keeps them: who, when, at which revision.
+    async def history(
+        self, path: str, *, since: int = 0, upto: int = 0, count: int = 100, subtree: bool = False
+    ) -> History:
+        """The changes of a node (or of all in its subtree) after revision `since` up to `upto` (0: now), newest first, at
+        most `count` (1 to 1000), as far as the cell keeps them: who, when, at which revision. Where there are `more`,
+        go on with `upto` one below the last revision.
 
         >>> [(change.revision, change.kind) for change in (await client.history("/config")).changes]
         """
-        arguments: dict[str, object] = {"path": path_of(path), "since": since, "count": count, "subtree": subtree}
+        arguments: dict[str, object] = {"path": path_of(path), "count": count, "subtree": subtree}
+        arguments |= {"since": since, "upto": upto}
         return history_of(await self._keeper.call("history", arguments))
