@@ -11,8 +11,9 @@ from coordclient.values import Stat, stat_of
 
 class Event(NamedTuple):
     """One change of one node. `kind`: created, changed or deleted. `before` and `after` are contents, where the watch
-    asked for them and there was or is a file. `session` (0: none) and `principal` made it, by `operation`, at `at_ms`
-    (the master's wall clock, for people). `size` and `checksum` are those after it. All events with one `revision` happened at once."""
+    asked for them and there was or is a file; `size` and `checksum` are those after it. `session` (0: none) and
+    `principal` made it, by `operation`, at `at_ms` (the master's wall clock, for people). All events with one
+    `revision` happened at once."""
 
     revision: int
     path: str
