@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from coordclient import aio, clock
-from coordclient.options import Options
+from coordclient.options import CACHE_BYTES, Options
 from coordd.testing.cells import RunningCell, start_cell
 
 WAIT_SECONDS = 20.0
@@ -58,6 +58,8 @@ async def make_client(cell) -> AsyncIterator[Callable[..., aio.Client]]:
         if clocks is not None:
             names = {"cell": None, "session_lease": 12.0, "request_timeout": 10.0, "name": None}
             on_state = options.pop("on_state", None)
+            if options.pop("cache", False):
+                options.setdefault("cache_bytes", CACHE_BYTES)
             client._setup(Options.of(endpoints or cell.endpoints, **{**names, **options}), on_state, clocks)
         made.append(client)
         return client

@@ -27,7 +27,7 @@ class Options:
     request_ms: int
     name: str
     resume: Ticket | None = None
-    cache_bytes: int = 0  # 0: no cache
+    cache_bytes: int | None = None  # None: no cache
 
     @classmethod
     def of(
@@ -38,7 +38,7 @@ class Options:
         request_timeout: float,
         name: str | None,
         resume: str | None = None,
-        cache_bytes: int = 0,
+        cache_bytes: int | None = None,
     ) -> Options:
         """The checked options; ValueError says what is wrong."""
         if endpoints is None:
@@ -54,8 +54,8 @@ class Options:
             raise ValueError(
                 f"request_timeout must be above 0 and at most {REQUEST_SECONDS_MAX} seconds, not {request_timeout}"
             )
-        if cache_bytes < 0:
-            raise ValueError(f"cache_bytes must not be negative, as {cache_bytes} is")
+        if cache_bytes is not None and cache_bytes < 1:
+            raise ValueError(f"cache_bytes must be at least 1, not {cache_bytes}")
         ticket = None if resume is None else Ticket.parse(resume)
         return cls(Endpoints(endpoints).configured, cell or "", lease_ms, request_ms, name or "", ticket, cache_bytes)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import warnings
 from collections.abc import Callable
 
 import pytest
@@ -293,7 +294,9 @@ async def test_a_task_that_reads_only_what_is_held_lets_its_loop_turn():
 
 
 def exit_code_of_child(is_well: Callable[[], bool]) -> int:
-    child = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons, of every process with threads
+        child = os.fork()
     if not child:
         os._exit(0 if is_well() else 1)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

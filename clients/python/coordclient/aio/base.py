@@ -58,8 +58,8 @@ class BaseClient:
         cache: bool = False,
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
-        cache_bytes = cache_bytes if cache else 0
-        options = Options.of(endpoints, cell, session_lease, request_timeout, name, resume, cache_bytes)
+        bytes_max = cache_bytes if cache else None
+        options = Options.of(endpoints, cell, session_lease, request_timeout, name, resume, bytes_max)
         self._setup(options, on_state, clock.read)
 
     def _setup(self, options: Options, on_state: Callable[[str], object] | None, clocks: Callable[[], Reading]) -> None:
@@ -78,8 +78,11 @@ class BaseClient:
             clocks=clocks,
         )
         self._clocks_ns = clock.in_ns(clocks)
-        self._cache = Cache(self._keeper, options.cache_bytes, self._clocks_ns) if options.cache_bytes else None
-        self._files: dict[str, Kept[File]] = self._cache.held.files if self._cache is not None else {}
+        self._cache: Cache | None = None
+        self._files: dict[str, Kept[File]] = {}
+        if options.cache_bytes is not None:
+            self._cache = Cache(self._keeper, options.cache_bytes, self._clocks_ns)
+            self._files = self._cache.held.files
         self._watches = Watches(self._keeper)
         self._actors: weakref.WeakKeyDictionary[asyncio.Task[Any], str] = weakref.WeakKeyDictionary()
         self._actor_numbers = itertools.count(1)
