@@ -13,7 +13,14 @@ import pytest
 from coordclient.aio import cache as joined
 from coordclient.aio.cache import HITS_A_TURN
 from coordclient.aio.channel import ChannelError
-from coordclient.aio.files import bytes_of_file, bytes_of_stat, lockless_file_of, lockless_stat_in
+from coordclient.aio.files import (
+    bytes_of_entries,
+    bytes_of_file,
+    bytes_of_stat,
+    lockless_entries_of,
+    lockless_file_of,
+    lockless_stat_in,
+)
 from coordclient.aio.life import Life
 from coordclient.errors import NotFound, SessionExpired
 from coordclient.protocol.errors import Refusal
@@ -177,6 +184,19 @@ async def test_the_contents_answer_a_stat_and_a_stat_answers_no_contents():
     await reading
     assert scene.cache.look("stat", "/a").lock_generation is None
     assert scene.cache.look("get", "/a") is None
+
+
+async def test_a_page_of_a_listing_is_shown_and_not_kept():
+    scene = Scene()
+    page = {"entries": [{"name": "a", "stat": STAT}], "more": True, "cached": 1}
+    for more in (True, False):
+        reading = asyncio.create_task(scene.cache.read("ls", "/", lockless_entries_of, bytes_of_entries))
+        await turns()
+        if more:
+            scene.lease()
+        scene.keeper.asked[-1][2].set_result({**page, "more": more})
+        assert [entry.name for entry in await reading] == ["a"]
+        assert scene.held.entries == (0 if more else 1)
 
 
 async def test_other_names_of_a_path_are_the_same_entry_and_another_cell_is_not():
