@@ -93,12 +93,13 @@ def _show_entries(settings: Settings, found: list[tuple[str, Stat]], long: bool)
 
 @click.command()
 @path_argument()
+@click.option("--revision", type=Number(1), metavar="REV", help="As it was then (else exit 3): see `history`.")
 @common
 @click.pass_obj
-def cat(settings: Settings, path: str) -> None:
+def cat(settings: Settings, path: str, revision: int | None) -> None:
     """Print the contents of a file, byte for byte."""
     with settings.open_client() as client:
-        contents, stat = client.get(path)
+        contents, stat = client.get(path, revision=revision or 0)
     if settings.json:
         print_json({"contents": contents_as_json(contents), "stat": stat_as_json(stat)})
         return

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import click
 
-from coordctl import cell, completion, files, local, lock, locks, members, sessions, why
+from coordctl import cell, completion, files, history, local, lock, locks, members, sessions, txn, watch, why
 from coordctl.errors import Exit, Failure, complain, exit_code_of
 from coordctl.output import client_text
 from coordctl.settings import Settings, global_options
@@ -18,7 +18,7 @@ from coordctl.settings import Settings, global_options
 _STDERR = 2
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 _SECTIONS = (
-    ("Files", ("ls", "cat", "put", "rm", "mkdir", "stat")),
+    ("Files", ("ls", "cat", "put", "rm", "mkdir", "stat", "txn", "history", "watch")),
     ("Locks", ("lock", "locks", "why", "unlock", "elect", "sequencer")),
     ("Sessions", ("session", "whoami")),
     ("Cell", ("cell",)),
@@ -57,6 +57,9 @@ for _command in members.COMMANDS:
     cell.cell.add_command(_command)
 _COMMANDS = (
     *files.COMMANDS,
+    *txn.COMMANDS,
+    *history.COMMANDS,
+    *watch.COMMANDS,
     *lock.COMMANDS,
     *locks.COMMANDS,
     *why.COMMANDS,

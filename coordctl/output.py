@@ -58,10 +58,11 @@ def note(text: str) -> None:
 
 def print_json(value: object, *, line: bool = False) -> None:
     """One JSON document on stdout; `line`: on one line, for streams."""
-    print(json.dumps(value, indent=None if line else 2, ensure_ascii=False, default=_jsonable))
+    print(json.dumps(value, indent=None if line else 2, ensure_ascii=False, default=jsonable))
 
 
-def _jsonable(value: object) -> object:
+def jsonable(value: object) -> object:
+    """What JSON has no form of its own for: contents."""
     if isinstance(value, bytes):
         return contents_as_json(value)
     raise TypeError(f"{type(value).__name__} has no JSON form")

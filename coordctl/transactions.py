@@ -53,7 +53,7 @@ class Guard:
     place: Place
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Step:
     """`do` and `arguments` as the protocol has them; `name` as coordctl does. `file`: where its contents come from,
     if not from the text."""

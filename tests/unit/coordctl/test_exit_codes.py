@@ -10,7 +10,7 @@ from coordctl.main import invoke
 
 TABLE = {
     2: {"bad_request", "bad_path", "wrong_cell"},
-    3: {"not_found"},
+    3: {"not_found", "revision_gone", "revision_ahead", "stale_handle"},
     4: {
         "exists",
         "conflict",
