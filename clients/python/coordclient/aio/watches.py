@@ -149,6 +149,8 @@ class Watcher:
         """Wait until there may be something to take; False when the watch is closed, or at the deadline, by the first
         clock. Raises why it is over."""
         self.keeper.guard.use()
+        if self.closed:
+            return False
         if not self._begun:
             self._begin()
         if self.due:
@@ -157,7 +159,7 @@ class Watcher:
             return True
         if self.error is not None:
             raise self.error.fresh()
-        return not self.closed and await self._wait(deadline_ms)
+        return await self._wait(deadline_ms)
 
     async def registered(self) -> None:
         """Wait until the watch is registered: nothing is missed from then on. Raises Unavailable after the request
