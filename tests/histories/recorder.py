@@ -29,6 +29,7 @@ class Question:
     def answered(self, outcome: str = "ok", **result: Any) -> None:
         """The answer is here."""
         self.op = replace(self.op, ended=self._recorder.clock(), outcome=outcome, result=result)
+        self._recorder.told(self.op)
 
     def nothing(self) -> None:
         """The answer says that nothing was done: it is not in the history, so that nobody may ever see its effect."""
@@ -52,6 +53,9 @@ class Recorder:
     def take_back(self, question: Question) -> None:
         """Nothing was done."""
         del self._questions[question]
+
+    def told(self, op: Operation) -> None:
+        """An answer was written down; for subclasses that want to know."""
 
     def hold(self, key: str, mode: str, process: str, parts: Sequence[tuple[str, str, int]] = ()) -> Hold:
         """A lock (or several at once) is about to be asked for; what becomes of it the caller writes into the hold."""

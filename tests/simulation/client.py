@@ -25,6 +25,8 @@ from tests.simulation.streams import Packet, Port, SimHttp, Socket
 from tests.simulation.swarm import Swarm
 from tests.simulation.world import Clock, World
 
+CACHE_BYTES = (3_000, 64 * 1024 * 1024, 64 * 1024 * 1024)
+
 
 class SimOptions(Options):
     """Labels that do not depend on the machine that runs the simulation."""
@@ -53,7 +55,9 @@ class ClientProcess:
 
     def _make(self, seat: Seat, chance: Random) -> Client:
         ticket = None if self.ticket is None else Ticket.parse(self.ticket)
-        options = SimOptions(seat.endpoints(chance), CELL, seat.lease_ms, seat.request_ms, self.name, ticket)
+        options = SimOptions(
+            seat.endpoints(chance), CELL, seat.lease_ms, seat.request_ms, self.name, ticket, seat.cache_bytes
+        )
         client = Client.__new__(Client)
         client._setup(options, self.told.append, seat.reading)
         client._actor_prefix = self.name
@@ -118,6 +122,8 @@ class Seat:
         self.world, self.network, self.name = world, network, name
         self._swarm = swarm
         self.clocks_kept = swarm.clocks_kept
+        caching = world.chance(f"cache {name}")
+        self.cache_bytes = caching.choice(CACHE_BYTES) if caching.random() < swarm.caches else 0
         self._doors = doors
         self._begin = begin
         self._chance = world.chance(f"seat {name}")

@@ -9,6 +9,8 @@ from tests.simulation.faults import ALL as FAULTS
 from tests.simulation.swarm import Swarm
 from tests.simulation.work import ALL as WORKERS
 
+NEWER = ("handles", "shared nodes", "readers")  # workers that came later
+
 
 def draw(chance: Random, *, safety_events: int = 11_000, plain: bool = False) -> Swarm:
     """The mix of one seed. `plain`: for agreement alone, without clients of the library and without files."""
@@ -63,10 +65,9 @@ def draw(chance: Random, *, safety_events: int = 11_000, plain: bool = False) ->
 
 def _with_what_is_new(chance: Random, older: Swarm) -> Swarm:
     """What came later is drawn last: a seed that has nothing of it is as it was before."""
-    watchers = 0
     return replace(
         older,
-        watchers=watchers,
+        workers=(*older.workers, *chance.choices(NEWER, k=chance.choice((0, 0, 1, 2)))),
         changes_kept=chance.choice((1, 5, 40, 10_000)),
         changes_bytes=chance.choice((300, 3_000, 8 * 1024 * 1024)),
     )

@@ -19,6 +19,7 @@ class Swarm:
     replicas: int = 3
     clients: int = 2
     posters: int = 0  # more clients, who speak POST and have their KeepAlives held
+    caches: float = 0.0  # share of clients that read through a cache
     watchers: int = 0  # more clients, who do nothing but watch
     safety_ms: int = 20_000  # the faults last so long at most
     safety_events: int = 1_000_000  # and end after so many events, but not before a quarter of that time

@@ -62,7 +62,7 @@ class PlainWatch:
         self.deliveries += 1
         following, revision = self.following, delivery["revision"]
         if delivery.get("resync"):
-            self._entries = self._entries or {}
+            self._entries = self._entries if self._entries is not None and delivery["piece"] else {}
             self._entries.update((row["path"], version_of(row)) for row in delivery["entries"])
             if not delivery["more"]:
                 following.resync(revision, self._entries)

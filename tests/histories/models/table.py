@@ -5,9 +5,10 @@
 | txn | guards: (key, value or None) of each, then and else: (what, key, value) of each step | ok: succeeded, seen, |
 |     | | revision; refused: step |
 
-What a step does: "get" (its value is None) tells what is there at that moment of the transaction, None where nothing
-is; "put" writes; "make" writes where nothing was, "delete" removes what was there, and both are refused otherwise, by
-their place in the branch, and then nothing of the transaction has happened. The revision may be left out; it is told
+What a step does (its value is None where it writes nothing): "get" and "look" tell what is there at that moment of the
+transaction, "look" tells None where nothing is; "put" writes, "make" writes where nothing was, "delete" removes what
+was there. "get", "make" and "delete" are refused otherwise, by their place in the branch, and then nothing of the
+transaction has happened. The revision may be left out; it is told
 of what changes something, and of nothing else.
 """
 
@@ -22,6 +23,8 @@ from typing import Any, NamedTuple
 from tests.histories.models.base import Model
 from tests.histories.operation import UNKNOWN, Operation
 
+READS = ("get", "look")
+CONDITIONED = ("get", "make", "delete")
 UNSEEN = "(a value that nobody has seen)"
 Step = tuple[str, str, str | None]
 
@@ -44,10 +47,10 @@ class Table(Model[Files]):
         succeeded = all(values.get(key) == value for key, value in op.arguments["guards"])
         seen: list[str | None] = []
         for place, (what, key, value) in enumerate(_branch(op, succeeded)):
-            if (what == "make" and key in values) or (what == "delete" and key not in values):
+            if what in CONDITIONED and (key in values) == (what == "make"):
                 right = op.outcome == UNKNOWN or (op.outcome == "refused" and op.result["step"] == place)
                 return state if right else None
-            if what == "get":
+            if what in READS:
                 seen.append(values.get(key))
             elif what == "delete":
                 del values[key]
@@ -67,7 +70,7 @@ class Table(Model[Files]):
         if op.outcome == "refused":
             return True
         branches = (True, False) if op.outcome == UNKNOWN else (op.result["succeeded"],)
-        return all(what == "get" for branch in branches for what, _, _ in _branch(op, branch))
+        return all(what in READS for branch in branches for what, _, _ in _branch(op, branch))
 
     def number(self, op: Operation) -> int:
         return int(op.result.get("revision", 0)) if op.outcome == "ok" else 0
@@ -128,7 +131,7 @@ def _with_unseen(op: Operation, known: AbstractSet[str | None]) -> Operation:
 def _seen_to_be_done(op: Operation, seen: Mapping[str | None, int], sources: Mapping[str | None, int]) -> Operation:
     """An operation of unknown outcome of which somebody has seen what only it writes: it was done by then."""
     for succeeded in (True, False):
-        written = [value for what, _, value in _branch(op, succeeded) if what != "get" and sources[value] == 1]
+        written = [value for what, _, value in _branch(op, succeeded) if what not in READS and sources[value] == 1]
         moments = [seen[value] for value in written if value in seen]
         if moments and not op.known:
             return replace(op, ended=max(op.begun, min(moments)), outcome="ok", result={"succeeded": succeeded})
@@ -137,13 +140,13 @@ def _seen_to_be_done(op: Operation, seen: Mapping[str | None, int], sources: Map
 
 def _left(op: Operation) -> set[tuple[str, str | None]]:
     """What it may leave behind, by key."""
-    return {(key, value) for branch in (True, False) for what, key, value in _branch(op, branch) if what != "get"}
+    return {(key, value) for branch in (True, False) for what, key, value in _branch(op, branch) if what not in READS}
 
 
 def _may_want(op: Operation, left: set[tuple[str, str | None]]) -> bool:
     """Whether an operation of unknown outcome does something else where this was left."""
     guards = dict(op.arguments["guards"])
-    made = {key for branch in (True, False) for what, key, _ in _branch(op, branch) if what in ("make", "delete")}
+    made = {key for branch in (True, False) for what, key, _ in _branch(op, branch) if what in CONDITIONED}
     return any(key in made or (key in guards and (guards[key] == value or op.arguments["else"])) for key, value in left)
 
 

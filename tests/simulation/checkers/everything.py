@@ -25,6 +25,7 @@ from tests.simulation.checkers.reign import AskedFirst, LaterEpoch, LeaseIsBacke
 from tests.simulation.checkers.starts import AnyStart, Refused
 from tests.simulation.checkers.state import EachCallOnce, Ephemerals, LockDelays, Tokens
 from tests.simulation.checkers.story import LockStory
+from tests.simulation.checkers.transactions import Handles, Transactions
 from tests.simulation.checkers.tree import TreeStory
 from tests.simulation.checkers.witness import StateChecker
 from tests.simulation.client import ClientProcess
@@ -128,6 +129,8 @@ def of_state(run: WholeCell) -> list[StateChecker]:
             Guards(world, story),
             Losses(world, story),
             Ephemerals(world),
+            Transactions(world, story, run.tree),
+            Handles(world, run.tree),
             Deadlocks(world),
             LockBeliefs(world, story, run.living_clients),
             OneProcess(world, run.living_clients),

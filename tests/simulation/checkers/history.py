@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from coordd.machine.machine import Machine
 from tests.histories.check import check
 from tests.histories.operation import Operation
@@ -12,14 +14,25 @@ from tests.simulation.world import World
 READS = ("get", "has", "list")
 
 
+class _Telling(Recorder):
+    """Says which revisions people were told of."""
+
+    def __init__(self, world: World, saw: Callable[[int], None]) -> None:
+        super().__init__(lambda: world.now_us)
+        self._saw = saw
+
+    def told(self, op: Operation) -> None:
+        self._saw(max(op.result.get("generation") or 0, op.result.get("revision") or 0))
+
+
 class Orders(Checker):
     """Registers, counters, directories and locks: each has an order that explains what everybody was told of it."""
 
     name = "linearizability"
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, saw: Callable[[int], None]) -> None:
         super().__init__(world)
-        self.recorder = Recorder(lambda: world.now_us)
+        self.recorder = _Telling(world, saw)
 
     def check(self, *, clocks_kept: bool) -> None:
         """At the end of the run; where clocks are not kept only what was changed, and what was said of that."""
@@ -27,11 +40,6 @@ class Orders(Checker):
         verdict = check(op for op in history if clocks_kept or _without_clocks(op))
         if not verdict.ok:
             raise self.broken(str(verdict))
-
-    def newest_revision(self) -> int:
-        """The highest one that anybody was told of by an answer."""
-        results = (op.result for op in self.recorder.history() if op.known)
-        return max((max(one.get("generation") or 0, one.get("revision") or 0) for one in results), default=0)
 
     def count(self) -> int:
         """How many operations were answered."""

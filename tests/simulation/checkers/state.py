@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from coordclient.protocol.errors import Refusal
 from coordd.machine.machine import Machine
 from tests.simulation.checkers.story import ACQUIRES, Held, Key, LockStory
 from tests.simulation.checkers.witness import Done, StateChecker
@@ -97,37 +98,77 @@ class LockDelays(StateChecker):
 
 
 class Ephemerals(StateChecker):
-    """An ephemeral file is there while a session that opened it lives, and gone with the last of them."""
+    """An ephemeral node is there while a session that opened it lives, and gone with the last of them.
+
+    A directory with children, or a lock on it, stays for these.
+    """
 
     name = "ephemerals"
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
         self._openers: dict[str, set[int]] = {}
+        self._instances: dict[str, int] = {}
+        self._closed: set[Key] = set()
         self.gone = 0
 
     def done(self, command: Done, machine: Machine) -> None:
-        arguments = command.arguments
-        if not command.changed:
+        if isinstance(command.reply, Refusal) or not (command.changed or self._closes(command)):
             return
-        if command.operation == "create" and arguments["ephemeral"]:
-            self._openers[arguments["path"]] = {command.session}
-        elif command.operation == "open" and arguments["path"] in self._openers:
-            self._openers[arguments["path"]].add(command.session)
-        elif command.operation == "delete":
-            self._openers.pop(arguments["path"], None)
-        elif command.operation in ("expire_session", "close_session", "acknowledge_kill"):
-            self._ended(arguments.get("session", command.session), machine)
+        arguments = command.arguments
+        match command.operation:
+            case "create" | "mkdir" if arguments["ephemeral"]:
+                self._made(arguments["path"], command.session, machine)
+            case "open" if arguments["path"] in self._openers:
+                self._openers[arguments["path"]].add(command.session)
+            case "close" if self._instances.get(arguments["path"]) == arguments["instance"]:
+                self._openers[arguments["path"]].discard(command.session)
+            case "delete":
+                self._removed(arguments["path"])
+            case "txn":
+                assert command.reply is not None
+                self._transacted(command, machine)
+            case "expire_session" | "close_session" | "acknowledge_kill":
+                for openers in self._openers.values():
+                    openers.discard(arguments.get("session", command.session))
+        self._compare(command, machine)
 
-    def _ended(self, session: int, machine: Machine) -> None:
+    def _closes(self, command: Done) -> bool:
+        """Whether it has to close something, whatever it did."""
+        key = command.session, command.call
+        if command.operation != "close" or key in self._closed:
+            return False
+        self._closed.add(key)
+        return True
+
+    def _transacted(self, command: Done, machine: Machine) -> None:
+        assert isinstance(command.reply, dict)
+        for step in command.arguments["then" if command.reply["succeeded"] else "else"]:
+            if step["do"] == "delete":
+                self._removed(step["path"])
+            elif step.get("ephemeral"):
+                self._made(step["path"], command.session, machine)
+
+    def _made(self, path: str, session: int, machine: Machine) -> None:
+        self._openers[path] = {session}
+        if (node := machine.state.nodes.get(path)) is None:
+            raise self.broken(f"{path} was made, and is not there")
+        self._instances[path] = node.instance
+
+    def _removed(self, path: str) -> None:
+        self._openers.pop(path, None)
+        self._instances.pop(path, None)
+
+    def _compare(self, command: Done, machine: Machine) -> None:
         for path in sorted(self._openers):
-            openers = self._openers[path]
-            openers.discard(session)
-            there = path in machine.state.nodes
+            openers, node = self._openers[path], machine.state.nodes.get(path)
+            there = node is not None and node.instance == self._instances[path]
             if openers and not there:
-                raise self.broken(f"{path} is gone although session {min(openers)} keeps it")
-            if not openers:
-                del self._openers[path]
+                raise self.broken(f"{path} is gone although session {min(openers)} keeps it ({command.operation})")
+            if openers:
+                continue
+            if there and not (node and node.children) and path not in machine.state.locks:
+                raise self.broken(f"{path} is still there although nobody keeps it ({command.operation})")
+            if not there:
+                self._removed(path)
                 self.gone += 1
-                if there and path not in machine.state.locks:
-                    raise self.broken(f"{path} is still there although its last session, {session}, has ended")

@@ -51,6 +51,7 @@ class TreeStory(StateChecker):
         self.trimmed = 0  # the largest `changes_after` of any machine so far
         self._nodes: dict[str, Version] = {"/": Version(0, 0, None)}
         self._past: dict[str, list[tuple[int, Version | None]]] = {}
+        self._below: dict[str, dict[str, None]] = {}  # directory -> all that were ever in it
 
     # ---- what is known ----
 
@@ -70,6 +71,10 @@ class TreeStory(StateChecker):
         for path in sorted(self._past):
             if (version := self.at(path, revision)) is not None:
                 yield path, version
+
+    def children(self, path: str, revision: int) -> list[str]:
+        """The paths of what was in that directory then, sorted."""
+        return sorted(one for one in self._below.get(path, {}) if self.at(one, revision) is not None)
 
     def place_after(self, revision: int) -> int:
         """Where in `changes` those begin that are newer."""
@@ -123,6 +128,7 @@ class TreeStory(StateChecker):
             case _:
                 raise self.broken(f"{words}, directory {row.directory}: there was {before}, and now {row.after!r}")
         self._past.setdefault(path, []).append((row.revision, self._nodes.get(path)))
+        self._below.setdefault(parent_of(path), {})[path] = None
         self.changes.append(
             Change(
                 row.revision,

@@ -7,9 +7,10 @@ it has been told) must be true, and a resync must be the state of exactly its re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from tests.simulation.checkers.fresh import Fresh
 from tests.simulation.checkers.panel import Checker
 from tests.simulation.checkers.tree import Change, TreeStory, Version, is_in
 from tests.simulation.world import World
@@ -35,15 +36,15 @@ class Watching(Checker):
 
     name = "watches"
 
-    def __init__(self, world: World, tree: TreeStory, acknowledged: Callable[[], int]) -> None:
+    def __init__(self, world: World, tree: TreeStory, fresh: Fresh) -> None:
         super().__init__(world)
         self.tree = tree
-        self._acknowledged = acknowledged  # the highest revision that anybody was told of by an answer
+        self.fresh = fresh
         self.events = self.resyncs = self.registered = 0
 
     def follow(self, who: str, path: str, scope: str, values: str) -> Following:
         """Somebody asks for a watch, now."""
-        return Following(self, who, path, scope, values, self._acknowledged())
+        return Following(self, who, path, scope, values, self.fresh.told)
 
 
 class Following:

@@ -15,6 +15,7 @@ from tests.simulation.planted import (
     lease,
     locks,
     membership,
+    nodes,
     posts,
     sessions,
     several,
@@ -23,7 +24,7 @@ from tests.simulation.planted import (
 )
 from tests.simulation.runs import run_seed
 
-AREAS = (consensus, lease, storage, sessions, posts, calls, locks, several, taking, heirs, membership, digests)
+AREAS = (consensus, lease, storage, sessions, posts, calls, locks, several, taking, heirs, nodes, membership, digests)
 BUGS: Mapping[str, Bug] = {bug.name: bug for area in AREAS for bug in area.BUGS}
 
 

@@ -12,15 +12,19 @@ from tests.simulation.work import (
     counters,
     directories,
     files,
+    handles,
     heirs,
     locks,
     operators,
     posting,
+    readers,
     registers,
     semaphores,
     several,
+    transactions,
     transfers,
     watchers,
+    watches,
 )
 from tests.simulation.work.work import Worker
 
@@ -37,6 +41,10 @@ _TABLES = (
     heirs.WORKERS,
     posting.WORKERS,
     watchers.WORKERS,
+    watches.WORKERS,
+    transactions.WORKERS,
+    handles.WORKERS,
+    readers.WORKERS,
 )
 
 ALL: Mapping[str, Worker] = {worker.name: worker for table in _TABLES for worker in table}

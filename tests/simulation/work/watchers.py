@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
+from coordclient.aio.nodes import Scope, Values
 from tests.simulation.checkers.watching import Following
 from tests.simulation.client import ClientProcess
 from tests.simulation.watcher import PlainWatch, WatchClient, WatchProcess
@@ -12,7 +13,8 @@ from tests.simulation.world import Violation
 
 WATCHES_MAX = 5
 FAR_AHEAD = 1_000_000
-PLACES = (
+VALUES: tuple[Values, ...] = ("none", "new", "both")
+PLACES: tuple[tuple[Scope, str], ...] = (
     ("node", "/r/0"),
     ("node", "/r/1"),
     ("node", "/c/0"),
@@ -44,7 +46,7 @@ async def _watch_around(work: Work, process: ClientProcess, chance: Random) -> N
 def draw_watch(work: Work, process: ClientProcess, chance: Random) -> PlainWatch:
     """Of somewhere, from some revision on; some of them acknowledge late, and some hardly ever."""
     scope, path = chance.choice(PLACES)
-    values = chance.choice(("none", "new", "both"))
+    values = chance.choice(VALUES)
     lag = chance.choice((0, 0, 3, 30))
     following = work.watching.follow(process.name, path, scope, values)
     return PlainWatch(following, draw_since(work, chance), lag)

@@ -22,6 +22,7 @@ from coordclient.errors import (
 )
 from tests.histories.hold import Hold
 from tests.histories.recorder import Question
+from tests.simulation.checkers.fresh import Fresh
 from tests.simulation.checkers.history import Acknowledged, Orders
 from tests.simulation.checkers.story import Key, LockStory
 from tests.simulation.checkers.tree import TreeStory
@@ -67,9 +68,10 @@ class Work:
         self.world, self.swarm = world, swarm
         self._workers = workers
         self.story = LockStory(world, swarm.drift_ppm, swarm.clocks_kept)
-        self.orders = Orders(world)
         self.tree = TreeStory(world)
-        self.watching = Watching(world, self.tree, self.orders.newest_revision)
+        self.fresh = Fresh(world, self.tree)
+        self.orders = Orders(world, self.fresh.saw)
+        self.watching = Watching(world, self.tree, self.fresh)
         self.acknowledged = Acknowledged(world)
         self.fences = Fences()
         self.stop = False

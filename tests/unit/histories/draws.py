@@ -111,7 +111,7 @@ def _table(chance: Random, place: int) -> tuple[str, dict[str, Any]]:
 def _steps(chance: Random) -> tuple[tuple[str, str, str | None], ...]:
     steps = []
     for key in "xyx"[: chance.randint(1, 3)]:
-        what = chance.choice(("get", "get", "put", "put", "make", "delete"))
+        what = chance.choice(("get", "look", "put", "put", "make", "delete"))
         steps.append((what, key, chance.choice("aab") if what in ("put", "make") else None))
     return tuple(steps)
 
@@ -168,7 +168,7 @@ def _table_answers(op: Operation, chance: Random, number: dict[str, Any]) -> lis
     answers: list[Answer] = [("refused", {"step": chance.randrange(3)})]
     for succeeded in (True, False):
         steps = op.arguments["then" if succeeded else "else"]
-        gets = sum(what == "get" for what, _, _ in steps)
+        gets = sum(what in ("get", "look") for what, _, _ in steps)
         told = number if gets < len(steps) else {}
         answers += (
             ("ok", {"succeeded": succeeded, "seen": list(seen), **told})

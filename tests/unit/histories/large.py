@@ -119,11 +119,11 @@ class TableInUse(Object):
     def ask(self, process: str) -> Asked:
         some = self.chance.sample("xyz", self.chance.randint(1, 3))
         if self.chance.random() < 0.5:
-            return "txn", {"guards": (), "then": tuple(("get", key, None) for key in some), "else": ()}
+            return "txn", {"guards": (), "then": tuple(("look", key, None) for key in some), "else": ()}
         guards = tuple((key, value) for key, value in self.seen.get(process, {}).items() if key in some)
         what = self.chance.choices(("put", "make", "delete"), (80, 10, 10), k=len(some))
         steps = [(one, key, None if one == "delete" else self.new()) for one, key in zip(what, some, strict=True)]
-        return "txn", {"guards": guards, "then": tuple(steps), "else": (("get", "x", None),)}
+        return "txn", {"guards": guards, "then": tuple(steps), "else": (("look", "x", None),)}
 
     def effect(self, process: str, name: str, arguments: dict[str, Any]) -> Answer:
         values = dict(self.values)
@@ -132,7 +132,7 @@ class TableInUse(Object):
         for place, (what, key, value) in enumerate(arguments["then" if succeeded else "else"]):
             if (what == "make" and key in values) or (what == "delete" and key not in values):
                 return "refused", {"step": place}
-            if what == "get":
+            if what == "look":
                 seen[key] = values.get(key)
             elif what == "delete":
                 del values[key]

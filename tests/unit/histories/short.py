@@ -110,7 +110,7 @@ def txn(
     failed: bool = False,
     refused: int | None = None,
 ) -> Operation:
-    """Steps as "put x a, get x, delete x, make x a"; guards as "x is a, y is nothing"."""
+    """Steps as "put x a, get x, look x, delete x, make x a"; guards as "x is a, y is nothing"."""
     conditions = tuple(_condition(text) for text in guards.split(", ") if text)
     arguments = {"guards": conditions, "then": _steps(then), "else": _steps(otherwise)}
     if ended is None:

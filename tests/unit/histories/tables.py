@@ -8,7 +8,7 @@ from tests.unit.histories.short import History, txn
 
 BAD: Mapping[str, tuple[History, tuple[int, ...]]] = {
     "half of a transaction is seen": (
-        [txn(0, 1, "put x a, put y a"), txn(2, 3, "get x, get y", "a", None)],
+        [txn(0, 1, "put x a, put y a"), txn(2, 3, "get x, look y", "a", None)],
         (1,),
     ),
     "a read sees one file before and another after a transaction": (
@@ -31,16 +31,20 @@ BAD: Mapping[str, tuple[History, tuple[int, ...]]] = {
         (1,),
     ),
     "a read inside a transaction does not see what came before it": (
-        [txn(0, 1, "put x a, get x", None)],
+        [txn(0, 1, "put x a, look x", None)],
         (0,),
     ),
     "a read inside a transaction sees what comes after it": (
-        [txn(0, 1, "get x, put x a", "a")],
+        [txn(0, 1, "look x, put x a", "a")],
         (0,),
     ),
     "what was refused is done by half": (
         [txn(0, 1, "put x a"), txn(2, 3, "put x b, make x c", refused=1), txn(4, 5, "get x", "b")],
         (2,),
+    ),
+    "a file is read inside a transaction where there is none": (
+        [txn(0, 1, "put y a, get x", None)],
+        (0,),
     ),
     "a transaction is refused for a step that can be done": (
         [txn(0, 1, "put x a"), txn(2, 3, "delete x", refused=0)],
@@ -64,14 +68,14 @@ BAD: Mapping[str, tuple[History, tuple[int, ...]]] = {
 GOOD: Mapping[str, History] = {
     "all of a transaction, or nothing": [
         txn(0, 9, "put x a, put y a", number=5),
-        txn(1, 2, "get x, get y", None, None),
+        txn(1, 2, "look x, look y", None, None),
         txn(3, 4, "get x, get y", "a", "a"),
         txn(10, 11, "make x b", refused=0),
         txn(12, 13, "delete x, make x b, get x", "b", number=6),
     ],
     "without an answer, and late": [
         txn(0, None, "put x a", guards="y is b"),
-        txn(1, 2, "get x", None),
+        txn(1, 2, "look x", None),
         txn(3, 4, "put y b"),
         txn(5, 6, "get x", "a"),
     ],
@@ -84,6 +88,6 @@ GOOD: Mapping[str, History] = {
     "the other branch": [
         txn(0, 1, "put x a"),
         txn(2, 3, "put y a", "a", guards="x is nothing", otherwise="get x, delete x", failed=True),
-        txn(4, 5, "get x, get y", None, None),
+        txn(4, 5, "look x, look y", None, None),
     ],
 }
