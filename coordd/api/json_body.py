@@ -8,11 +8,11 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from coordclient.protocol.errors import Refusal
-from coordclient.protocol.operations import Operation
-from coordd.api.requests import bytes_arguments
+from coordclient.protocol.operations import Argument, Kind, Operation
 
 
 def parse(body: bytes) -> object:
@@ -29,10 +29,27 @@ def spelled_bytes(operation: Operation, arguments: object) -> object:
     """The arguments with `{"text": ...}` and `{"base64": ...}` turned into bytes where the operation takes bytes."""
     if not isinstance(arguments, dict):
         return arguments
-    return {
-        name: _bytes(operation, name, value) if name in bytes_arguments(operation) and value is not None else value
-        for name, value in arguments.items()
-    }
+    return _spelled(operation, operation.by_name, arguments)
+
+
+def _spelled(operation: Operation, table: Mapping[str, Argument], given: dict[str, Any]) -> dict[str, Any]:
+    return {name: _spelled_one(operation, table.get(name), value) for name, value in given.items()}
+
+
+def _spelled_one(operation: Operation, argument: Argument | None, value: object) -> object:
+    if argument is not None and value is not None:
+        if argument.kind is Kind.BYTES:
+            return _bytes(operation, argument.name, value)
+        if argument.kind is Kind.STEPS and isinstance(value, list):
+            return [_spelled_step(operation, argument, step) for step in value]
+    return value
+
+
+def _spelled_step(operation: Operation, argument: Argument, step: object) -> object:
+    do = step.get("do") if isinstance(step, dict) else None
+    if not isinstance(step, dict) or not isinstance(do, str) or do not in argument.steps:
+        return step
+    return _spelled(operation, argument.steps[do][0], step)
 
 
 def render(value: object) -> bytes:

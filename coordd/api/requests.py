@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from coordclient.protocol.codec import DEPTH_MAX
 from coordclient.protocol.errors import Refusal
-from coordclient.protocol.operations import NUMBER_MAX, Argument, Kind, Operation, check_arguments, find_operation
+from coordclient.protocol.operations import NUMBER_MAX, Kind, Operation, check_arguments, find_operation
 from coordclient.protocol.paths import parse_path
 
 
@@ -28,7 +26,7 @@ def _own_paths(cell: str, operation: Operation, arguments: dict[object, object])
             value = arguments.get(argument.name)
             if isinstance(value, str) and value.startswith("/ls/"):
                 arguments = {**arguments, argument.name: parse_path(value, cell)}
-        elif argument.kind is Kind.LOCKS:
+        elif argument.kind in (Kind.LOCKS, Kind.GUARDS, Kind.STEPS):
             listed = arguments.get(argument.name)
             if isinstance(listed, list):
                 arguments = {**arguments, argument.name: [_own_path(cell, one) for one in listed]}
@@ -75,8 +73,3 @@ def require_session(operation: Operation, session: int) -> None:
 def is_number(value: object, low: int) -> bool:
     """True for an integer from `low` to what is exact in JSON; True and False are no numbers."""
     return type(value) is int and low <= value <= NUMBER_MAX
-
-
-def bytes_arguments(operation: Operation) -> Mapping[str, Argument]:
-    """The arguments of that operation that are bytes; JSON has to spell them."""
-    return {argument.name: argument for argument in operation.arguments if argument.kind is Kind.BYTES}

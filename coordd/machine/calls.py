@@ -88,7 +88,11 @@ def reply_bytes(reply: Reply) -> int:
     if isinstance(reply, dict):
         stat: Any = reply.get("stat")
         if stat is not None:
-            return 384 + len(stat["path"]) + len(stat["owner"])
+            return 384 + len(stat["path"]) + len(stat["owner"]) + len(reply.get("contents", b""))  # type: ignore[arg-type]
+        for name in ("results", "entries"):  # of a transaction, and of what it listed
+            several = reply.get(name)
+            if isinstance(several, list):
+                return 64 + sum(map(reply_bytes, several))
         holds = reply.get("holds")  # of a resume, or of an unlock, whose one path is in no row
         return 64 if not isinstance(holds, list) else sum(map(_row_bytes, holds), 64 + PATH_BYTES_MAX)
     size = 256 + len(reply.message)

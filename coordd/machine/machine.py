@@ -28,6 +28,8 @@ from coordd.machine import (
     sessions,
     several,
     snapshot,
+    touches,
+    transactions,
     views,
 )
 from coordd.machine.commands import decode_batch_fields
@@ -66,6 +68,7 @@ HANDLERS: Mapping[str, Row] = {
     "close": Row(namespace.close_node, True, from_mute=True),
     "mkdir": Row(namespace.mkdir, False),
     "delete": Row(namespace.delete, False),
+    "txn": Row(transactions.txn, False),
     "acquire": Row(locks.acquire, True, remembered=False),
     "acquire_all": Row(several.acquire_all, True, remembered=False),
     "release": Row(locks.release, True, from_mute=True),
@@ -242,6 +245,10 @@ class Machine:
         """All changes with a larger revision, in their order; `revision` is not below `changes_after`."""
         return changes.since(self.state, revision)
 
+    def touches(self, operation: str, session: int, arguments: Arguments, principal: str) -> touches.Keys:
+        """What applying this command now may change of all that caches can hold; see `machine.touches`."""
+        return touches.touches(self.state, operation, session, arguments, principal)
+
     @property
     def history(self) -> bytes:
         """16 bytes that are equal where everything up to `applied_upto` was applied alike; see `machine.history`."""
@@ -284,6 +291,7 @@ QUERIES: Mapping[str, Query] = {
     "get": reading.get,
     "stat": reading.stat,
     "ls": reading.ls,
+    "plan_txn": transactions.plan_txn,
     "history": reading.list_changes,
     "locks": views.list_locks,
     "why": views.why,

@@ -63,6 +63,29 @@ async def test_json_contents_are_spelled_out_never_guessed(spelled: object, cont
         assert (status, house.service.calls[0].arguments["contents"]) == (200, contents)
 
 
+async def test_json_contents_and_paths_in_the_steps_of_a_transaction_are_spelled_so_too() -> None:
+    async with open_house() as house:
+        cell = "one"
+        steps = [
+            {"do": "put", "path": f"/ls/{cell}/a", "contents": {"text": "x"}},
+            {"do": "create", "path": "/b", "contents": {"base64": "/w=="}},
+            {"do": "stat", "path": "/c"},
+        ]
+        guards = [{"path": f"/ls/{cell}/a", "exists": True}]
+        assert (await post_json(house, "txn", {"then": steps, "guards": guards, "else": None}))[0] == 200
+        arguments = house.service.calls[0].arguments
+        assert [step.get("contents") for step in arguments["then"]] == [b"x", b"\xff", None]  # type: ignore[attr-defined]
+        assert [step["path"] for step in arguments["then"]] == ["/a", "/b", "/c"]  # type: ignore[attr-defined]
+        assert arguments["guards"] == [{"path": "/a", "exists": True}] and arguments["else"] == []
+
+
+@pytest.mark.parametrize("step", [7, [], {"do": ["put"]}, {"do": "acquire"}, {"do": "put", "contents": "x"}])
+async def test_json_steps_that_are_none_are_refused(step: object) -> None:
+    async with open_house() as house:
+        assert (await post_json(house, "txn", {"then": [step]}))[1]["code"] == "bad_request"
+        assert not house.service.calls
+
+
 @pytest.mark.parametrize(
     "spelled",
     ["plain", 7, [], {}, {"text": 1}, {"hex": "00"}, {"base64": "!"}, {"base64": "ü"}, {"text": "a", "base64": ""}],

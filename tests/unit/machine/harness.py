@@ -14,6 +14,8 @@ from coordclient.protocol.operations import OPERATIONS, check_arguments
 from coordd.machine.commands import Command, encode_batch, encode_command
 from coordd.machine.invariants import check, check_delta, summarize
 from coordd.machine.machine import LIMITS, Applied, Limits, Machine, Woken
+from coordd.machine.namespace import stat_of
+from coordd.machine.touches import Key
 
 KEY = bytes(range(32))
 
@@ -33,6 +35,22 @@ def state_of(machine: Machine) -> list[object]:
     """All that commands change: neither the slot nor the history, and what is inspected in whatever turn."""
     fields = decode(machine.snapshot()[:-16])
     return [*fields[4:6], fields[9], sorted(fields[10]), sorted(fields[11]), fields[12], fields[13][1], fields[14]]
+
+
+def cacheable(machine: Machine) -> dict[Key, object]:
+    """All that a client could hold in its cache, by key: as docs/state.md says."""
+    held: dict[Key, object] = {}
+    for path, node in machine.state.nodes.items():
+        held["node", path] = (node.contents, stat_of(node) | {"lock_generation": 0, "children": 0})
+        if node.children is not None:
+            held["children", path] = sorted((name, one.children is None) for name, one in node.children.items())
+    return held
+
+
+def differences(before: dict[Key, object], after: dict[Key, object]) -> set[Key]:
+    """The keys whose value is another one; of the children of a directory that is new or gone, its own key says it."""
+    keys = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
+    return {key for key in keys if key[0] == "node" or (key in before and key in after)}
 
 
 class Cell:
@@ -55,13 +73,24 @@ class Cell:
         before = summarize(self.machine)
         self.wall_ms += 1
         payload = encode_batch(self.wall_ms, [encode_command(command) for command in commands])
+        could, there = self.touched(commands[0]), cacheable(self.machine)
         slot = self.machine.applied_upto + 1
         applied = self.machine.apply_batch(slot, payload)
         assert list(map(plain, self.twin.apply_batch(slot, payload))) == list(map(plain, applied))
         self._after(before)
+        if len(commands) == 1:
+            assert differences(there, cacheable(self.machine)) <= could, "caches would hold what is no more"
         for one in applied:
             self.woken.extend(one.woken)
         return applied
+
+    def touched(self, command: Command) -> frozenset[Key]:
+        """What the machine says that this command may change; asking changes nothing."""
+        before = self.machine.digest()
+        keys = self.machine.touches(command.operation, command.session, command.arguments, command.principal)
+        assert self.machine.digest() == before
+        assert self.twin.touches(command.operation, command.session, command.arguments, command.principal) == keys
+        return keys
 
     def begin_epoch(self, epoch: int) -> None:
         before = summarize(self.machine)

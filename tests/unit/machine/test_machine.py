@@ -25,7 +25,7 @@ def test_slots_are_applied_in_order_each_once() -> None:
     machine = Machine("test")
     machine.skip(1)
     machine.begin_epoch(2, 1)
-    arguments = {"path": "/a", "parents": False, "if_sequencer": None}
+    arguments = {"path": "/a", "ephemeral": False, "parents": False, "if_sequencer": None}
     payload = encode_batch(1, [encode_command(Command("mkdir", 0, 0, 0, "", arguments))])
     for wrong in (1, 2, 4):
         with pytest.raises(AssertionError, match="applied after 2"):

@@ -298,6 +298,21 @@ class RandomCommands(RuleBasedStateMachine):
         if operation == "delete" and held:
             assert isinstance(reply, Refusal)
 
+    @rule(
+        number=st.integers(0, 3),
+        steps=st.lists(
+            st.tuples(st.sampled_from(("put", "create", "mkdir", "delete", "stat")), st.sampled_from(PATHS)),
+            min_size=1,
+            max_size=3,
+        ),
+        exists=st.booleans(),
+    )
+    def transaction(self, number: int, steps: list[tuple[str, str]], exists: bool) -> None:
+        guards = [{"path": steps[0][1], "exists": exists}]
+        then = [{"do": do, "path": path} for do, path in steps]
+        given: dict[str, Any] = {"guards": guards, "then": then, "else": then[:1]}
+        self.send("txn", self.session(number), **given)
+
     # ---- calls ----
 
     @precondition(lambda self: self.sent)

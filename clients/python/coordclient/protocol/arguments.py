@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeVar
 
@@ -14,6 +16,8 @@ NUMBER_MAX = 2**53 - 1  # exact in JSON
 TEXT_BYTES_MAX = 1024
 PERMITS_MAX = 4096
 LOCKS_MAX = 64  # of one acquire_all
+STEPS_MAX = 128  # of one transaction, in both branches
+GUARDS_MAX = 128
 MODES = ("exclusive", "shared", "semaphore")
 
 _Sized = TypeVar("_Sized", str, bytes)
@@ -32,12 +36,14 @@ class Kind(Enum):
     ADDRESS = "address"
     LABELS = "map of texts"
     LOCKS = "list of locks"
+    GUARDS = "list of guards"
+    STEPS = "list of steps"
 
 
 @dataclass(frozen=True, slots=True)
 class Argument:
     """One argument: `low` and `high` bound an integer, or the length in bytes of a text or of bytes; `choices` are all
-    the values of a CHOICE."""
+    the values of a CHOICE; `steps` has what each step of STEPS takes, and what is added to it."""
 
     name: str
     kind: Kind
@@ -46,6 +52,28 @@ class Argument:
     low: int = 0
     high: int = NUMBER_MAX
     choices: tuple[str, ...] = ()
+    steps: Mapping[str, StepTable] = field(default_factory=dict, compare=False)
+
+
+StepTable = tuple[Mapping[str, Argument], Mapping[str, object]]
+
+
+def fill(operation: str, table: Mapping[str, Argument], given: Mapping[str, object]) -> dict[str, object]:
+    """All arguments of the table, checked, with defaults for those that were not given; no others may be there."""
+    for name in given:
+        if name not in table:
+            known = ", ".join(table) or "none"
+            raise Refusal("bad_request", f"{operation}: no argument is called {repr(name)[:80]}; there are: {known}")
+    checked: dict[str, object] = {}
+    for name, argument in table.items():
+        value = given.get(name)
+        if value is None:
+            if argument.required:
+                raise Refusal("bad_request", f"{operation}: argument {name} is missing")
+            checked[name] = argument.default
+        else:
+            checked[name] = check_value(operation, argument, value)
+    return checked
 
 
 def check_value(operation: str, argument: Argument, value: object) -> object:
@@ -188,6 +216,76 @@ def _check_lock(operation: str, argument: Argument, value: object) -> dict[str, 
     return {"path": path, "mode": mode, "permits": permits}
 
 
+_NUMBERS = ("instance", "content_generation", "lock_generation", "acl_generation", "revision")
+_COMPARISONS = ("==", "!=", "<", "<=", ">", ">=")
+_GUARDED: Mapping[str, Argument] = {
+    "exists": Argument("exists", Kind.BOOL),
+    "held": Argument("held", Kind.BOOL),
+    "checksum": Argument("checksum", Kind.TEXT, low=16, high=16),
+    **{name: Argument(name, Kind.INT) for name in _NUMBERS},
+}
+_SEQUENCER = Argument("sequencer", Kind.TEXT, low=1, high=4096)
+_hex = re.compile("[0-9a-f]*").fullmatch
+
+
+def _check_guards(operation: str, argument: Argument, value: object) -> list[dict[str, object]]:
+    """Each a map {path, one of `_GUARDED`, is: for a number}, or {sequencer}."""
+    return [
+        _check_guard(operation, f"{argument.name}[{index}]", one)
+        for index, one in enumerate(_check_list(operation, argument, value, GUARDS_MAX))
+    ]
+
+
+def _check_list(operation: str, argument: Argument, value: object, bound: int) -> list[object]:
+    if not isinstance(value, list):
+        raise _wrong_type(operation, argument, value)
+    if len(value) > bound:
+        raise Refusal("bad_request", f"{operation}: {argument.name} has {len(value)} entries; {bound} are allowed")
+    return value
+
+
+def _check_guard(operation: str, where: str, guard: object) -> dict[str, object]:
+    if not isinstance(guard, dict):
+        raise Refusal("bad_request", f"{operation}: {where} must be a map, not {type(guard).__name__}")
+    if list(guard) == ["sequencer"]:
+        return {"sequencer": check_value(operation, _SEQUENCER, guard["sequencer"])}
+    names = [name for name in guard if name not in ("path", "is")]
+    if len(names) != 1 or names[0] not in _GUARDED:
+        known = ", ".join(_GUARDED)
+        raise Refusal("bad_request", f"{operation}: {where} has path and one of {known}, or sequencer alone")
+    [name] = names
+    checked = {
+        "path": _check_path(operation, _LOCK_PATH, guard.get("path")),
+        name: check_value(operation, _GUARDED[name], guard[name]),
+    }
+    if name in _NUMBERS:
+        checked["is"] = guard.get("is", "==")
+    if checked.get("is", "==") not in _COMPARISONS or ("is" in guard and "is" not in checked):
+        raise Refusal("bad_request", f"{operation}: {where}: is, of a number, must be one of {' '.join(_COMPARISONS)}")
+    if name == "checksum" and not _hex(str(guard[name])):
+        raise Refusal("bad_request", f"{operation}: {where}: a checksum is 16 hex digits, small letters")
+    return checked
+
+
+def _check_steps(operation: str, argument: Argument, value: object) -> list[dict[str, object]]:
+    """Each a map {do, and the arguments of that operation}; all its arguments are there afterwards."""
+    return [
+        _check_step(f"{operation}: {argument.name}[{index}]", argument.steps, one)
+        for index, one in enumerate(_check_list(operation, argument, value, STEPS_MAX))
+    ]
+
+
+def _check_step(where: str, tables: Mapping[str, StepTable], step: object) -> dict[str, object]:
+    if not isinstance(step, dict):
+        raise Refusal("bad_request", f"{where} must be a map, not {type(step).__name__}")
+    do = step.get("do")
+    if not isinstance(do, str) or do not in tables:
+        raise Refusal("bad_request", f"{where}: do must be one of {', '.join(tables)}, not {repr(do)[:80]}")
+    table, fixed = tables[do]
+    given = {name: argument for name, argument in step.items() if name != "do"}
+    return {"do": do, **fill(f"{where} {do}", table, given), **fixed}
+
+
 _CHECKS = {
     Kind.PATH: _check_path,
     Kind.BYTES: _check_bytes,
@@ -199,4 +297,6 @@ _CHECKS = {
     Kind.ADDRESS: _check_address,
     Kind.LABELS: _check_labels,
     Kind.LOCKS: _check_locks,
+    Kind.GUARDS: _check_guards,
+    Kind.STEPS: _check_steps,
 }

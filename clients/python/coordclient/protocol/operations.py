@@ -20,7 +20,7 @@ from coordclient.protocol.arguments import (
     Argument,
     Kind,
     check_permits,
-    check_value,
+    fill,
 )
 from coordclient.protocol.errors import Refusal
 from coordclient.protocol.operation import Operation, Way
@@ -297,20 +297,4 @@ def check_arguments(operation: Operation, arguments: object) -> dict[str, object
     """The arguments with defaults filled in and paths normalised; refuses anything else by name."""
     if not isinstance(arguments, dict):
         raise Refusal("bad_request", f"{operation.name}: arguments must be a map, not {type(arguments).__name__}")
-    by_name = operation.by_name
-    for name in arguments:
-        if name not in by_name:
-            known = ", ".join(by_name) or "none"
-            raise Refusal(
-                "bad_request", f"{operation.name}: no argument is called {repr(name)[:80]}; there are: {known}"
-            )
-    checked: dict[str, object] = {}
-    for argument in operation.arguments:
-        value = arguments.get(argument.name)
-        if value is None:
-            if argument.required:
-                raise Refusal("bad_request", f"{operation.name}: argument {argument.name} is missing")
-            checked[argument.name] = argument.default
-        else:
-            checked[argument.name] = check_value(operation.name, argument, value)
-    return checked
+    return fill(operation.name, operation.by_name, arguments)

@@ -20,7 +20,7 @@ _IF_GENERATION = Argument("if_generation", Kind.INT, None)
 _IF_SEQUENCER = Argument("if_sequencer", Kind.TEXT, None, low=1, high=SEQUENCER_BYTES_MAX)  # valid, or nothing is done
 _EPHEMERAL = Argument("ephemeral", Kind.BOOL, False)
 
-TREE = (
+_ROWS = (
     Operation(
         "get",
         Way.READ,
@@ -81,4 +81,41 @@ TREE = (
         "{stat}: an ephemeral directory needs a session, which opens it; it goes when it is empty too",
     ),
     Operation("delete", Way.WRITE, (PATH, _IF_GENERATION, _IF_SEQUENCER, IF_INSTANCE), "{revision}"),
+)
+
+# What a step of a transaction does not take: a guard says it for all steps, and reads see the transaction itself.
+_NOT_IN_STEPS = ("if_sequencer", "revision", "cache")
+_STEPS = {
+    row.name: (
+        {name: argument for name, argument in row.by_name.items() if name not in _NOT_IN_STEPS},
+        {name: row.by_name[name].default for name in _NOT_IN_STEPS if name in row.by_name},
+    )
+    for row in _ROWS
+    if row.name in ("put", "create", "mkdir", "delete", "get", "stat", "ls")
+}
+_BRANCHES = (
+    Argument("guards", Kind.GUARDS, []),
+    Argument("then", Kind.STEPS, [], steps=_STEPS),
+    Argument("else", Kind.STEPS, [], steps=_STEPS),
+)
+
+TREE = (
+    *_ROWS,
+    Operation(
+        "txn",
+        Way.WRITE,
+        _BRANCHES,
+        "{succeeded, revision, guards: [bool], results: [the answer of each step]}: a guard is {sequencer}, or {path,"
+        " and one of exists, held, checksum, or of instance, content_generation, lock_generation, acl_generation,"
+        " revision with is: '==' | '!=' | '<' | '<=' | '>' | '>='}, which is false of a missing node; a step is {do:"
+        " put | create | mkdir | delete | get | stat | ls, and its arguments}; all in one revision; refusals name the"
+        " step",
+    ),
+    Operation(
+        "plan_txn",
+        Way.READ,
+        _BRANCHES,
+        "{revision, succeeded, guards: [bool], changes: [path], refused: null | {code, message, step}}: what txn would"
+        " do",
+    ),
 )
