@@ -18,6 +18,7 @@ from typing import Protocol
 
 from coordclient.protocol.errors import Refusal
 from coordd.engine.inputs import Call
+from coordd.machine.machine import Session
 
 
 class Secretive(Protocol):
@@ -66,6 +67,17 @@ class Doors:
         if info is not None and call.incarnation != info.incarnation:
             return session_expired(call.session), call.incarnation < info.incarnation
         return (stale_channel(), True) if self.is_stale(call) else None
+
+    def attached(self, call: Call, info: Session | None, epoch: int) -> dict[str, object] | Refusal:
+        """The answer to `attach`: from now on that channel speaks for the session, if it proves to be its."""
+        session, attachment = call.arguments["session"], call.arguments["attachment"]
+        assert isinstance(session, int) and isinstance(attachment, int)
+        if info is None or not self.proves(str(call.arguments["secret"]), info):
+            return session_expired(session)
+        stale = self.attach(session, info.incarnation, attachment)
+        if stale is not None:
+            return stale
+        return {"session": session, "lease_ms": info.lease_ms, "epoch": epoch, "incarnation": info.incarnation}
 
     def attach(self, session: int, incarnation: int, attachment: int) -> Refusal | None:
         """Remember a proved attachment; refused when a newer one is known."""

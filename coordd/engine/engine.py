@@ -69,7 +69,7 @@ class Engine:
         mastership.let_through()
         for client in clients:
             self._serve(client)
-        mastership.end_holds()
+        mastership.go_on()
         if mastership.ask_for_round():
             self._settle()
             mastership.let_through()

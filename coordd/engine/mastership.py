@@ -10,20 +10,21 @@ from the lessor when a batch is made, and proposed in the same breath.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from hashlib import sha256
 from itertools import chain
 
 from coordclient.protocol.errors import Refusal
 from coordclient.protocol.operations import OPERATIONS, Way
+from coordd.engine.caching import Caching
 from coordd.engine.changes import Changes, WaitingChange
-from coordd.engine.decisions import decide
+from coordd.engine.decisions import Decisions, delays, revocations
 from coordd.engine.doors import Doors, session_expired
 from coordd.engine.effects import Push, Reply
 from coordd.engine.inputs import Call
 from coordd.engine.keepalives import KeepAlives
-from coordd.engine.lessor import Lessor, Wait
+from coordd.engine.lessor import Lessor
 from coordd.engine.outcomes import Outcomes
 from coordd.engine.pending import WAITS, Batch, Entry, KeySet, Pending, PendingCalls
 from coordd.engine.reads import WaitingCall, WaitingCalls
@@ -57,8 +58,8 @@ class Mastership:
         self._resumes = Resumes()
         self._outcomes = Outcomes(self.lessor, self._doors, self._keepalives, self._resumes, self.waiting)
         self._times = Times(self.lessor, self._keepalives)
-        self._key_proposed = False
-        self._decisions_left = 0
+        self.caching = Caching(settings, replica, self.calls, self.replies, self.wait)
+        self._decisions = Decisions(settings, self.lessor, self.caching)
         self._late_look_ms = now_ms
         self._now_ms = now_ms
         self._entropy = b""
@@ -69,7 +70,7 @@ class Mastership:
             if row.way in (Way.WRITE, Way.READ)
         }
         self.handlers |= {row.name: self._on_cell for row in OPERATIONS.values() if row.way is Way.CELL}
-        self.handlers |= {
+        self.handlers |= self.caching.handlers | {
             "open_session": self._on_open_session,
             "resume_session": self._on_resume_session,
             "keep_alive": self._on_keep_alive,
@@ -83,10 +84,11 @@ class Mastership:
         self._now_ms = now_ms
         self._entropy = entropy
         self._draws = 0
-        self._decisions_left = self._settings.decisions_per_step_max
+        self._decisions.begin()
+        self.caching.begin(now_ms)
         self.lessor.tick(now_ms)
         if self.lessor.ruling and not self._replica.lease_valid(now_ms):
-            self.lessor.pause()
+            self._pause()
 
     def notice(self) -> None:
         """Compare the reign with paxos; before anything is applied, so that no answer comes from a wrong slot."""
@@ -100,28 +102,27 @@ class Mastership:
         """After everything chosen is applied: is this replica in charge now, and was it before?"""
         replica = self._replica
         if not (self.reign and replica.serving and replica.lease_valid(self._now_ms)):
-            self.lessor.pause()
+            self._pause()
             return
         assert self.machine.epoch == self.reign, "a master serves only when its epoch entry is applied"
         if not self.lessor.ruling:
-            self.lessor.regain(self.machine.sessions, chain(self._delays(), self._revocations()))
+            self.lessor.regain(self.machine.sessions, chain(delays(self.machine), revocations(self.machine)))
             self._doors.keep_only(self.machine.sessions)
         elif self._outcomes.waits_changed:
-            self.lessor.watch(self._delays())
-            self.lessor.watch(self._revocations())
+            self.lessor.watch(delays(self.machine))
+            self.lessor.watch(revocations(self.machine))
         self._outcomes.waits_changed = False
 
-    def _delays(self) -> Iterator[tuple[Wait, int]]:
-        for path, session, hold, delay_ms in self.machine.delayed_holds():
-            yield Wait("end_lock_delay", path, session, hold), delay_ms
-
-    def _revocations(self) -> Iterator[tuple[Wait, int]]:
-        for path, session, hold, lease_ms in self.machine.revoked_holds():
-            yield Wait("end_revoked", path, session, hold), lease_ms
+    def _pause(self) -> None:
+        """The lease is lost. Decisions that are not proposed yet are not made: everybody will begin whole."""
+        self.lessor.pause()
+        for entry in self.caching.drop_decisions():
+            self._outcomes.decided(entry, self.machine)
 
     def _end_reign(self) -> None:
         """Tell everybody what is true of his call: what was never proposed was not done; the rest is unknown."""
         self.changes.end_reign()
+        self.caching.end_reign()
         elsewhere = self._not_master()
         unknown = Refusal("outcome_unknown", "the mastership ended before the outcome was known; retry the same call")
         for request, holder in self.calls.clear().items():
@@ -130,7 +131,7 @@ class Mastership:
         self._keepalives.clear()
         self._resumes.clear()
         self.lessor.forget()
-        self._key_proposed = False
+        self._decisions.key_proposed = False
         self.reign = 0
 
     def _notices(self, session: int) -> list[list[object]]:
@@ -232,7 +233,7 @@ class Mastership:
         if session and not number and not sure:
             self.wait(call, since_ms)  # nothing in apply would stop it, had another process resumed the session
             return
-        if sure and session:
+        if sure and session and self.caching.view.clear:
             # A short cut, safe as a read is; apply decides the same again for what goes the long way.
             remembered = self.machine.recall(session, number, call.acked)
             if remembered is not None:
@@ -241,43 +242,38 @@ class Mastership:
         self._queue(call, call.arguments)
 
     def _queue(self, call: Call, arguments: Mapping[str, object]) -> None:
+        paths = self.caching.touched(self.machine, call.operation, call.session, arguments, call.principal)
+        if paths and self.caching.holds(call, paths):
+            return
         command = pack_command(call.operation, call.session, call.call, call.acked, call.principal, arguments)
         if not self._overloaded(call, self.calls.full(call.operation) or self.calls.queue_full(len(command))):
             entry = Pending(call, command, self._now_ms)
             self.calls.enqueue(entry)
+            self.caching.begins(entry, paths)
             if entry.resumes:
                 self._resumes.begin(entry.resumes)
 
     def _on_read(self, call: Call, since_ms: int, sure: bool) -> None:
         if not sure:
             self.wait(call, since_ms)
-            return
-        self.replies.append(Reply(call.request, self._looked_up(call)))
+        elif not self.caching.view.clear:
+            self.caching.wait_until_clear(call, since_ms)
+        else:
+            self.replies.append(Reply(call.request, self._looked_up(call)))
 
     def _looked_up(self, call: Call) -> dict[str, object] | Refusal:
         try:
-            result = self.machine.query(call.operation, call.arguments, call.session)
+            found = self.machine.query(call.operation, call.arguments, call.session)
         except Refusal as refusal:
-            return refusal
-        return self._times.complete(call.operation, result, self.machine, self._now_ms)
+            return self.caching.answered(call, refusal)
+        return self.caching.answered(call, self._times.complete(call.operation, found, self.machine, self._now_ms))
 
     def _on_attach(self, call: Call, since_ms: int, sure: bool) -> None:
         if not sure:
             self.wait(call, since_ms)
             return
-        session, attachment = call.arguments["session"], call.arguments["attachment"]
-        assert isinstance(session, int) and isinstance(attachment, int)
-        info = self.machine.sessions.get(session)
-        if info is None or not self._doors.proves(str(call.arguments["secret"]), info):
-            self._refuse(call, session_expired(session))
-            return
-        stale = self._doors.attach(session, info.incarnation, attachment)
-        if stale is not None:
-            self._refuse(call, stale)
-            return
-        result: dict[str, object] = {"session": session, "lease_ms": info.lease_ms, "epoch": self.reign}
-        result["incarnation"] = info.incarnation
-        self.replies.append(Reply(call.request, result))
+        info = self.machine.sessions.get(call.arguments["session"])  # type: ignore[call-overload]
+        self.replies.append(Reply(call.request, self._doors.attached(call, info, self.reign)))
 
     def _on_keep_alive(self, call: Call, since_ms: int, sure: bool) -> None:
         if not self.lessor.ruling:
@@ -314,9 +310,11 @@ class Mastership:
 
     # ---- calls that wait ----
 
-    def end_holds(self) -> None:
-        """Answer the KeepAlives that were held long enough."""
+    def go_on(self) -> None:
+        """What waited for caches, or was held long enough, and waits no more."""
         if self.reign:
+            for waiting in self.caching.turn(self.machine.sessions):
+                self._dispatch(waiting.call, waiting.since_ms, self.lessor.ruling)
             self._keepalives.end_holds(self.machine.sessions, self._now_ms)
 
     def let_through(self) -> None:
@@ -330,9 +328,11 @@ class Mastership:
 
     def ask_for_round(self) -> bool:
         """Begin a confirming round for those that arrived since the last one; True when one was begun."""
-        if not (self.waiting.needs_round and self.reign and self._replica.serving):
+        if not (self.reign and self._replica.serving and (self.waiting.needs_round or self.caching.round_due)):
             return False
-        self.waiting.number(self._replica.confirm(self._now_ms))
+        number, self.caching.round_due = self._replica.confirm(self._now_ms), False
+        if self.waiting.needs_round:
+            self.waiting.number(number)
         return True
 
     def refuse_late(self) -> None:
@@ -345,8 +345,9 @@ class Mastership:
         self.changes.refuse_late(before_ms)
         for pending in self.calls.late(before_ms):
             self.calls.finish(pending, refusal, self.replies)
+            self.caching.ends(pending)
             self._outcomes.given_up(pending)
-        for waiting in self.waiting.take_late(before_ms):
+        for waiting in (*self.waiting.take_late(before_ms), *self.caching.view.take_late(before_ms)):
             del self.calls.open[waiting.call.request]
             self._refuse(waiting.call, refusal)
 
@@ -356,17 +357,13 @@ class Mastership:
         """What goes into the next slot: the master's own decisions first, then what is queued."""
         commands: list[bytes] = []
         entries: list[Entry] = []
-        if not self.machine.has_key and not self._key_proposed:
-            self._key_proposed = True
-            key = sha256(b"sequencer key" + self._entropy).digest()
-            commands.append(pack_command("set_sequencer_key", 0, 0, 0, "", {"key": key, "epoch": self.reign}))
-            entries.append(KeySet())
-        if self.lessor.ruling and self._decisions_left:
+        own = [self._decisions.key(self.machine, self.reign, self._entropy)]
+        if self.lessor.ruling:
             assert self._replica.lease_valid(self._now_ms), "the one rule"
-            for command, entry in decide(self.lessor, self.machine, self.reign, self._decisions_left):
-                commands.append(command)
-                entries.append(entry)
-                self._decisions_left -= 1
+            own.append(self._decisions.due(self.machine, self.reign))
+        for command, entry in chain.from_iterable(own):
+            commands.append(command)
+            entries.append(entry)
         self.calls.fill(commands, entries)
         return Batch(encode_batch(wall_ms, commands), entries) if commands else None
 
@@ -375,26 +372,28 @@ class Mastership:
     def applied(self, slot: int, payload: bytes, results: list[Applied]) -> None:
         """The batch of `slot` was applied; answer those that were proposed with it, and the waiters that it woke."""
         batch = self.calls.proposed.pop(slot, None)
+        told = self.caching.applied(self.machine)
         if batch is not None:
             # Within one reign nobody else's value can come to a slot proposed here; a wrong answer would be a lie.
             assert batch.payload == payload, f"slot {slot} holds another batch than was proposed"
             assert len(batch.entries) == len(results)
-            self._answer(batch.entries, results)
+            self._answer(batch.entries, results, told)
         by_call = self.calls.by_call
         if by_call:
             for result in results:
                 for woken in result.woken:
                     waiter = by_call.get((woken.session, woken.call))
                     if waiter is not None:
-                        self.calls.finish(waiter, woken.reply, self.replies)
+                        self.calls.finish(waiter, woken.reply, told)
 
-    def _answer(self, entries: list[Entry], results: list[Applied]) -> None:
+    def _answer(self, entries: list[Entry], results: list[Applied], told: list[Reply | Push]) -> None:
         for entry, result in zip(entries, results, strict=True):
+            self.caching.ends(entry)
             if isinstance(entry, KeySet):
-                self._key_proposed = False
+                self._decisions.key_proposed = False
             elif not isinstance(entry, Pending):
                 self._outcomes.decided(entry, self.machine)
             else:
                 if result.reply is not None:
-                    self.calls.finish(entry, result.reply, self.replies)
+                    self.calls.finish(entry, result.reply, told)
                 self._outcomes.applied(entry, result, self.machine, self._now_ms)

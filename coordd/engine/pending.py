@@ -1,28 +1,36 @@
 """Logged calls of one mastership that are not answered yet: queued, proposed, or waiters in the replicated state.
 
 Who waits for what: `open` maps every unanswered request to its holder (a `Pending` here, a `WaitingCall` of `reads`,
-a `WaitingChange` of `changes`),
-so that at the end of the mastership everybody is told what is true of his call: never proposed, or outcome unknown.
+a `WaitingChange` of `changes`, a `Queue` of `caches`), so that at the end of the mastership everybody is told what is
+true of his call: never proposed, or outcome unknown.
 A retry (same session, same call number) finds the first try in `by_call` and waits with it.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from coordclient.protocol.errors import Refusal
 from coordclient.protocol.operations import OPERATIONS
-from coordd.engine.changes import WaitingChange
 from coordd.engine.effects import Push, Reply
 from coordd.engine.inputs import Call
 from coordd.engine.lessor import Wait
-from coordd.engine.reads import WaitingCall
 from coordd.engine.settings import EngineSettings
 
 WAITS = frozenset(row.name for row in OPERATIONS.values() if row.waits)
 _PATIENT = WAITS | {"keep_alive"}
 CallKey = tuple[int, int]  # session, call number
+
+
+class Holder(Protocol):
+    """What an unanswered request belongs to. `proposed`: it may have taken effect, or may take it yet."""
+
+    @property
+    def proposed(self) -> bool: ...
+
+    def leave(self, request: int) -> None:
+        """Nobody waits for `request` any more."""
 
 
 class Pending:
@@ -81,7 +89,7 @@ class PendingCalls:
 
     def __init__(self, settings: EngineSettings) -> None:
         self._settings = settings
-        self.open: dict[int, Pending | WaitingCall | WaitingChange] = {}
+        self.open: dict[int, Holder] = {}
         self.by_call: dict[CallKey, Pending] = {}
         self.queue: deque[Pending] = deque()
         self.queue_bytes = 0
@@ -163,7 +171,7 @@ class PendingCalls:
         if self.by_call.get(key) is entry:
             del self.by_call[key]
 
-    def clear(self) -> dict[int, Pending | WaitingCall | WaitingChange]:
+    def clear(self) -> dict[int, Holder]:
         """The mastership is over: forget everything, and return who waited for what."""
         left, self.open = self.open, {}
         self.by_call, self.proposed = {}, {}

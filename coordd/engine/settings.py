@@ -25,6 +25,8 @@ class EngineSettings:
     waiting_bytes_max: int = 8 * 1024 * 1024
     requests_max: int = 131_072  # everything unanswered; waiting acquires may be three quarters of it
     decisions_per_step_max: int = 128  # expiries and ends of lock-delays proposed in one step
+    cached_paths_per_session_max: int = 10_000
+    cached_paths_max: int = 1_000_000  # of all sessions together
     changes_max: int = 16  # changes of the cell itself that wait for their turn
     caught_up_slots: int = 256  # a learner that lacks more is not promoted, a voter that lacks more not made master
     addresses: Mapping[int, str] = field(default_factory=dict)  # of the members that the configuration names

@@ -113,6 +113,10 @@ class Node:
             return effects
         for transfer in effects.transfers:
             self._transfer(transfer)
+        for push in effects.pushes:
+            for request in push.requests:
+                assert request not in self.cell.answers, "nothing more behind the last answer"
+                self.cell.pushed.setdefault(request, []).append(push.body)
         for reply in effects.replies:
             assert reply.request not in self.cell.answers, "one answer for one request"
             self.cell.answers[reply.request] = reply.result
@@ -179,7 +183,7 @@ class Node:
 
 
 class Cell:
-    """`replicas` engines; settings by keyword. `answers` maps requests to what they were answered."""
+    """`replicas` engines; settings by keyword. `answers` maps requests to what they were answered last."""
 
     def __init__(self, replicas: int = 1, seed: int = 0, lease_ms: int = 1_500, **numbers: Any) -> None:
         self.name = "test"
@@ -187,6 +191,7 @@ class Cell:
         self.now_ms = 1_000_000
         self.numbers = numbers
         self.answers: dict[int, Any] = {}
+        self.pushed: dict[int, list[dict[str, Any]]] = {}  # what came before the last answer
         self.cut: set[tuple[int, int]] = set()
         self.dropped: Callable[[int, int, Message], bool] = lambda sender, to, message: False
         self.snapshots: dict[int, Membership] = {}  # the membership of every snapshot, by slot
@@ -323,6 +328,10 @@ class Client:
 
     def call(self, operation: str, node: Node | None = None, number: int | None = None, **fields: Any) -> int:
         return self.cell.call(operation, node, self._about(number or self.next()), **fields)
+
+    def send(self, operation: str, node: Node | None = None, **arguments: Any) -> int:
+        """As `call`, for operations with an argument `number`; the request."""
+        return self.cell.call(operation, node, self._about(self.next()), **arguments)
 
     def _about(self, number: int) -> dict[str, Any]:
         """What a frame of the present channel says."""

@@ -59,7 +59,7 @@ def test_every_logged_operation_twice_under_one_number_waits_with_the_first_try(
     """Also one that no client of ours numbers within a session, as open_session: a stranger may."""
     writes = {row.name: row for row in OPERATIONS.values() if row.way is Way.WRITE}
     values: dict[str, Any] = {"path": "/a", "hold": 1, "target": 1, "to": 1, "new_secret": "n" * 32, "reason": "why"}
-    values["locks"] = [{"path": "/a"}]
+    values |= {"locks": [{"path": "/a"}], "instance": 1}
     for first in writes.values():
         for second in (first, writes["open_session"]):
             cell = Cell()

@@ -22,6 +22,7 @@ from coordclient.protocol.arguments import (
     check_permits,
     fill,
 )
+from coordclient.protocol.caching import CACHING
 from coordclient.protocol.errors import Refusal
 from coordclient.protocol.operation import Operation, Way
 from coordclient.protocol.tree import (
@@ -252,6 +253,7 @@ _ROWS = (
         " crash_wait_ms: the most that others wait after a crash of this holder}",
     ),
     *WATCHING,
+    *CACHING,
     Operation("members", Way.CELL, (), _MEMBERS),
     Operation(
         "add_member",

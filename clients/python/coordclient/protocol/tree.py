@@ -18,18 +18,20 @@ _CONTENTS = Argument("contents", Kind.BYTES, b"", high=CONTENTS_BYTES_MAX)
 _PARENTS = Argument("parents", Kind.BOOL, False)
 _IF_GENERATION = Argument("if_generation", Kind.INT, None)
 _IF_SEQUENCER = Argument("if_sequencer", Kind.TEXT, None, low=1, high=SEQUENCER_BYTES_MAX)  # valid, or nothing is done
+# The answer, a not_found too, has `cached`: its number in the queue of `cache`, where it may be kept; no lock state.
+_CACHE = Argument("cache", Kind.BOOL, False)
 _EPHEMERAL = Argument("ephemeral", Kind.BOOL, False)
 
 _ROWS = (
     Operation(
         "get",
         Way.READ,
-        (PATH, Argument("revision", Kind.INT, 0), IF_INSTANCE),  # 0: the present
+        (PATH, Argument("revision", Kind.INT, 0), IF_INSTANCE, _CACHE),  # 0: the present
         "{contents, stat}; of an earlier revision stat has instance, checksum and size, and content_generation,"
         " revision and modified_ms where they are known; the rest is 0 or ''",
     ),
-    Operation("stat", Way.READ, (PATH, IF_INSTANCE), "{stat}"),
-    Operation("ls", Way.READ, (PATH, IF_INSTANCE), "{revision, entries: [{name, stat}] sorted by name}"),
+    Operation("stat", Way.READ, (PATH, IF_INSTANCE, _CACHE), "{stat}"),
+    Operation("ls", Way.READ, (PATH, IF_INSTANCE, _CACHE), "{revision, entries: [{name, stat}] sorted by name}"),
     Operation(
         "history",
         Way.READ,

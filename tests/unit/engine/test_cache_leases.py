@@ -1,0 +1,225 @@
+"""Cache leases at a master, what a new master waits for, and the limits of what waits for caches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from coordclient.protocol.errors import Refusal
+from coordd.engine.inputs import Gone
+from tests.unit.engine.caching import Reader, reader_of, written
+from tests.unit.engine.cell import Cell
+
+
+def test_rule_1_the_first_lease_is_given_when_the_grants_know_of_caches() -> None:
+    cell = Cell(3)
+    reader = Reader(cell)
+    master = cell.master()
+    cell.settle()
+    caching = master.engine.replica.caching
+    assert caching is not None and caching.wanted
+    reader.lease()
+    assert 0 < reader.until_ms - cell.now_ms <= cell.lease_ms
+
+
+def test_rule_1_without_an_answer_to_a_heartbeat_that_says_so_no_lease_is_given() -> None:
+    cell = Cell(3)
+    cell.open()
+    client = cell.open()
+    master = cell.master()
+    cell.isolate(master.replica)
+    client.call("cache", master)
+    asked = client.send("cache_lease", master, number=1)
+    master.step()
+    master.sync()
+    cell.settle()
+    assert master.engine.replica.lease_valid(cell.now_ms) and asked not in cell.answers
+    cell.heal()
+    cell.run(400)
+    assert cell.answers[asked]["lease_ms"] > 0
+
+
+def test_rule_2_a_cache_lease_never_outlives_the_master_lease() -> None:
+    cell = Cell(3)
+    reader = reader_of(cell)
+    master = cell.master()
+    cell.isolate(master.replica)
+    cell.run(700)
+    proposer = master.engine.replica.proposer
+    assert proposer is not None and master.engine.replica.lease_valid(cell.now_ms)
+    request = reader.client.send("cache_lease", master, number=reader.asked + 1)
+    cell.settle()
+    assert cell.now_ms + cell.answers[request]["lease_ms"] == proposer.lease.until_ms
+    cell.run(900)
+    late = reader.client.send("cache_lease", master, number=reader.asked + 2)
+    cell.settle()
+    assert late not in cell.answers, "outside the master lease there is nothing to give"
+
+
+def test_rule_5_a_lease_waits_for_the_acknowledgement() -> None:
+    cell = Cell(3)
+    writer = written(cell)
+    reader = reader_of(cell, "/a")
+    before_ms = reader.until_ms
+    writer.call("put", path="/a", contents=b"new")
+    cell.run(300)
+    asked_ms = cell.now_ms
+    request = reader.lease()
+    assert request not in cell.answers and reader.until_ms == before_ms
+    reader.acknowledge()
+    cell.settle()
+    reader.take_lease(cell.answers[request], asked_ms)
+    assert reader.until_ms > before_ms
+
+
+def test_rule_5_a_renewal_in_another_mastership_finds_no_queue() -> None:
+    cell = Cell(3)
+    written(cell)
+    reader = reader_of(cell, "/a")
+    old = cell.master()
+    old.engine.replica.hand_over(cell.now_ms, 2 if old.replica != 2 else 3)
+    cell.until(lambda: not old.engine.replica.serving)
+    assert cell.answers[reader.queue].code == "not_master"
+    assert cell.master() is not old
+    cell.until(lambda: cell.master().engine.replica.may_show(cell.now_ms))
+    reader.client.attach()
+    request = reader.client.send("cache_lease", number=9)
+    cell.settle()
+    answer = cell.answers[request]
+    assert (answer["lease_ms"], answer["drop"]) == (0, True)
+
+
+def test_the_newest_request_for_a_lease_overtakes_the_one_that_waits() -> None:
+    cell = Cell(3)
+    writer = written(cell)
+    reader = reader_of(cell, "/a")
+    writer.call("put", path="/a", contents=b"new")
+    cell.settle()
+    first, second = reader.lease(), reader.lease()
+    assert cell.answers[first]["lease_ms"] == 0 and second not in cell.answers
+    reader.client.do("close_session")
+    reader.acknowledge()
+    cell.settle()
+    assert cell.answers[second].code == "session_expired"
+
+
+def test_a_new_master_answers_keep_alives_but_neither_reads_nor_writes_while_old_cache_leases_run() -> None:
+    cell = Cell(3)
+    writer = written(cell)
+    reader = reader_of(cell, "/a")
+    old = cell.master()
+    heir = cell.nodes[2 if old.replica != 2 else 3]
+    old.engine.replica.hand_over(cell.now_ms, heir.replica)
+    cell.until(lambda: heir.engine.replica.lease_valid(cell.now_ms), 2_000)
+    assert reader.holds("/a"), "it has not said a word"
+    alive = writer.keep_alive(heir)
+    read = writer.call("get", heir, path="/a")
+    write = writer.call("put", heir, path="/a", contents=b"new")
+    opened = writer.call("cache", heir)
+    cell.settle()
+    assert isinstance(cell.answers[alive], dict) and not {read, write} & set(cell.answers)
+    while reader.holds("/a"):
+        cell.run(10, tick_ms=10)
+        assert not {read, write} & set(cell.answers) and opened not in cell.pushed
+    cell.until(lambda: read in cell.answers and write in cell.answers, cell.lease_ms)
+    assert cell.answers[read]["contents"] == b"old" and isinstance(cell.answers[write], dict)
+    assert opened in cell.pushed
+
+
+def test_a_hand_over_with_caches_that_answer_is_as_quick_as_without() -> None:
+    cell = Cell(3)
+    written(cell)
+    reader = reader_of(cell, "/a")
+    old = cell.master()
+    heir = cell.nodes[2 if old.replica != 2 else 3]
+    old.engine.replica.hand_over(cell.now_ms, heir.replica)
+    old.step()
+    cell.settle()
+    assert reader.pushes()[-1]["invalidate"] is None
+    reader.invalidated()
+    assert reader.get("/a") == b"old" and not reader.holds("/a"), "nothing is kept any more"
+    request = reader.lease()
+    reader.acknowledge()
+    assert request not in cell.answers, "and no lease is given"
+    cell.until(lambda: heir.engine.replica.lease_valid(cell.now_ms), 400)
+    assert heir.engine.replica.may_show(cell.now_ms)
+
+
+def test_when_nobody_uses_a_cache_any_more_the_grants_say_so() -> None:
+    cell = Cell(3)
+    reader = reader_of(cell)
+    master = cell.master()
+    caching = master.engine.replica.caching
+    assert caching is not None and caching.wanted
+    reader.gone()
+    assert caching.wanted, "its lease runs"
+    cell.run(cell.lease_ms)
+    assert not caching.wanted
+
+
+def test_a_second_queue_of_a_session_ends_the_first() -> None:
+    cell = Cell(3)
+    reader = reader_of(cell)
+    first = reader.queue
+    reader.open()
+    assert cell.answers[first] == {}
+    reader.lease()
+    assert reader.until_ms > cell.now_ms
+
+
+def test_a_queue_needs_a_channel_that_speaks_for_a_session() -> None:
+    cell = Cell(3)
+    client = cell.open()
+    about: dict[str, Any] = {"session": client.session, "secret": client.secret}
+    assert cell.refused("cache", **about) == "bad_request"
+    assert cell.refused("cache") == "session_required"
+    answer = cell.do("cache_lease", number=1, **about)
+    assert (answer["lease_ms"], answer["drop"]) == (0, True)
+    assert cell.do("invalidated", number=1, **about) == {}
+
+
+def test_changes_that_wait_for_caches_are_bounded() -> None:
+    cell = Cell(3, waiting_calls_max=2)
+    writer = written(cell)
+    reader_of(cell, "/a")
+    requests = [writer.call("put", path="/a", contents=b"new") for _ in range(3)]
+    cell.settle()
+    assert requests[0] not in cell.answers and requests[1] not in cell.answers
+    assert cell.answers[requests[2]].code == "overloaded"
+    cell.run(cell.lease_ms + 100)
+    assert all(isinstance(cell.answers[request], dict) for request in requests[:2])
+
+
+def test_bytes_of_changes_that_wait_are_bounded_too() -> None:
+    cell = Cell(3, waiting_bytes_max=4_000)
+    writer = written(cell)
+    reader_of(cell, "/a")
+    requests = [writer.call("put", path="/a", contents=bytes(2_000)) for _ in range(2)]
+    cell.settle()
+    assert requests[0] not in cell.answers and cell.answers[requests[1]].code == "overloaded"
+
+
+def test_a_change_that_nobody_waits_for_any_more_is_not_made() -> None:
+    cell = Cell(3)
+    writer = written(cell)
+    reader = reader_of(cell, "/a")
+    request = writer.call("put", path="/a", contents=b"new")
+    cell.settle()
+    cell.master().inbox.append(Gone((request,)))
+    cell.settle()
+    reader.acknowledge()
+    cell.settle()
+    assert cell.do("get", path="/a")["contents"] == b"old"
+    assert reader.get("/a") == b"old" and reader.holds("/a"), "nothing is on its way"
+
+
+def test_a_change_whose_session_ends_while_it_waits_is_refused() -> None:
+    cell = Cell(3)
+    writer = written(cell)
+    reader = reader_of(cell, "/a")
+    request = writer.call("put", path="/a", contents=b"new")
+    cell.settle()
+    writer.do("close_session")
+    reader.acknowledge()
+    cell.settle()
+    assert isinstance(cell.answers[request], Refusal) and cell.answers[request].code == "session_expired"
+    assert cell.do("get", path="/a")["contents"] == b"old"
