@@ -15,6 +15,7 @@ from coordd.engine.digests import Digests
 from coordd.engine.effects import CutLog, Effects, Reply, RoleChange, TakeSnapshot
 from coordd.engine.inputs import (
     Call,
+    Congested,
     DiskFull,
     DiskHasRoom,
     Gone,
@@ -29,6 +30,7 @@ from coordd.engine.inputs import (
 )
 from coordd.engine.mastership import Mastership
 from coordd.engine.settings import EngineSettings
+from coordd.engine.watches import Watches
 from coordd.machine.machine import Machine
 from coordd.paxos.effects import Chosen, Durable, ValueKind
 from coordd.paxos.replica import Replica
@@ -46,6 +48,8 @@ class Engine:
         self.replica = Replica(settings.paxos, durable, now_ms)
         self._mastership = Mastership(settings, self.replica, machine, now_ms)
         self._digests = Digests(self.replica, settings.paxos.replica, machine.applied_upto, machine.history, now_ms)
+        self._watches = Watches(settings, machine, self._mastership.replies, self._mastership.wait)
+        self._mastership.handlers |= self._watches.handlers
         self._effects = Effects()
         self._now_ms = now_ms
         self._log_bytes = 0  # applied since the last snapshot
@@ -77,6 +81,7 @@ class Engine:
             self._settle()
         mastership.changes.answer_settled(now_ms)
         mastership.refuse_late()
+        self._effects.unfinished = self._watches.work(now_ms, mastership.lessor.ruling)
         self._take_snapshot_if_due()
         return self._finish()
 
@@ -106,6 +111,7 @@ class Engine:
             "sessions": len(self.machine.sessions),
             "unanswered": len(mastership.calls.open),
             "queued": len(mastership.calls.queue),
+            "watches": len(self._watches),
         }
 
     def _standing(self) -> str:
@@ -139,6 +145,8 @@ class Engine:
                 self.replica.disk_full(self._now_ms)
             case DiskHasRoom():
                 self.replica.disk_has_room(self._now_ms)
+            case Congested(channel, full):
+                self._watches.congested(channel, full)
             case HandOverRequest(to):
                 self.replica.hand_over(self._now_ms, to)
             case _:
@@ -147,6 +155,7 @@ class Engine:
     def _serve(self, client: Call | Gone) -> None:
         if isinstance(client, Gone):
             self._mastership.gone(client.requests)
+            self._watches.gone(client.requests)
         elif client.operation == "status":
             self._effects.answers.append(Reply(client.request, self.status(self._now_ms)))
         elif client.operation == "check_sequencer" and client.arguments["stale"]:
@@ -169,6 +178,7 @@ class Engine:
             if chosen.kind is ValueKind.MEMBERSHIP:  # its reign may end with it, but its outcome is known
                 self._mastership.changes.chosen(chosen.slot, chosen.payload, self._now_ms)
         self._mastership.notice()
+        self._watches.notice(self._mastership.reign, self._mastership.not_master)
         for chosen in taken.chosen:
             self._apply(chosen)
         assert self.machine.applied_upto == self.replica.chosen_upto, "everything chosen is applied at once"
@@ -257,7 +267,7 @@ class Engine:
             self.replica.forget_snapshot()  # overtaken on its way
             self._stands_at(received.slot, received.size)  # but it has taken the older one's place on the disk
             return
-        self.machine = self._mastership.machine = type(self.machine).restore(received.state)
+        self.machine = self._mastership.machine = self._watches.machine = type(self.machine).restore(received.state)
         assert self.machine.applied_upto == received.slot
         self._digests.restored(received.slot, self.machine.history)
         self.replica.install(received.slot, received.size, received.membership, self._now_ms)

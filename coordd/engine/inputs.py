@@ -47,6 +47,14 @@ class Gone:
 
 
 @dataclass(frozen=True, slots=True)
+class Congested:
+    """The client of that channel does not read what it was sent (`full`), or does so again."""
+
+    channel: int
+    full: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Persisted:
     """Everything up to the effects numbered `number` is durable."""
 
@@ -107,6 +115,7 @@ Input = (
     PeerMessage
     | Call
     | Gone
+    | Congested
     | Persisted
     | SnapshotTaken
     | SnapshotFailed

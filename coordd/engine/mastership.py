@@ -123,7 +123,7 @@ class Mastership:
         """Tell everybody what is true of his call: what was never proposed was not done; the rest is unknown."""
         self.changes.end_reign()
         self.caching.end_reign()
-        elsewhere = self._not_master()
+        elsewhere = self.not_master()
         unknown = Refusal("outcome_unknown", "the mastership ended before the outcome was known; retry the same call")
         for request, holder in self.calls.clear().items():
             self.replies.append(Reply(request, unknown if holder.proposed else elsewhere))
@@ -137,7 +137,8 @@ class Mastership:
     def _notices(self, session: int) -> list[list[object]]:
         return self.machine.notices(session)  # of the present machine: a snapshot brings another
 
-    def _not_master(self) -> Refusal:
+    def not_master(self) -> Refusal:
+        """Where to go instead, as far as it is known."""
         master = self._replica.master if self._replica.role is not Role.MASTER else None
         return Refusal("not_master", "this replica is not the master", master=master, address=None)
 
@@ -146,10 +147,8 @@ class Mastership:
     def take(self, call: Call) -> None:
         """One call of a client, not a LOCAL one."""
         if not self.reign:
-            if self._replica.master is None:
-                self._refuse(call, Refusal("unavailable", "no master is known to this replica; nothing was done"))
-            else:
-                self._refuse(call, self._not_master())
+            unknown = Refusal("unavailable", "no master is known to this replica; nothing was done")
+            self._refuse(call, unknown if self._replica.master is None else self.not_master())
             return
         self._dispatch(call, self._now_ms, self.lessor.ruling)
 

@@ -29,6 +29,8 @@ class EngineSettings:
     cached_paths_max: int = 1_000_000  # of all sessions together
     changes_max: int = 16  # changes of the cell itself that wait for their turn
     caught_up_slots: int = 256  # a learner that lacks more is not promoted, a voter that lacks more not made master
+    watches_max: int = 100_000
+    watches_per_channel_max: int = 10_000
     addresses: Mapping[int, str] = field(default_factory=dict)  # of the members that the configuration names
     snapshot_log_bytes: int = 64 * 1024 * 1024  # log applied since the last snapshot that makes a new one due
 

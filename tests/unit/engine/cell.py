@@ -12,7 +12,7 @@ from typing import Any
 
 from coordclient.protocol.errors import Refusal
 from coordclient.protocol.operations import check_arguments, find_operation
-from coordd.engine.effects import Effects, TakeSnapshot
+from coordd.engine.effects import Effects, Push, TakeSnapshot
 from coordd.engine.engine import Engine
 from coordd.engine.inputs import Call, Input, PeerMessage, Persisted, SnapshotReceived, SnapshotTaken
 from coordd.engine.settings import EngineSettings
@@ -33,7 +33,7 @@ from coordd.paxos.messages import Message, SnapshotChunk
 from coordd.paxos.state import PaxosSettings
 
 TICK_MS = 50
-_ABOUT = ("session", "call", "acked", "attachment", "incarnation", "secret", "principal")
+_ABOUT = ("session", "call", "acked", "attachment", "incarnation", "channel", "secret", "principal")
 
 
 @dataclass
@@ -71,6 +71,7 @@ class Node:
         self.paused = False
         self.disk_held = False
         self.steps = 0
+        self.unfinished = False
         self.rewrite: Callable[[Input], Input] = lambda item: item  # what a driver may make of an input
         self.wishes: list[TakeSnapshot] | None = None  # where given, snapshots are only noted here, not taken
         self.start()
@@ -94,7 +95,7 @@ class Node:
         self._machine_summary = machine_invariants.summarize(self.engine.machine)
 
     def crash(self) -> None:
-        self.alive = False
+        self.alive = self.unfinished = False
 
     def step(self, *inputs: Input) -> Effects:
         """One turn of the driver, without its sync."""
@@ -113,13 +114,13 @@ class Node:
             return effects
         for transfer in effects.transfers:
             self._transfer(transfer)
-        for push in effects.pushes:
-            for request in push.requests:
-                assert request not in self.cell.answers, "nothing more behind the last answer"
-                self.cell.pushed.setdefault(request, []).append(push.body)
-        for reply in effects.replies:
-            assert reply.request not in self.cell.answers, "one answer for one request"
-            self.cell.answers[reply.request] = reply.result
+        self.unfinished = effects.unfinished
+        for answer in effects.answers:
+            if isinstance(answer, Push):
+                self._pushed(answer)
+                continue
+            assert answer.request not in self.cell.answers, "one answer for one request"
+            self.cell.answers[answer.request] = answer.result
         if effects.snapshot is not None and self.wishes is not None:
             self.wishes.append(effects.snapshot)
         elif effects.snapshot is not None:
@@ -141,6 +142,11 @@ class Node:
             self.memberships.append(effects.membership)
         self.last = effects
         return effects
+
+    def _pushed(self, push: Push) -> None:
+        for request in push.requests:
+            assert request not in self.cell.answers, "nothing comes behind the last answer"
+            self.cell.pushed.setdefault(request, []).append(push.body)
 
     def sync(self) -> bool:
         """Make durable what was written, report it and say what depended on it."""
@@ -226,10 +232,10 @@ class Cell:
 
     def settle(self) -> None:
         """Deliver and sync until nothing moves, without time passing."""
-        for _ in range(200):
+        for _ in range(2_000):
             moved = False
             for node in self.nodes.values():
-                if node.alive and not node.paused and node.inbox:
+                if node.alive and not node.paused and (node.inbox or node.unfinished):
                     node.step()
                     moved = True
                 moved |= not node.paused and node.sync()
