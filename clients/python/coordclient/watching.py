@@ -108,6 +108,7 @@ class Watching:
         self._acknowledged = 0
         self._done_events = 0  # since the last acknowledgement
         self._done_bytes = 0
+        self.due = False  # enough is done to acknowledge it
 
     # --- the registration
 
@@ -120,19 +121,13 @@ class Watching:
         """The arguments of a registration that is sent now; nothing of an earlier one is received any more."""
         self._registration += 1
         self._received = self._done = self._acknowledged = self._done_events = self._done_bytes = 0
-        self._pieces = None
+        self._pieces, self.due = None, False
         return self._arguments if self._since is None else {**self._arguments, "since": self._since}
-
-    @property
-    def due(self) -> bool:
-        """Whether enough is given to acknowledge it."""
-        new = self._done - self._acknowledged
-        enough = self._done_events >= LAZY_EVENTS or self._done_bytes >= LAZY_BYTES
-        return new >= LAZY_DELIVERIES or (enough and new > 0)
 
     def acknowledge(self) -> int:
         """How many deliveries of the present registration, from its first on, are acknowledged now."""
         self._acknowledged, self._done_events, self._done_bytes = self._done, 0, 0
+        self.due = False
         return self._done
 
     def received(self, delivery: Delivery) -> None:
@@ -160,7 +155,7 @@ class Watching:
         self._pieces += nodes
         if delivery.more:
             # Whatever comes before it in the queue is acknowledged with it: the rest must come for any of it to count.
-            self._done, self._done_bytes = self._received, self._done_bytes + delivery.cost
+            self._count(self._received, 0, delivery.cost)
             return
         resync, self._pieces = Resync(delivery.revision, tuple(self._pieces)), None
         self._since, self.settled = delivery.revision, True
@@ -172,7 +167,8 @@ class Watching:
                 last = self._queue[-1]
                 last.revision, last.registration, last.number = revision, self._registration, self._received
             else:
-                self.revision, self._done = revision, self._received
+                self.revision = revision
+                self._count(self._received, 0, 0)
             return
         self._queue.append(_Queued(items, revision, cost, self._registration, self._received))
         self._events += len(items)
@@ -220,9 +216,15 @@ class Watching:
         self._bytes -= first.cost
         self.revision = first.revision
         if first.registration == self._registration:
-            self._done = max(self._done, first.number)
-            self._done_events += len(first.items)
-            self._done_bytes += first.cost
+            self._count(first.number, len(first.items), first.cost)
+
+    def _count(self, done: int, events: int, size: int) -> None:
+        """The present registration's deliveries are done up to this one."""
+        self._done = max(self._done, done)
+        self._done_events += events
+        self._done_bytes += size
+        enough = self._done_events >= LAZY_EVENTS or self._done_bytes >= LAZY_BYTES
+        self.due = enough or self._done - self._acknowledged >= LAZY_DELIVERIES
 
 
 def _cost(path: str, before: bytes | None, after: bytes | None) -> int:

@@ -138,12 +138,13 @@ class Watcher:
 
     async def next(self, take: Callable[[], _T | None], deadline_ms: int | None = None) -> _T | None:
         """What `take()` gives, when there is something; None when the watch was closed, or at the deadline."""
-        while True:
-            item = self.take(take)
-            if self.due:
-                self.settle()
-            if item is not None or not await self.wait(deadline_ms):
-                return item
+        item = self.take(take) if self.watching.filled else None
+        while item is None and await self.wait(deadline_ms):
+            with self.mutex:
+                item = take()
+        if self.due:
+            self.settle()
+        return item
 
     async def wait(self, deadline_ms: int | None = None) -> bool:
         """Wait until there may be something to take; False when the watch is closed, or at the deadline, by the first
@@ -216,7 +217,8 @@ class Watcher:
             self.keeper.leave_replica(error.message)
             return
         self._tries = 0
-        self._tell_live(True)
+        if not self.live:
+            self._tell_live(True)
         if delivery.more and self.watching.due:
             self._acknowledge()
         if self._waiters:
