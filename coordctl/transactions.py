@@ -52,6 +52,11 @@ class Guard:
     text: str
     place: Place
 
+    @property
+    def path(self) -> str | None:
+        """The node that it is about; None for a sequencer."""
+        return self.wire.get("path")
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:

@@ -48,6 +48,7 @@ def txn(settings: Settings, text: str | None, source: BinaryIO | None, dry_run: 
     name, data = _read(text, source)
     try:
         transaction = _parse(data)
+        _check_paths(transaction)
         contents = _contents_of(transaction)
     except Misread as misread:
         raise Failure(f"{_place(name, misread.place)}: {misread.message}", Exit.USAGE) from None
@@ -91,6 +92,20 @@ def _parse(data: bytes) -> Transaction:
         before = data[: error.start].decode("utf-8")
         column = len(before) - before.rfind("\n")
         raise Misread('this is no UTF-8 text; "\\xHH" is a byte', Place(before.count("\n") + 1, column)) from None
+
+
+def _check_paths(transaction: Transaction) -> None:
+    """What is no path in any cell; whether it is one of this cell, the cell says."""
+    from coordclient.protocol.errors import Refusal
+    from coordclient.protocol.paths import parse_path
+
+    items: list[Guard | Step] = [*transaction.guards, *transaction.then, *transaction.otherwise]
+    for item in items:
+        try:
+            parse_path(item.path or "/")
+        except Refusal as refusal:
+            if refusal.code == "bad_path":
+                raise Misread(refusal.message, item.place) from None
 
 
 def _place(name: str, place: Place) -> str:
@@ -235,12 +250,20 @@ def _show_plan(settings: Settings, name: str, transaction: Transaction, plan: Pl
 
 
 def _refusal(name: str, transaction: Transaction, error: CoordError) -> Exception:
-    """The error of a step, with its place; what is about no step stays as it is."""
-    steps = transaction.otherwise if error.details.get("branch") == "else" else transaction.then
+    """The error of a step, with its place; what is about no step, or may be about two, stays as it is."""
     at = error.details.get("step")
-    if not isinstance(at, int) or not 0 <= at < len(steps):
+    if not isinstance(at, int):
         return error
-    return Failure(f"{_place(name, steps[at].place)}: {error}; nothing was done", exit_code_of(error.code))
+    # The cell does not say which branch: it names the step.
+    found = []
+    for steps in (transaction.then, transaction.otherwise):
+        if 0 <= at < len(steps):
+            _, begun, words = str(error).partition(f"step {at} ({steps[at].do} {steps[at].path}): ")
+            found += [(steps[at], words)] if begun else []
+    if len(found) != 1:
+        return error
+    [(step, words)] = found
+    return Failure(f"{_place(name, step.place)}: {words}; nothing was done", exit_code_of(error.code))
 
 
 COMMANDS: tuple[click.Command, ...] = (txn,)

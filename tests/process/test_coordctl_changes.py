@@ -1,14 +1,18 @@
-"""coordctl history and cat --revision against a real cell."""
+"""coordctl history, cat --revision, watch and txn against a real cell."""
 
 from __future__ import annotations
 
+import json
 import re
+import signal
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from coordd.testing.cells import RunningCell, start_cell
-from tests.process.coordctl_runs import Coordctl
+from tests.process.coordctl_runs import WAIT_SECONDS, Coordctl
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 
@@ -68,3 +72,200 @@ def test_a_page_of_history_names_the_next(ctl: Coordctl) -> None:
     older = ctl.run("history", "/pages", "-n", "2", "--upto", upto.decode())
     assert [fields(line)[2] for line in older.stdout.splitlines()] == ["created"]
     assert ctl.run("history", "/never").stderr == b"/never has not changed\n"
+
+
+# --- txn
+
+
+def test_a_transaction_does_all_or_the_other(ctl: Coordctl, tmp_path: Path) -> None:
+    text = "if absent /t/a\nthen put -p /t/a one\n     mkdir /t/d\n     cat /t/a\nelse cat /t/a; ls /t"
+    done = ctl.run("txn", stdin=text)
+    assert done.returncode == 0, done.stderr
+    rows = [fields(line) for line in done.stdout.splitlines()]
+    assert [row[:3] for row in rows] == [["2", "put", "/t/a"], ["3", "mkdir", "/t/d"], ["4", "cat", "/t/a"]]
+    assert [rows[1][3], rows[2][3]] == ["made", "one"]
+    (revision,) = re.findall(rb"3 steps, at revision (\d+)", done.stderr)
+    changes = ctl.json("history", "-R", "/t")["changes"]
+    assert {change["revision"] for change in changes} == {int(revision)}
+    (tmp_path / "text").write_text(text)
+    again = ctl.run("txn", "-f", str(tmp_path / "text"))
+    assert again.returncode == 4
+    assert [fields(line)[2:] for line in again.stdout.splitlines()] == [["/t/a", "one"], ["/t", "a d/"]]
+    words = (
+        f"coordctl: {tmp_path / 'text'}:1:4: this guard does not hold: absent /t/a; 2 steps after `else` were done\n"
+    )
+    assert again.stderr.decode() == words
+
+
+def test_a_step_that_cannot_be_done_is_named_and_nothing_is_done(ctl: Coordctl) -> None:
+    done = ctl.run("txn", "then put /n/a x\nput /made y")
+    assert done.returncode == 3
+    assert done.stderr.startswith(b"coordctl: TEXT:1:6: ")
+    assert done.stderr.endswith(b"; nothing was done\n")
+    done = ctl.run("txn", "then put /made y\nrm --if-generation 1 /never")
+    assert done.stderr.startswith(b"coordctl: TEXT:2:1: ")
+    assert ctl.run("cat", "/made").returncode == 3
+
+
+def test_contents_come_from_a_file(ctl: Coordctl, tmp_path: Path) -> None:
+    every = bytes(range(256))
+    (tmp_path / "a file").write_bytes(every)
+    found = ctl.json("txn", f"then put /from-file -f '{tmp_path / 'a file'}'; cat /from-file")
+    assert [result["step"] for result in found["results"]] == ["put", "cat"]
+    assert ctl.run("cat", "/from-file").stdout == every
+    missing = ctl.run("txn", "then put /from-file -f /nowhere/file")
+    assert (missing.returncode, missing.stderr) == (
+        2,
+        b"coordctl: TEXT:1:24: /nowhere/file: No such file or directory\n",
+    )
+
+
+def test_a_dry_run_changes_nothing_and_exits_as_the_real_one_would(ctl: Coordctl) -> None:
+    ctl.run("put", "/dry", "x")
+    text = "if exists /dry\ngeneration /dry == 1\nthen put /dry y\nelse put /dry z"
+    planned = ctl.run("txn", "--dry-run", text)
+    assert planned.returncode == 4
+    assert [fields(line) for line in planned.stdout.splitlines()] == [
+        ["1", "exists /dry", "holds"],
+        ["2", "generation /dry == 1", "does not hold"],
+        ["-", "/dry", "would change"],
+    ]
+    assert b"TEXT:2:1: this guard does not hold" in planned.stderr
+    assert ctl.run("cat", "/dry").stdout == b"x"
+    assert ctl.run("txn", "--dry-run", "then put /dry y").returncode == 0
+    refused = ctl.run("txn", "--dry-run", "then put /dry y\nmkdir /dry")
+    assert refused.returncode == 4
+    assert b"TEXT:2:1: " in refused.stderr
+    assert ctl.run("cat", "/dry").stdout == b"x"
+
+
+def test_a_guard_may_be_a_lock(ctl: Coordctl) -> None:
+    held = ctl.holding("/guard", script='echo "$COORD_LOCK_SEQUENCER"; exec cat')
+    assert held.process.stdout is not None
+    sequencer = held.process.stdout.readline().strip()
+    text = f"if held /guard\nsequencer {sequencer}\nthen put /guarded yes"
+    assert ctl.run("txn", text).returncode == 0
+    held.process.communicate("", timeout=WAIT_SECONDS)
+    assert ctl.run("txn", text).returncode == 4
+    assert ctl.run("txn", "if free /guard; then ls /").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"then cp /a /b", "stdin:1:6: no step is called cp; there are: put, mkdir, rm, cat, stat, ls"),
+        (b"then put /a \xff", 'stdin:1:13: this is no UTF-8 text; "\\xHH" is a byte'),
+        (b"if exists /a\n# nothing\n", "stdin:3:1: there is nothing to do: no step after `then` or `else`"),
+    ],
+)
+def test_what_cannot_be_understood_is_pointed_at(ctl: Coordctl, text: bytes, words: str) -> None:
+    done = ctl.run("txn", stdin=text)
+    assert (done.returncode, done.stdout, done.stderr.decode()) == (2, b"", f"coordctl: {words}\n")
+
+
+# --- watch
+
+
+def watching(ctl: Coordctl, *arguments: str) -> subprocess.Popen[str]:
+    process = ctl.start("watch", *arguments)
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith("watching /")
+    return process
+
+
+def line_of(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+def test_each_change_is_a_line_until_ctrl_c(ctl: Coordctl) -> None:
+    process = watching(ctl, "-R", "/w")
+    ctl.run("put", "-p", "/w/a", "one")
+    assert [fields(line_of(process))[2::4] for _ in range(2)] == [["created", "/w/"], ["created", "/w/a"]]
+    ctl.run("put", "/elsewhere", "x")
+    ctl.run("rm", "/w/a")
+    assert fields(line_of(process))[2::4] == ["deleted", "/w/a"]
+    process.send_signal(signal.SIGINT)
+    assert process.wait(WAIT_SECONDS) == 130
+    assert process.communicate() == ("", "")
+
+
+def test_a_watch_goes_on_from_a_revision(ctl: Coordctl) -> None:
+    first = ctl.json("put", "/since", "one")["revision"]
+    ctl.run("put", "/since", "two\nlines")
+    process = ctl.start("watch", "/since", "--since", str(first), "--values", "both", "-o", "json", "--once")
+    found = json.loads(line_of(process))
+    assert (found["kind"], found["before"], found["after"]) == ("changed", {"text": "one"}, {"text": "two\nlines"})
+    assert process.wait(WAIT_SECONDS) == 0
+
+
+def test_a_revision_that_is_yet_to_come_is_a_resync_that_is_said(ctl: Coordctl) -> None:
+    ctl.run("put", "/resync", "x")
+    process = ctl.start("watch", "/resync", "--since", "1000000", "--once")
+    out, words = process.communicate(timeout=WAIT_SECONDS)
+    assert [fields(line)[2::4] for line in out.splitlines()] == [["resync", "/resync"], ["present", "/resync"]]
+    assert "/resync: some changes are not remembered" in words
+
+
+def test_a_reader_that_has_seen_enough_ends_a_watch_on_which_nothing_happens(ctl: Coordctl) -> None:
+    process = watching(ctl, "/quiet")
+    assert process.stdout is not None
+    process.stdout.close()
+    process.stdout = None
+    assert process.wait(WAIT_SECONDS) == 141
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+
+
+def test_a_command_runs_for_what_changed_and_then_for_all_that_changed_meanwhile(ctl: Coordctl, tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text(
+        'echo "$COORD_WATCH_REVISION $COORD_WATCH_KIND" $COORD_WATCH_PATH; wc -l; '
+        f"test -e {tmp_path}/go || read -r _ <{tmp_path}/fifo; exit 3\n"
+    )
+    subprocess.run(["mkfifo", tmp_path / "fifo"], check=True)
+    process = watching(ctl, "-R", "/run", "--", "sh", str(script))
+    revisions = [ctl.json("put", "-p", "/run", "1")["revision"]]
+    assert line_of(process) == f"{revisions[0]} created /run\n"
+    assert line_of(process).strip() == "1"
+    revisions += [ctl.json("put", "/run", str(number))["revision"] for number in range(3)]
+    (tmp_path / "go").touch()
+    with open(tmp_path / "fifo", "w") as fifo:
+        fifo.write("go\n")
+    assert process.stderr is not None
+    assert process.stderr.readline() == "coordctl: sh ended with 3; the watch goes on\n"
+    lines = [line_of(process) for _ in range(4)]
+    assert lines[0] == f"{revisions[-1]} changed\n"
+    assert lines[2] == "changed /run /run /run\n"
+    assert lines[3].strip() == "3"
+    process.terminate()
+    assert process.wait(WAIT_SECONDS) == 143
+
+
+def test_term_is_passed_on_to_the_command_and_its_end_awaited(ctl: Coordctl) -> None:
+    script = "trap 'echo bye; exit 9' TERM; echo $COORD_WATCH_KIND; while :; do sleep 0.05; done"
+    process = ctl.start("watch", "/term", "--at-start", "--", "sh", "-c", script)
+    assert line_of(process) == "start\n"
+    process.terminate()
+    assert process.communicate(timeout=WAIT_SECONDS)[0] == "bye\n"
+    assert process.returncode == 143
+
+
+def test_once_ends_with_the_code_of_the_command(ctl: Coordctl) -> None:
+    process = watching(ctl, "/once", "--once", "--", "sh", "-c", "exit 7")
+    ctl.run("put", "/once", "x")
+    assert process.wait(WAIT_SECONDS) == 7
+    assert ctl.run("watch", "/once", "--", "/nowhere/program").returncode == 127
+
+
+def test_a_watch_survives_the_death_of_the_master() -> None:
+    with start_cell(3) as cell:
+        ctl = Coordctl(cell)
+        process = watching(ctl, "-R", "/")
+        revisions = [ctl.json("put", "/a", "1")["revision"]]
+        cell.kill(cell.master())
+        revisions += [ctl.json("--timeout", "30", "put", "/a", str(number))["revision"] for number in range(2)]
+        assert [int(fields(line_of(process))[0]) for _ in revisions] == revisions
+        process.send_signal(signal.SIGINT)
+        assert process.wait(WAIT_SECONDS) == 130
+        ctl.close()

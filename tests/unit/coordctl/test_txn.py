@@ -117,10 +117,18 @@ def test_json_has_everything(ask: Any) -> None:
     assert shown["results"][1]["revision"] == 9
 
 
-@pytest.mark.parametrize(("details", "place"), [({"step": 1}, "4:6"), ({"step": 0, "branch": "else"}, "5:6")])
-def test_a_step_that_cannot_be_done_is_named(ask: Any, details: dict[str, Any], place: str) -> None:
-    code, out, err, _ = ask(Conflict("/b: no", details=details), TEXT)
-    assert (code, out, err) == (4, "", f"coordctl: TEXT:{place}: /b: no; nothing was done\n")
+@pytest.mark.parametrize(
+    ("step", "named", "place"), [(1, "delete /b", "4:6"), (0, "get /a", "5:6"), (1, "ls /", "5:14")]
+)
+def test_a_step_that_cannot_be_done_is_named(ask: Any, step: int, named: str, place: str) -> None:
+    error = Conflict(f"step {step} ({named}): no", details={"step": step})
+    code, out, err, _ = ask(error, TEXT)
+    assert (code, out, err) == (4, "", f"coordctl: TEXT:{place}: no; nothing was done\n")
+
+
+def test_a_step_that_may_be_two_is_told_as_it_came(ask: Any) -> None:
+    error = Conflict("step 0 (get /a): no", details={"step": 0})
+    assert ask(error, "if exists /b; then cat /a; else cat /a")[2] == "coordctl: step 0 (get /a): no\n"
 
 
 def test_a_refusal_of_the_whole_names_no_step(ask: Any) -> None:
@@ -137,11 +145,11 @@ def test_a_plan_says_what_holds_and_what_would_change(ask: Any) -> None:
 
 
 def test_a_plan_that_would_be_refused_says_where(ask: Any) -> None:
-    plan = Plan(8, True, (True, True), (), Conflict("/b: no", details={"step": 1}))
+    plan = Plan(8, True, (True, True), (), Conflict("step 1 (delete /b): no", details={"step": 1}))
     code, _, err, _ = ask(plan, "--dry-run", TEXT)
-    assert (code, err) == (4, "coordctl: TEXT:4:6: /b: no; nothing was done\n")
+    assert (code, err) == (4, "coordctl: TEXT:4:6: no; nothing was done\n")
     shown = json.loads(ask(plan, "--dry-run", TEXT, "-o", "json")[1])
-    assert (shown["changes"], shown["refused"]) == ([], "TEXT:4:6: /b: no; nothing was done")
+    assert (shown["changes"], shown["refused"]) == ([], "TEXT:4:6: no; nothing was done")
 
 
 def test_contents_come_from_files_and_a_file_that_cannot_be_read_is_pointed_at(ask: Any, tmp_path: Path) -> None:
@@ -161,6 +169,8 @@ def test_contents_come_from_files_and_a_file_that_cannot_be_read_is_pointed_at(a
         (b"then cp /a /b", "1:6: no step is called cp; there are: put, mkdir, rm, cat, stat, ls"),
         ("if\nexists /ä\xff".encode("latin-1"), '2:9: this is no UTF-8 text; "\\xHH" is a byte'),
         (b"x" * 100, "more than 99 bytes"),
+        (b"then\nput /a//b x", "2:1: empty part (two slashes, or one at the end): '/a//b'"),
+        (b"if sequencer x; exists /..\nthen ls /", "1:17: '.' and '..' are not names: '/..'"),
     ],
 )
 def test_what_cannot_be_understood_is_pointed_at(

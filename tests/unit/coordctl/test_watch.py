@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import redirect_stdout
@@ -174,3 +175,22 @@ def test_no_more_is_read_ahead_than_the_bound(monkeypatch: pytest.MonkeyPatch) -
         wait_for_more(follower)
     assert third.wait(10)
     assert len(asked) <= 4, "one was taken, two wait, one is in hand"
+
+
+def test_the_end_of_the_reader_of_stdout_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    never = threading.Event()
+
+    def batches() -> Iterator[int]:
+        never.wait(30)
+        yield 0
+
+    follower: Follower[int] = Follower(batches())
+    reader, writer = os.pipe()
+    monkeypatch.setattr(follow, "_STDOUT", writer)
+    os.close(reader)
+    try:
+        with pytest.raises(BrokenPipeError):
+            wait_for_more(follower, output=True)
+    finally:
+        os.close(writer)
+        never.set()
