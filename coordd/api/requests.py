@@ -26,11 +26,19 @@ def _own_paths(cell: str, operation: Operation, arguments: dict[object, object])
             value = arguments.get(argument.name)
             if isinstance(value, str) and value.startswith("/ls/"):
                 arguments = {**arguments, argument.name: parse_path(value, cell)}
+        elif argument.kind is Kind.PATHS:
+            listed = arguments.get(argument.name)
+            if isinstance(listed, list):
+                arguments = {**arguments, argument.name: [_short(cell, one) for one in listed]}
         elif argument.kind in (Kind.LOCKS, Kind.GUARDS, Kind.STEPS):
             listed = arguments.get(argument.name)
             if isinstance(listed, list):
                 arguments = {**arguments, argument.name: [_own_path(cell, one) for one in listed]}
     return arguments
+
+
+def _short(cell: str, path: object) -> object:
+    return parse_path(path, cell) if isinstance(path, str) and path.startswith("/ls/") else path
 
 
 def _own_path(cell: str, lock: object) -> object:

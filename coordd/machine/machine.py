@@ -291,6 +291,7 @@ QUERIES: Mapping[str, Query] = {
     "get": reading.get,
     "stat": reading.stat,
     "ls": reading.ls,
+    "get_many": reading.get_many,
     "plan_txn": transactions.plan_txn,
     "history": reading.list_changes,
     "locks": views.list_locks,

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from coordclient.protocol.errors import Refusal
-from coordclient.protocol.paths import is_below
+from coordclient.protocol.paths import is_below, name_of
 from coordd.machine.namespace import check_instance, find, stat_of
-from coordd.machine.state import Arguments, Change, Node, State, check_answer, checksum_of
+from coordd.machine.pages import page
+from coordd.machine.state import Arguments, Change, Node, State, checksum_of
 
 ENTRY_BYTES = 384  # of one stat in an answer, without its texts
 ROW_BYTES = 320  # of one change in an answer, without its texts
@@ -42,15 +44,59 @@ def stat(state: State, arguments: Arguments, session: int) -> dict[str, object]:
 
 
 def ls(state: State, arguments: Arguments, session: int) -> dict[str, object]:
-    """The children of a directory, sorted by name."""
+    """A page of the children of a directory, sorted by name."""
     node = _find(state, arguments)
     children = node.children
     if children is None:
         raise Refusal("not_a_directory", f"{node.path} is a file")
-    size = sum(ENTRY_BYTES + len(child.path) + len(name) + len(child.owner) for name, child in children.items())
-    check_answer(state, size, f"the listing of {node.path}")
-    entries = [{"name": name, "stat": stat_of(children[name])} for name in sorted(children)]
-    return {"revision": state.revision, "entries": entries}
+    after, contents = arguments["after"], arguments["contents"]
+    names = sorted(name for name in children if name > after) if after else sorted(children)
+    rows = map(children.__getitem__, names)
+    size_of = _bytes_with_contents if contents else _bytes_of
+    chosen, more = page(state, rows, size_of, arguments["count"], f"an entry of {node.path}")
+    entries = [{"name": name_of(child.path), **_row(child, contents)} for child in chosen]
+    return {"revision": state.revision, "entries": entries, "more": more}
+
+
+def _row(node: Node, contents: bool) -> dict[str, object]:
+    if contents and node.children is None:
+        return {"stat": stat_of(node), "contents": node.contents}
+    return {"stat": stat_of(node)}
+
+
+def _bytes_of(node: Node) -> int:
+    return ENTRY_BYTES + 2 * len(node.path) + len(node.owner)
+
+
+def _bytes_with_contents(node: Node) -> int:
+    return _bytes_of(node) + len(node.contents)
+
+
+def get_many(state: State, arguments: Arguments, session: int) -> dict[str, object]:
+    """Several nodes at once, as many of the first as fit."""
+    contents = arguments["contents"]
+    size_of = _bytes_with_contents if contents else _bytes_of
+    found = (_found(state, path) for path in arguments["paths"])
+    chosen, more = page(state, found, lambda one: _many_bytes(one, size_of), 0, "the first of get_many")
+    entries = [_many_row(path, one, contents) for path, one in zip(arguments["paths"], chosen, strict=False)]
+    return {"revision": state.revision, "entries": entries, "more": more}
+
+
+def _found(state: State, path: str) -> Node | Refusal:
+    try:
+        return find(state, path)
+    except Refusal as refusal:
+        return refusal.with_traceback(None)
+
+
+def _many_bytes(found: Node | Refusal, size_of: Callable[[Node], int]) -> int:
+    return ENTRY_BYTES + 2 * len(found.message) if isinstance(found, Refusal) else size_of(found)
+
+
+def _many_row(path: str, found: Node | Refusal, contents: bool) -> dict[str, object]:
+    if isinstance(found, Refusal):
+        return {"path": path, "error": found.to_wire()}
+    return {"path": path, **({"contents": None} if contents else {}), **_row(found, contents)}
 
 
 # ---- earlier revisions ----

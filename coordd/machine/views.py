@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from coordclient.protocol.errors import Refusal
 from coordclient.protocol.paths import is_below
 from coordd.machine.deadlock import places_of
 from coordd.machine.grants import each_hold
 from coordd.machine.losses import describe
+from coordd.machine.pages import page
 from coordd.machine.state import (
     Arguments,
     Hold,
@@ -22,11 +25,13 @@ from coordd.machine.state import (
 
 
 def list_locks(state: State, arguments: Arguments, session: int) -> dict[str, object]:
-    """All locks of the subtree that are held, delayed or waited for, sorted by path."""
-    top = arguments["path"]
-    chosen = [state.locks[path] for path in sorted(state.locks) if is_below(path, top)]
-    check_answer(state, sum(_answer_bytes(state, lock) for lock in chosen), f"the list of locks below {top}")
-    return {"revision": state.revision, "locks": [_lock_row(state, lock) for lock in chosen]}
+    """A page of the locks of the subtree that are held, delayed or waited for, sorted by path."""
+    top, after = arguments["path"], arguments["after"]
+    paths = sorted(path for path in state.locks if path > after and is_below(path, top))
+    what = f"the first lock below {top} after {after or 'nothing'}"
+    size_of = partial(_answer_bytes, state)
+    chosen, more = page(state, map(state.locks.__getitem__, paths), size_of, arguments["count"], what)
+    return {"revision": state.revision, "locks": [_lock_row(state, lock) for lock in chosen], "more": more}
 
 
 def why(state: State, arguments: Arguments, session: int) -> dict[str, object]:
@@ -83,10 +88,11 @@ def _lock_row(state: State, lock: Lock) -> dict[str, object]:
 
 
 def list_sessions(state: State, arguments: Arguments, session: int) -> dict[str, object]:
-    """All sessions, oldest first."""
-    chosen = [state.sessions[number] for number in sorted(state.sessions)]
-    check_answer(state, sum(map(_session_bytes, chosen)), "the list of sessions")
-    return {"revision": state.revision, "sessions": [_session_row(one) for one in chosen]}
+    """A page of all sessions, oldest first."""
+    after = arguments["after"]
+    rows = (state.sessions[number] for number in sorted(state.sessions) if number > after)
+    chosen, more = page(state, rows, _session_bytes, arguments["count"], "a session")
+    return {"revision": state.revision, "sessions": [_session_row(one) for one in chosen], "more": more}
 
 
 def session_info(state: State, arguments: Arguments, session: int) -> dict[str, object]:

@@ -362,3 +362,11 @@ async def test_many_posts_over_one_connection() -> None:
                 async with one.post(f"{house.url}/v1/status") as got:
                     assert got.status == 200
         assert house.doors.keeper.accepted == 1
+
+
+async def test_the_paths_of_many_reads_may_name_the_cell() -> None:
+    async with open_house() as house:
+        assert (await post_json(house, "get_many", {"paths": ["/ls/one/a", "/ls/local/b", "/c"]}))[0] == 200
+        assert house.service.calls[0].arguments["paths"] == ["/a", "/b", "/c"]
+        for paths in (["/ls/other/a"], [7], "/a"):
+            assert "code" in (await post_json(house, "get_many", {"paths": paths}))[1]

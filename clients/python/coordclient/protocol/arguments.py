@@ -16,6 +16,8 @@ NUMBER_MAX = 2**53 - 1  # exact in JSON
 TEXT_BYTES_MAX = 1024
 PERMITS_MAX = 4096
 LOCKS_MAX = 64  # of one acquire_all
+PATHS_MAX = 256  # of one get_many
+PAGE_MAX = 1000  # rows of one page
 STEPS_MAX = 128  # of one transaction, in both branches
 GUARDS_MAX = 128
 MODES = ("exclusive", "shared", "semaphore")
@@ -35,6 +37,7 @@ class Kind(Enum):
     CHOICE = "one of several texts"
     ADDRESS = "address"
     LABELS = "map of texts"
+    PATHS = "list of paths"
     LOCKS = "list of locks"
     GUARDS = "list of guards"
     STEPS = "list of steps"
@@ -182,6 +185,13 @@ def _check_labels(operation: str, argument: Argument, value: object) -> dict[str
     return value
 
 
+def _check_paths(operation: str, argument: Argument, value: object) -> list[str]:
+    paths = [_check_path(operation, argument, path) for path in _check_list(operation, argument, value, PATHS_MAX)]
+    if not paths:
+        raise Refusal("bad_request", f"{operation}: {argument.name} is empty")
+    return paths
+
+
 _LOCK_PATH = Argument("path", Kind.PATH, required=True)
 _LOCK_MODE = Argument("mode", Kind.MODE, "exclusive")
 _LOCK_PERMITS = Argument("permits", Kind.INT, 0, high=PERMITS_MAX)
@@ -296,6 +306,7 @@ _CHECKS = {
     Kind.CHOICE: _check_choice,
     Kind.ADDRESS: _check_address,
     Kind.LABELS: _check_labels,
+    Kind.PATHS: _check_paths,
     Kind.LOCKS: _check_locks,
     Kind.GUARDS: _check_guards,
     Kind.STEPS: _check_steps,

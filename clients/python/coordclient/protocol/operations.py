@@ -29,6 +29,7 @@ from coordclient.protocol.tree import (
     CONTENTS_BYTES_MAX,
     HISTORY_COUNT_MAX,
     IF_INSTANCE,
+    PAGE_COUNT,
     PATH,
     SEQUENCER_BYTES_MAX,
     TREE,
@@ -152,7 +153,12 @@ _ROWS = (
         "{session, holds, lease_ms}: it ends as an expiry when its client acknowledges, or when its lease is over",
     ),
     Operation("acknowledge_kill", Way.WRITE, (), "{}: the client believes in nothing of it any more", session=True),
-    Operation("list_sessions", Way.READ, (), f"{{revision, sessions: [{_SESSION_ROW}]}}"),
+    Operation(
+        "list_sessions",
+        Way.READ,
+        (Argument("after", Kind.INT, 0), PAGE_COUNT),  # after: the last one of the page before
+        f"{{revision, sessions: [{_SESSION_ROW}] oldest first, more}}",
+    ),
     Operation(
         "session_info",
         Way.READ,
@@ -240,8 +246,8 @@ _ROWS = (
     Operation(
         "locks",
         Way.READ,
-        (Argument("path", Kind.PATH, "/"),),
-        f"{{revision, locks: [{_LOCK_ROW}]}} of the subtree",
+        (Argument("path", Kind.PATH, "/"), Argument("after", Kind.PATH, ""), PAGE_COUNT),
+        f"{{revision, locks: [{_LOCK_ROW}], more}} of the subtree, by path; the next page begins after the last one",
     ),
     Operation(
         "why",

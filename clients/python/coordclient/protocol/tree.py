@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from coordclient.protocol.arguments import Argument, Kind
+from coordclient.protocol.arguments import PAGE_MAX, Argument, Kind
 from coordclient.protocol.operation import Operation, Way
 
 CONTENTS_BYTES_MAX = 256 * 1024
@@ -13,6 +13,7 @@ SEQUENCER_BYTES_MAX = 4096
 HISTORY_COUNT_MAX = 1000
 
 PATH = Argument("path", Kind.PATH, required=True)
+PAGE_COUNT = Argument("count", Kind.INT, 0, high=PAGE_MAX)  # at most so many rows; 0: as many as fit
 IF_INSTANCE = Argument("if_instance", Kind.INT, None)  # the handle's: refused where another node is there, or none
 _CONTENTS = Argument("contents", Kind.BYTES, b"", high=CONTENTS_BYTES_MAX)
 _PARENTS = Argument("parents", Kind.BOOL, False)
@@ -31,7 +32,27 @@ _ROWS = (
         " revision and modified_ms where they are known; the rest is 0 or ''",
     ),
     Operation("stat", Way.READ, (PATH, IF_INSTANCE, _CACHE), "{stat}"),
-    Operation("ls", Way.READ, (PATH, IF_INSTANCE, _CACHE), "{revision, entries: [{name, stat}] sorted by name}"),
+    Operation(
+        "ls",
+        Way.READ,
+        (
+            PATH,
+            IF_INSTANCE,
+            _CACHE,
+            Argument("contents", Kind.BOOL, False),
+            Argument("after", Kind.TEXT, ""),  # a name: what comes behind it
+            PAGE_COUNT,
+        ),
+        "{revision, entries: [{name, stat, and of a file contents if asked for}] sorted by name, more}: more: not all"
+        " fitted, or were wanted; the next page begins after the last name",
+    ),
+    Operation(
+        "get_many",
+        Way.READ,
+        (Argument("paths", Kind.PATHS, required=True), Argument("contents", Kind.BOOL, True)),
+        "{revision, entries: [{path, stat, contents: null of a directory} | {path, error: {code, message}}] in the"
+        " order of the paths, more}: all of one revision; more: the last ones did not fit, and are to be asked for",
+    ),
     Operation(
         "history",
         Way.READ,
