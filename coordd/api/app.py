@@ -4,6 +4,7 @@
 |---|---|
 | `POST /v1/<operation>` | calls.py |
 | `GET /v1/channel` | channel.py |
+| `GET /v1/watch` | events.py |
 | `GET /v1/peer` | the replicas' own door, given by the daemon |
 | `GET /livez /readyz /health` | admin.py |
 """
@@ -23,6 +24,7 @@ from coordd.api import json_body
 from coordd.api.admin import Admin
 from coordd.api.calls import Calls
 from coordd.api.channel import ChannelDoor
+from coordd.api.events import EventStreams
 from coordd.api.limits import ApiLimits, DoorKeeper
 from coordd.node.service import Service
 
@@ -63,6 +65,7 @@ async def open_doors(service: Service, limits: ApiLimits, peer_door: PeerDoor, i
     server_log.propagate = False
     server_log.handlers = [_Quietly()]
     calls, channels, admin = Calls(service, limits), ChannelDoor(service, limits), Admin(service)
+    events = EventStreams(service, limits)
     keepers: list[DoorKeeper] = []
 
     @web.middleware
@@ -83,6 +86,7 @@ async def open_doors(service: Service, limits: ApiLimits, peer_door: PeerDoor, i
     app.on_response_prepare.append(_sign)
     app.router.add_get("/v1/channel", channels.handle)
     app.router.add_get("/v1/peer", peer_door)
+    app.router.add_get("/v1/watch", events.handle, allow_head=False)
     app.router.add_route("*", "/v1/{operation}", calls.handle)
     app.router.add_get("/livez", admin.livez)
     app.router.add_get("/readyz", admin.readyz)

@@ -5,9 +5,9 @@ Headers: `Content-Type` and `Accept` (application/json, application/msgpack), `C
 calls below it have been answered). A replica that is not the master answers 307 with the master's address, or 503 with
 Retry-After when it knows none. An error has the status of the table of errors and its map as the body.
 
-A KeepAlive with `hold_ms` is held by the master on purpose: it is counted apart from what is being answered, and has
-its hold on top of the time that any call has. With no room for one more it is not held, and never refused: no session
-ends because others wait.
+A KeepAlive with `hold_ms`, and a watch that waits for news, are held by the master on purpose: they are counted apart
+from what is being answered, and have their hold on top of the time that any call has. With no room for one more it is
+not held, and never refused: no session ends because others wait.
 """
 
 from __future__ import annotations
@@ -86,10 +86,11 @@ class Calls:
             text = f"{operation.name} is for channels; a POST proves its session by the header Coord-Session"
             raise Refusal("bad_request", text)
         require_session(operation, caller.session)
-        if arguments.get("hold_ms"):
+        kept = "wait_ms" if operation.streams else "hold_ms"
+        if arguments.get(kept):
             if self._held < self._limits.posts_held:
                 return await self._hold(operation, arguments, caller)
-            arguments = {**arguments, "hold_ms": 0}
+            arguments = {**arguments, kept: 0}
         if self._in_flight >= self._limits.posts_in_flight:
             raise Refusal("overloaded", f"{self._in_flight} POSTs are being answered; try again later")
         self._in_flight += 1
@@ -151,15 +152,9 @@ class Calls:
                 self._service.gone((request,))
 
     def _response(self, request: web.Request, result: dict[str, object] | Refusal, answer_format: str) -> web.Response:
-        status, headers = 200, {}
+        status, headers = 200, dict[str, str]()
         if isinstance(result, Refusal):
-            status = ERRORS[result.code].status
-            address = result.details.get("address")
-            if result.code == "not_master" and isinstance(address, str):
-                headers["Location"] = address + request.rel_url.raw_path
-            elif result.code in ("not_master", "unavailable", "overloaded"):
-                status = 503
-                headers["Retry-After"] = _RETRY_AFTER_SECONDS
+            status, headers = status_of(result, request.rel_url.raw_path)
             result = result.to_wire()
         body = encode(result) if answer_format == MSGPACK else json_body.render(result) + b"\n"
         response = web.Response(status=status, body=body, headers=headers, content_type=answer_format)
@@ -168,11 +163,21 @@ class Calls:
         return response
 
 
+def status_of(refusal: Refusal, path: str) -> tuple[int, dict[str, str]]:
+    """Status and headers of an error; `path` is what to ask the master for instead."""
+    address = refusal.details.get("address")
+    if refusal.code == "not_master" and isinstance(address, str):
+        return ERRORS[refusal.code].status, {"Location": address + path}
+    if refusal.code in ("not_master", "unavailable", "overloaded"):
+        return 503, {"Retry-After": _RETRY_AFTER_SECONDS}
+    return ERRORS[refusal.code].status, {}
+
+
 def _held_seconds(arguments: dict[str, object]) -> float:
     """How long the master may keep the answer back at most."""
-    hold_ms = arguments.get("hold_ms", 0)
-    assert isinstance(hold_ms, int)
-    return min(hold_ms, LEASE_MS_MAX // 3) / 1000
+    hold_ms, wait_ms = arguments.get("hold_ms", 0), arguments.get("wait_ms", 0)
+    assert isinstance(hold_ms, int) and isinstance(wait_ms, int)
+    return min(hold_ms, LEASE_MS_MAX // 3) / 1000 + wait_ms / 1000
 
 
 def _body_format(request: web.Request) -> str:

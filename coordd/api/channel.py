@@ -1,18 +1,17 @@
 """`GET /v1/channel`: a WebSocket with many calls in flight; `coordclient.protocol.frames` has the layout.
 
 `Channel` is the part without a socket: payloads in, calls to the node, frames out through `Outlet`. Replies gather in a
-buffer that one callback writes per loop turn, as WebSocket messages made by hand: no task, no system call per reply.
-A client that does not read is bounded: past `outbox_bytes` the channel is cut. A channel speaks for one session, from
-the moment its `attach` was answered. A call with several answers (a stream) stands beside the calls in flight; how many
-streams there may be is the node's to say. What cannot be understood at all is answered on call 0, and the channel
-closed.
+buffer that one callback writes per loop turn, as WebSocket messages made by hand: no task, no system call per reply. A
+client that does not read is bounded: its streams wait (`reader`), and past `outbox_bytes` the channel is cut. A channel
+speaks for one session, from the moment its `attach` was answered. A call with several answers (a stream) stands beside
+the calls in flight; how many streams there may be is the node's to say. What cannot be understood at all is answered on
+call 0, and the channel closed.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
 
 import structlog
 from aiohttp import WSCloseCode, WSMsgType, web
@@ -31,6 +30,7 @@ from coordclient.protocol.frames import (
 )
 from coordclient.protocol.operations import Operation
 from coordd.api.limits import ApiLimits
+from coordd.api.reader import Outlet, Reader
 from coordd.api.requests import check_call, check_cell, is_number, require_session
 from coordd.engine.inputs import Call
 from coordd.node.service import Piece, Service
@@ -42,32 +42,26 @@ _CLIENT_LABELS_MAX = 16
 _log = structlog.get_logger("coordd.api")
 
 
-class Outlet(Protocol):
-    """Where a channel's bytes go; an asyncio transport."""
-
-    def write(self, data: bytes) -> None: ...
-
-    def get_write_buffer_size(self) -> int: ...
-
-    def is_closing(self) -> bool: ...
-
-    def abort(self) -> None: ...
-
-
 class Channel:
     """One client's channel; see the module docstring."""
 
     def __init__(
-        self, service: Service, limits: ApiLimits, outlet: Outlet, call_soon: Callable[[Callable[[], None]], object]
+        self,
+        service: Service,
+        limits: ApiLimits,
+        outlet: Outlet,
+        call_soon: Callable[[Callable[[], None]], object],
+        call_later: Callable[[float, Callable[[], None]], object],
     ) -> None:
         self._service = service
         self._limits = limits
         self._outlet = outlet
+        self._number = service.new_request()  # of the channel itself
         self._call_soon = call_soon
+        self._reader = Reader(service, limits, outlet, self._number, call_later)
         self._session = 0
         self._attachment = 0
         self._incarnation = 1  # of the session, as the last attach was told
-        self._number = service.new_request()  # of the channel itself
         self._waiting: set[int] = set()  # request numbers
         self._streams: set[int] = set()  # request numbers of calls with several answers
         self._out: list[bytes] = []
@@ -144,6 +138,8 @@ class Channel:
         door = (attachment, incarnation, self._number)
         spoken = Call(request, operation.name, arguments, session, call, acked, *door)
         self._service.submit(spoken, deliver, push if operation.streams else None)
+        if operation.streams:
+            self._reader.repeat()
 
     def _check_attach(self, arguments: dict[str, object]) -> None:
         if self._session and arguments["session"] != self._session:
@@ -196,6 +192,8 @@ class Channel:
         else:
             for part in _parts(frames):
                 outlet.write(b"".join((websocket_header(sum(map(len, part))), *part)))
+        if self._streams:
+            self._reader.look()
 
     def end(self) -> None:
         """The channel is closed: nobody waits for its calls any more. The calls themselves go on."""
@@ -225,7 +223,8 @@ class ChannelDoor:
         transport = request.transport
         if transport is None:
             return socket
-        channel = Channel(self._service, self._limits, transport, asyncio.get_running_loop().call_soon)
+        loop = asyncio.get_running_loop()
+        channel = Channel(self._service, self._limits, transport, loop.call_soon, loop.call_later)
         self._open.add(socket)
         try:
             await self._serve(socket, channel)

@@ -26,6 +26,10 @@ class ApiLimits:
     connections: int = 25_000
     body_bytes: int = 512 * 1024
     outbox_bytes: int = 4 * 1024 * 1024  # replies that a channel's client has not read
+    congested_bytes: int = 256 * 1024  # unread: from here on its streams wait
+    congested_seconds: float = 60.0  # without any of it being read: the channel is cut
+    event_streams: int = 10_000  # GET /v1/watch
+    event_idle_seconds: float = 15.0  # of silence, after which an event stream says that it is alive
     channel_in_flight: int = 4_096  # calls of one channel without an answer
     posts_in_flight: int = 10_000
     posts_held: int = 10_000  # KeepAlives that the master holds on purpose

@@ -48,8 +48,9 @@ class Engine:
         self.replica = Replica(settings.paxos, durable, now_ms)
         self._mastership = Mastership(settings, self.replica, machine, now_ms)
         self._digests = Digests(self.replica, settings.paxos.replica, machine.applied_upto, machine.history, now_ms)
-        self._watches = Watches(settings, machine, self._mastership.replies, self._mastership.wait)
-        self._mastership.handlers |= self._watches.handlers
+        mastership = self._mastership
+        self._watches = Watches(settings, machine, mastership.replies, mastership.wait, mastership.caching)
+        mastership.handlers |= self._watches.handlers
         self._effects = Effects()
         self._now_ms = now_ms
         self._log_bytes = 0  # applied since the last snapshot

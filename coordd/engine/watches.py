@@ -12,6 +12,7 @@ it.
 - A *resync* (`resyncs`) takes the place of events that are not kept any more, or never were here.
 
 Registering, and the end of gathering a resync, are reads: only where the state is sure to be the cell's present one.
+While what was applied must not be seen yet, because somebody may believe otherwise from a cache, nothing is told.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from itertools import islice
 
 from coordclient.protocol.errors import Refusal
 from coordd.engine import deliveries
+from coordd.engine.caching import Caching
 from coordd.engine.deliveries import Delivery
 from coordd.engine.effects import Push, Reply
 from coordd.engine.inputs import Call
@@ -52,11 +54,13 @@ class Watches:
         machine: Machine,
         answers: Answers,
         wait: Callable[[Call, int], None],
+        caching: Caching,
     ) -> None:
         self._settings = settings
         self.machine = machine
         self._answers = answers
         self._wait = wait  # for the lease, or for a confirming round
+        self._caching = caching
         self._leaving: dict[int, Refusal] = {}  # requests that are to be told of the end of their reign
         self.handlers: dict[str, Callable[[Call, int, bool], None]] = {
             "watch": self._on_watch,
@@ -85,7 +89,12 @@ class Watches:
     def _on_watch(self, call: Call, since_ms: int, sure: bool) -> None:
         if not sure:
             self._wait(call, since_ms)
-            return
+        elif not self._caching.view.clear:
+            self._caching.wait_until_clear(call, since_ms)
+        else:
+            self._register(call, since_ms)
+
+    def _register(self, call: Call, since_ms: int) -> None:
         since, revision = call.arguments["since"], self.machine.revision
         assert since is None or isinstance(since, int)
         if since is None and not call.channel:
@@ -202,7 +211,7 @@ class Watches:
         """Tell a piece of what there is to tell; True when more is left. `ruling`: this master is in its lease."""
         left = LOOKS_PER_STEP - self._say_goodbye(LOOKS_PER_STEP)
         places = self._places
-        if places is None:
+        if places is None or not self._caching.view.clear:
             return bool(self._leaving)
         self._follow(places)
         while self._dues and self._dues[0][0] <= now_ms:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 from coordclient.protocol.errors import Refusal
-from coordd.engine.inputs import Call, Gone
+from coordd.engine.inputs import Call, Congested, Gone
 from coordd.node import clock
 from coordd.node.audit import AUDITED, AuditedCall
 from coordd.node.directory import Directory
@@ -86,6 +86,10 @@ class Node:
         if left:
             self._hub.forget(left)
             self._driver.post(Gone(left))
+
+    def congested(self, channel: int, full: bool) -> None:
+        """See `Service`. Ahead of all that waits: it bounds what is sent meanwhile."""
+        self._driver.post(Congested(channel, full), urgent=True)
 
     def address_of(self, replica: int | None) -> str | None:
         """See `Service`."""

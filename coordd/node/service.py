@@ -63,6 +63,11 @@ class Service(Protocol):
         """Nobody waits for these any more; their `deliver` will not be called."""
         ...
 
+    def congested(self, channel: int, full: bool) -> None:
+        """The client of that channel does not read what it was sent (`full`): nothing more is pushed to it until it
+        does again."""
+        ...
+
     def address_of(self, replica: int | None) -> str | None:
         """The configured `advertise` address of a replica, as a URL, or None."""
         ...

@@ -13,7 +13,7 @@ from coordclient.protocol.errors import Refusal
 from coordd.api.channel import Channel
 from coordd.api.limits import ApiLimits
 from coordd.engine.effects import Push, Reply
-from coordd.engine.inputs import Call, Gone
+from coordd.engine.inputs import Call, Congested, Gone
 from coordd.node.hub import Hub
 from coordd.node.service import Health, Piece
 from tests.simulation.network import Network
@@ -95,6 +95,9 @@ class Doors:
             self.posts.forget(requests)
             self._process.put(Gone(requests))
 
+    def congested(self, channel: int, full: bool) -> None:
+        self._process.put(Congested(channel, full))
+
     def address_of(self, replica: int | None) -> str | None:
         return address_of(replica)
 
@@ -153,7 +156,7 @@ class Doors:
 
     def _open(self, client: Any, number: int) -> Connection:
         end = ServerEnd(self._network, self._process.name, client, number)
-        channel = Channel(self, self._limits, end, self._soon)
+        channel = Channel(self, self._limits, end, self._soon, self._later)
         connection = self._connections[client, number] = Connection(end, channel)
         return connection
 
@@ -178,6 +181,9 @@ class Doors:
 
     def _soon(self, action: Callable[[], None]) -> None:
         self._world.after(5, self._in_this_life, self._process.life, action)
+
+    def _later(self, seconds: float, action: Callable[[], None]) -> None:
+        self._world.after(int(seconds * 1_000_000), self._in_this_life, self._process.life, action)
 
     def _in_this_life(self, life: int, action: Callable[[], None]) -> None:
         if life == self._process.life:

@@ -30,6 +30,7 @@ class FakeService:
         self.replica = 1
         self.calls: list[Call] = []
         self.left: list[int] = []
+        self.congestion: list[tuple[int, bool]] = []
         self.waiting: dict[int, Callable[[Result], None]] = {}
         self.streams: dict[int, Callable[[Piece], None]] = {}
         self.answer: Callable[[Call], Result | None] = lambda call: {"did": call.operation}
@@ -59,6 +60,9 @@ class FakeService:
         for request in requests:
             self.waiting.pop(request, None)
             self.streams.pop(request, None)
+
+    def congested(self, channel: int, full: bool) -> None:
+        self.congestion.append((channel, full))
 
     def address_of(self, replica: int | None) -> str | None:
         return None if replica is None else f"http://replica-{replica}:7420"

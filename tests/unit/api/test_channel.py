@@ -64,7 +64,8 @@ class Pipe:
 
 def make(limits: ApiLimits | None = None) -> tuple[Channel, FakeService, Pipe]:
     service, pipe = FakeService(), Pipe()
-    return Channel(service, limits or ApiLimits(), pipe, asyncio.get_running_loop().call_soon), service, pipe
+    loop = asyncio.get_running_loop()
+    return Channel(service, limits or ApiLimits(), pipe, loop.call_soon, loop.call_later), service, pipe
 
 
 def calls(*values: object) -> bytes:
