@@ -154,6 +154,17 @@ async def test_a_lease_is_renewed_by_the_timer_while_somebody_reads_and_not_when
     assert scene.cache.look("get", "/a") is not None
 
 
+async def test_while_a_lease_runs_no_other_is_asked_for_and_it_is_looked_after():
+    scene = Scene()
+    await filled(scene)
+    assert scene.cache._timer is not None
+    reading = scene.get("/b")
+    await turns()
+    assert scene.operations().count("cache_lease") == 1
+    scene.keeper.asked[1][2].set_result(contents(b"2", 2))
+    await reading
+
+
 async def test_absence_is_held_for_every_operation_and_raised_as_a_new_error_each_time():
     scene = Scene()
     reading = scene.get()
@@ -169,6 +180,7 @@ async def test_absence_is_held_for_every_operation_and_raised_as_a_new_error_eac
             scene.cache.look(operation, "/a")
         seen.append(caught.value)
     assert len({id(error) for error in seen}) == 3
+    assert scene.held.absent["/a"].value.__traceback__ is None, "nor what the frames of the first reader hold"
     scene.push(2, "/a")
     assert scene.cache.look("get", "/a") is None
 
@@ -259,6 +271,26 @@ async def test_a_cell_that_knows_no_cache_is_read_without_one():
     assert (operation, arguments) == ("get", {"path": "/a"})
     answer.set_result(contents(b"1"))
     assert (await reading).contents == b"1"
+    scene.cache.detached(scene.keeper.life)
+    scene.channel = FakeChannel()
+    scene.cache.attached(scene.keeper.life, scene.channel)  # type: ignore[arg-type]
+    scene.open()
+    await filled(scene)
+    assert scene.cache.look("get", "/a") is not None, "the next replica knows it"
+
+
+async def test_a_request_that_ends_after_its_queue_does_not_keep_the_next_one_from_opening():
+    scene = Scene()
+    await filled(scene)
+    scene.keeper.now += 1_500
+    reading = scene.get()
+    await turns()
+    scene.channel.queue.ended(Refusal("overloaded", "too many caches"))
+    scene.channel.leases[-1].set_exception(Refusal("overloaded", "too many caches"))
+    await turns()
+    assert scene.cache._timer is not None
+    assert not scene.cache._timer.cancelled()
+    reading.cancel()
 
 
 async def test_a_queue_for_which_there_is_no_room_is_opened_again_later(monkeypatch):

@@ -138,6 +138,9 @@ def test_an_answer_of_a_smaller_epoch_gives_no_lease():
     fill(cache, "/a", 1)
     lease(cache, 0, epoch=2)
     assert shown(cache, "/a", at(0)) is None
+    cache.unanswered(1)
+    lease(cache, 0)
+    assert shown(cache, "/a", at(0)) == "/a 1", "and takes nothing"
 
 
 def test_an_answer_gives_a_lease_once_and_only_to_the_last_request():
@@ -203,6 +206,9 @@ def test_what_was_not_read_goes_first_when_the_bytes_are_used_up():
     assert list(cache.files) == ["/a", "/d", "/e"], "its mark is old by now, and it went behind /c"
     assert not fill(cache, "/f", 6, size=3 * size), "larger than all"
     assert cache.entries == 3
+    fill(cache, "/g", 7)
+    fill(cache, "/h", 8)
+    assert list(cache.files) == ["/e", "/g", "/h"], "one mark is good for one look"
 
 
 def test_an_eviction_looks_at_a_bounded_number_of_entries(monkeypatch):
