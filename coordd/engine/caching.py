@@ -29,6 +29,8 @@ from coordd.engine.visibility import Visibility
 from coordd.machine.machine import Machine, Session
 from coordd.paxos.replica import Replica
 
+Handler = Callable[[Call, int, bool], None]  # of a call that came at that time; whether the state is sure
+
 
 class Decision:
     """A decision of the master's own that waits; `dropped` when it is not to be made after all."""
@@ -68,8 +70,8 @@ class Caching:
         self.round_due = False  # the grants are to know of caches without delay
         self._ending = False
         self._now_ms = 0
-        self.handlers: dict[str, Callable[[Call, int, bool], None]] = {
-            "cache": self._on_cache,
+        self.handlers: dict[str, Handler] = {
+            "cache": self.when_clear(self._on_cache),
             "invalidated": self._on_invalidated,
             "cache_lease": self._on_lease,
         }
@@ -92,8 +94,19 @@ class Caching:
 
     # ---- reads ----
 
+    def when_clear(self, handler: Handler) -> Handler:
+        """The handler of an operation that shows the state: where that may not be seen the call waits."""
+
+        def take(call: Call, since_ms: int, sure: bool) -> None:
+            if sure and not self.view.clear:
+                self.wait_until_clear(call, since_ms)
+            else:
+                handler(call, since_ms, sure)
+
+        return take
+
     def wait_until_clear(self, call: Call, since_ms: int) -> None:
-        """A call that needs the state, which may not be seen now."""
+        """It is looked at again as soon as the state may be seen."""
         waiting = WaitingCall(call, since_ms)
         limit = self._calls.full() or self.view.full(waiting)
         if limit is not None:
@@ -126,7 +139,7 @@ class Caching:
         """The paths that this command may change, as far as anybody may hold them; none where no cache is in use."""
         if not self.caches.in_use:
             return frozenset()
-        return paths_of(touches(machine, operation, session, arguments, principal))
+        return paths_of(machine.touches(operation, session, arguments, principal))
 
     def holds(self, call: Call, paths: frozenset[str]) -> bool:
         """Ask who holds these; True when the call has to wait, or was refused because too many do."""
@@ -203,8 +216,6 @@ class Caching:
             self._say(call, Refusal("bad_request", "cache: invalidations need a channel that speaks for the session"))
         elif not sure:
             self._wait(call, since_ms)
-        elif not self.view.clear:
-            self.wait_until_clear(call, since_ms)
         elif limit is not None:
             self._say(call, Refusal("overloaded", limit))
         else:
@@ -312,22 +323,6 @@ class Caching:
         if wanted != leases.wanted:
             leases.want(wanted)
             self.round_due = wanted
-
-
-def touches(
-    machine: Machine, operation: str, session: int, arguments: Mapping[str, object], principal: str
-) -> Iterable[tuple[str, str]]:
-    """What this command is likely to change; what it did change is found when it was applied."""
-    paths: list[object] = [arguments.get("path")]
-    if operation == "expire_session":
-        info = machine.sessions.get(arguments["session"])  # type: ignore[call-overload]
-        paths = [] if info is None else list(info.ephemerals)
-    elif operation not in ("put", "create", "mkdir", "delete", "close"):
-        paths = []
-    for path in paths:
-        if isinstance(path, str) and path != "/":
-            yield "node", path
-            yield "children", parent_of(path)
 
 
 def keys_of(changes: Iterable[Any]) -> Iterable[tuple[str, str]]:

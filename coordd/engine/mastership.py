@@ -64,8 +64,9 @@ class Mastership:
         self._now_ms = now_ms
         self._entropy = b""
         self._draws = 0
+        on_read = self.caching.when_clear(self._on_read)
         self.handlers: dict[str, Callable[[Call, int, bool], None]] = {
-            row.name: self._on_write if row.way is Way.WRITE else self._on_read
+            row.name: self._on_write if row.way is Way.WRITE else on_read
             for row in OPERATIONS.values()
             if row.way in (Way.WRITE, Way.READ)
         }
@@ -255,8 +256,6 @@ class Mastership:
     def _on_read(self, call: Call, since_ms: int, sure: bool) -> None:
         if not sure:
             self.wait(call, since_ms)
-        elif not self.caching.view.clear:
-            self.caching.wait_until_clear(call, since_ms)
         else:
             self.replies.append(Reply(call.request, self._looked_up(call)))
 

@@ -151,7 +151,9 @@ def test_rule_7_what_nobody_was_asked_about_before_is_found_when_it_is_applied_a
     cell.settle()
     reader = reader_of(cell, "/a", client=client)
     cell.dropped = nothing
-    cell.run(300)
+    machine = cell.master().engine.machine
+    revision = machine.revision
+    cell.until(lambda: machine.revision > revision, cell.lease_ms)
     assert early not in cell.answers and reader.holds("/a"), "applied, and not seen"
     assert cell.master().engine.machine.query("get", {"path": "/a", "revision": 0, "if_instance": None})["contents"]
     read = cell.call("get", path="/a")
@@ -168,6 +170,27 @@ def test_rule_7_what_nobody_was_asked_about_before_is_found_when_it_is_applied_a
     assert cell.answers[early] == cell.answers[retry] and isinstance(cell.answers[later], dict)
 
 
+def test_rule_7_a_watcher_is_told_of_a_change_when_nobody_believes_otherwise() -> None:
+    cell = Cell(3)
+    writer, client = written(cell), cell.open()
+    watch = cell.call("watch", path="/a", channel=1)
+    cell.settle()
+    cell.dropped = no_votes
+    writer.call("put", path="/a", contents=b"new")
+    reader = reader_of(cell, "/a", client=client)
+    cell.dropped = nothing
+    machine = cell.master().engine.machine
+    revision = machine.revision
+    cell.until(lambda: machine.revision > revision, cell.lease_ms)
+    late = cell.call("watch", path="/a", channel=2)
+    cell.settle()
+    assert [body["events"] for body in cell.pushed[watch]] == [[]] and late not in cell.pushed
+    reader.acknowledge()
+    cell.settle()
+    assert [len(body["events"]) for body in cell.pushed[watch]] == [0, 1]
+    assert cell.pushed[late][0]["revision"] == cell.pushed[watch][1]["revision"]
+
+
 def test_rule_7_a_result_that_was_not_told_when_the_mastership_ends_is_unknown() -> None:
     cell = Cell(3)
     writer, client = written(cell), cell.open()
@@ -176,7 +199,9 @@ def test_rule_7_a_result_that_was_not_told_when_the_mastership_ends_is_unknown()
     cell.settle()
     reader_of(cell, "/a", client=client)
     cell.dropped = nothing
-    cell.run(300)
+    machine = cell.master().engine.machine
+    revision = machine.revision
+    cell.until(lambda: machine.revision > revision, cell.lease_ms)
     read = cell.call("get", path="/a")
     old = cell.master()
     cell.settle()
