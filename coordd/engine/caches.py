@@ -118,6 +118,10 @@ class Caches:
         queues = chain(self.queues.values(), chain.from_iterable(self._ended.values()))
         return any(queue.until_ms > self._now_ms and (queue.keys or queue.owed) for queue in queues)
 
+    def knows(self, paths: Iterable[str]) -> bool:
+        """Whether anybody holds one of these, or owes the word that he does not."""
+        return any(path in self._holders for path in paths)
+
     # ---- queues ----
 
     def open(self, call: Call, epoch: int) -> Queue | None:

@@ -23,12 +23,14 @@ from coordd.engine.doors import session_expired
 from coordd.engine.effects import Push, Reply
 from coordd.engine.inputs import Call
 from coordd.engine.pending import Entry, Expiry, PendingCalls, WaitEnd
+from coordd.engine.places import lineage
 from coordd.engine.reads import WaitingCall
 from coordd.engine.settings import EngineSettings
 from coordd.engine.visibility import Visibility
 from coordd.machine.machine import Machine, Session
 from coordd.paxos.replica import Replica
 
+_AT_PATH = ("put", "create", "mkdir", "delete")  # they change their path, and with it what is above it
 Handler = Callable[[Call, int, bool], None]  # of a call that came at that time; whether the state is sure
 
 
@@ -136,15 +138,25 @@ class Caching:
     def touched(
         self, machine: Machine, operation: str, session: int, arguments: Mapping[str, object], principal: str
     ) -> frozenset[str]:
-        """The paths that this command may change, as far as anybody may hold them; none where no cache is in use."""
+        """The paths that this command may change, as far as anybody may hold them; none where no cache is in use.
+
+        Most changes are where nobody holds anything. Then it does not matter what they change exactly, only that nobody
+        begins to hold the likely part of it meanwhile; what was unlikely is found when they are applied.
+        """
         if not self.caches.in_use:
             return frozenset()
+        if operation in _AT_PATH:
+            path = str(arguments["path"])
+            above = lineage(path)
+            reach = above if operation == "delete" or arguments["parents"] else above[:2]
+            if not self.caches.knows((path, *reach)):
+                return frozenset((path, *above[:1]))
         return paths_of(machine.touches(operation, session, arguments, principal))
 
     def holds(self, call: Call, paths: frozenset[str]) -> bool:
         """Ask who holds these; True when the call has to wait, or was refused because too many do."""
         held = WaitingCall(call, self._now_ms)
-        if self.caches.ask(paths, held) is None:
+        if not self.caches.knows(paths) or self.caches.ask(paths, held) is None:
             return False
         limit = self._calls.full(call.operation)
         if self._held >= self._settings.waiting_calls_max:

@@ -143,6 +143,31 @@ def test_rule_3_also_where_nobody_had_to_be_asked() -> None:
     assert request in cell.answers, "so nobody has to be asked when it is applied"
 
 
+def test_before_a_change_is_proposed_it_is_known_how_far_up_it_reaches() -> None:
+    cell = Cell(3)
+    writer = cell.open()
+    reader = reader_of(cell)
+    machine = cell.master().engine.machine
+    for operation, arguments in (
+        ("put", {"path": "/x/y/z", "contents": b"", "parents": True}),
+        ("mkdir", {"path": "/x/w"}),
+        ("delete", {"path": "/x/y/z"}),
+        ("delete", {"path": "/x/w"}),
+    ):
+        listing = reader.client.do("ls", path="/", cache=True)
+        assert listing["cached"]
+        revision = machine.revision
+        request = writer.call(operation, **arguments)
+        cell.settle()
+        reaches = operation != "delete" or arguments["path"] == "/x/w"
+        assert (machine.revision == revision) is reaches, "it waits outside the log, or nobody is asked"
+        if reaches:
+            assert reader.acknowledge() == ["/"]
+            cell.settle()
+        assert isinstance(cell.answers[request], dict)
+        reader.lease()
+
+
 def test_rule_7_what_nobody_was_asked_about_before_is_found_when_it_is_applied_and_not_seen_until_then() -> None:
     cell = Cell(3)
     writer, client = written(cell), cell.open()
