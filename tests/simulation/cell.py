@@ -196,6 +196,12 @@ class Cell:
                 error = client.loop.errors[0]
                 raise self.world.violation("client", f"{client.name}: {error}") from error.get("exception")
 
+    def _notice_dead_connections(self) -> None:
+        """The kernels do so, at last: whose client has gone or has given it up is over at the replica, too."""
+        alive = {(one.port.name, number) for one in self.living_clients() for number in one.port.sockets}
+        for doors in self.doors.values():
+            doors.drop_all_but(alive)
+
     def _begin_last_things(self) -> None:
         self.work.stop = True
         for seat in self.seats:
@@ -213,6 +219,7 @@ class Cell:
         while (wrong := what_is_wrong()) is not None:
             if world.now_us > quiet_us + CONVERGE_MS_MAX * 1000:
                 raise world.violation("convergence", f"{CONVERGE_MS_MAX} ms {when}: {wrong}")
+            self._notice_dead_connections()
             self._run_until(world.now_us + 200_000)
 
     def _not_served(self) -> str | None:

@@ -6,7 +6,7 @@ reset, or, as a firewall may, not at all.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 from coordclient.protocol.errors import Refusal
@@ -195,6 +195,11 @@ class Doors:
         if connection is not None:
             connection.end.over = True
             connection.channel.end()
+
+    def drop_all_but(self, alive: Container[tuple[Any, int]]) -> None:
+        """Every other connection is over."""
+        for client, number in [key for key in self._connections if key not in alive]:
+            self.drop(client, number)
 
     def cut(self, client: Any, number: int) -> None:
         """The connection breaks and this side is told: it closes."""

@@ -9,7 +9,7 @@ from tests.simulation.faults import ALL as FAULTS
 from tests.simulation.swarm import Swarm
 from tests.simulation.work import ALL as WORKERS
 
-NEWER = ("handles", "shared nodes", "readers")  # workers that came later
+NEWER = ("handles", "shared nodes", "readers", "watches", "transactions")  # workers that came later
 
 
 def draw(chance: Random, *, safety_events: int = 11_000, plain: bool = False) -> Swarm:
@@ -65,11 +65,16 @@ def draw(chance: Random, *, safety_events: int = 11_000, plain: bool = False) ->
 
 def _with_what_is_new(chance: Random, older: Swarm) -> Swarm:
     """What came later is drawn last: a seed that has nothing of it is as it was before."""
+    newer = chance.choices(NEWER, k=chance.choice((0, 0, 1, 2)))
+    caches = chance.choice((0.0, 0.0, 0.5, 1.0))
     return replace(
         older,
-        workers=(*older.workers, *chance.choices(NEWER, k=chance.choice((0, 0, 1, 2)))),
-        changes_kept=chance.choice((1, 5, 40, 10_000)),
-        changes_bytes=chance.choice((300, 3_000, 8 * 1024 * 1024)),
+        workers=(*older.workers, *newer, *(("readers",) if caches else ())),
+        watchers=chance.choices((0, 1, 2), (6, 3, 1))[0],
+        caches=caches,
+        watch_window=chance.choice((3, 20, 1_024)),
+        changes_kept=chance.choice((3, 40, 10_000, 10_000)),
+        changes_bytes=chance.choice((2_000, 8 * 1024 * 1024, 8 * 1024 * 1024)),
     )
 
 

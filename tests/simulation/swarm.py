@@ -44,6 +44,7 @@ class Swarm:
     message_bytes: int = 100_000  # where a Promise or an answer is cut into parts
     changes_kept: int = 10_000  # in the state, for watchers and for people
     changes_bytes: int = 8 * 1024 * 1024
+    watch_window: int = 1_024  # events that a watcher may have to acknowledge; other numbers go with it
     requests_max: int = 16_384  # that a replica holds at once; one more is refused
     session_lease_ms: tuple[int, ...] = (2_000,)
     think_ms: int = 150  # mean pause of a worker between two things

@@ -36,12 +36,10 @@ class NotServed(Exception):
 class PlainWatch:
     """One watch of a watcher, over all its connections."""
 
-    def __init__(self, following: Following, since: int | None, lag: int) -> None:
+    def __init__(self, following: Following, lag: int) -> None:
         self.following = following
         self.call = 0  # of the present connection; 0: it is not registered there
-        self._since = since
         self._lag = lag  # it acknowledges when so many deliveries wait for that
-        self._begun = False
         self.deliveries = self.acknowledged = 0
         self._entries: dict[str, Version] | None = None  # of a resync that is not whole yet
 
@@ -53,7 +51,7 @@ class PlainWatch:
         return {
             "path": self.following.path,
             "scope": self.following.scope,
-            "since": self._since if told is None else told,
+            "since": self.following.since if told is None else told,
             "values": self.following.values,
         }
 
@@ -69,15 +67,14 @@ class PlainWatch:
                 self._entries = None
             return
         if following.revision is None:
-            first = revision if self._since is None else self._since
-            following.begins(first, clocks_kept=clocks_kept, since=self._since)
+            following.begins(revision if following.since is None else following.since, clocks_kept=clocks_kept)
         for event in delivery["events"]:
             following.event(told_of(event))
         following.upto(revision)
 
-    def owes(self) -> bool:
-        """Whether it acknowledges now."""
-        return self.deliveries - self.acknowledged > self._lag
+    def owes(self, *, quiet: bool) -> bool:
+        """Whether it acknowledges now; when nothing comes any more it always does, sooner or later."""
+        return self.deliveries - self.acknowledged > (0 if quiet else self._lag)
 
 
 def told_of(event: Mapping[str, Any]) -> Told:
@@ -191,6 +188,8 @@ class WatchClient:
                 if self._asked:
                     raise
                 self._asked = await self._send(socket, "stat", {"path": "/"})
+                for watch in self.watches:
+                    await self._acknowledge(socket, watch, quiet=True)
                 continue
             for item in frames:
                 await self._take(socket, address, item)
@@ -219,9 +218,12 @@ class WatchClient:
         if len(item) != 4:
             raise self._process.wrong(f"{address} ends {watch.following} with an answer")
         watch.take(result, clocks_kept=self.clocks_kept)
-        if watch.owes():
+        await self._acknowledge(socket, watch, quiet=False)
+
+    async def _acknowledge(self, socket: Socket, watch: PlainWatch, *, quiet: bool) -> None:
+        if watch.owes(quiet=quiet):
             watch.acknowledged = watch.deliveries
-            await self._send(socket, "watched", {"watch": call, "deliveries": watch.deliveries})
+            await self._send(socket, "watched", {"watch": watch.call, "deliveries": watch.deliveries})
 
     async def _register(self, socket: Socket, watch: PlainWatch) -> None:
         watch.call = await self._send(socket, "watch", watch.arguments())

@@ -60,7 +60,7 @@ class Fresh(Checker):
     def _shown(self, what: str, path: str, revision: int) -> Seen:
         if what != "ls":
             return self._look(path, revision, contents=what == "get")
-        if path != "/" and self._tree.at(path, revision) is None:
+        if self._tree.at(path, revision) is None:
             return None
         return tuple(
             (name_of(child), look)

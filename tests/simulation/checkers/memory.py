@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from coordclient.protocol.arguments import STEPS_MAX
+from coordd.engine import places
 from coordd.engine.digests import RECENT_SLOTS
 from coordd.engine.effects import Effects
 from coordd.engine.inputs import Input
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 LIMITS_EVERY, ALL_EVERY = 7, 400
 HELD_MAX = 4_000  # at any time, by a replica with a handful of clients
 LEFT_MAX = 300  # without any client
-BOUNDED = ("._digests._histories",)  # looked at by itself
+BOUNDED = ("._digests._histories", "._watches._places")  # looked at by themselves
 
 _CONTAINERS = (dict, list, set, tuple, deque, frozenset)
 
@@ -57,7 +59,7 @@ class MemoryBounds(Checker):
         engine = process.engine
         settings, mastership, log = engine.settings, engine._mastership, engine.replica.state.log
         proposer = engine.replica.proposer
-        sizes = (
+        sizes: tuple[tuple[str, int, int], ...] = (
             ("requests", len(mastership.calls.open), settings.requests_max),
             ("queued commands", len(mastership.calls.queue), settings.queue_commands_max),
             ("queued bytes", mastership.calls.queue_bytes, settings.queue_bytes_max),
@@ -68,6 +70,7 @@ class MemoryBounds(Checker):
             ("histories", len(engine._digests._histories), RECENT_SLOTS),
             ("slots in memory", len(log.entries), log.upto + 1 - log.first_slot),
         )
+        sizes += _of_watches(engine)
         for what, size, most in sizes:
             if size > most:
                 raise self.broken(f"replica {process.name} has {size} {what}; the limit is {most}")
@@ -83,6 +86,15 @@ class MemoryBounds(Checker):
                 words = f"{held} things, {unanswered} requests, {waiting} that wait for an answer"
                 return f"replica {name} still holds {words}: {largest(process.engine)}"
         return None
+
+
+def _of_watches(engine: Any) -> tuple[tuple[str, int, int], ...]:
+    """Changes by place: those that the state keeps, and a segment of which it may keep a part."""
+    known, state = engine._watches._places, engine.machine.state
+    if known is None:
+        return ()
+    count = sum(segment.count for segment in known._segments)
+    return (("changes by place", count, len(state.changes) + 2 * places.SEGMENT_CHANGES + 2 * STEPS_MAX),)
 
 
 def held_by(root: Any) -> int:

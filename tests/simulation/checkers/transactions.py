@@ -53,7 +53,6 @@ class Transactions(StateChecker):
         arguments, reply = command.arguments, command.reply
         succeeded = all(self._holds(guard, before) for guard in arguments["guards"])
         tree: Tree = {path: version.contents for path, version in self._tree.tree_at(before)}
-        tree["/"] = None
         steps = arguments["then" if succeeded else "else"]
         results, refused = _run(tree, steps)
         if isinstance(reply, Refusal):

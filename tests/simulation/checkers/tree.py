@@ -48,9 +48,9 @@ class TreeStory(StateChecker):
         super().__init__(world)
         self.revision = 0
         self.changes: list[Change] = []
-        self.trimmed = 0  # the largest `changes_after` of any machine so far
+        self._machine: Machine | None = None
         self._nodes: dict[str, Version] = {"/": Version(0, 0, None)}
-        self._past: dict[str, list[tuple[int, Version | None]]] = {}
+        self._past: dict[str, list[tuple[int, Version | None]]] = {"/": [(0, self._nodes["/"])]}
         self._below: dict[str, dict[str, None]] = {}  # directory -> all that were ever in it
 
     # ---- what is known ----
@@ -67,7 +67,7 @@ class TreeStory(StateChecker):
         return past[place - 1][1] if place else None
 
     def tree_at(self, revision: int) -> Iterator[tuple[str, Version]]:
-        """Everything but the root that was there then, by path."""
+        """Everything that was there then, by path."""
         for path in sorted(self._past):
             if (version := self.at(path, revision)) is not None:
                 yield path, version
@@ -82,14 +82,19 @@ class TreeStory(StateChecker):
 
     # ---- what is applied ----
 
+    @property
+    def trimmed(self) -> int:
+        """Changes up to there may be kept no more."""
+        return 0 if self._machine is None else self._machine.changes_after
+
     def done(self, command: Done, machine: Machine) -> None:
+        self._machine = machine
         if machine.revision == self.revision:
             if command.operation == "txn":
                 self._compare(command, machine)  # a refused one has left no trace
             return
         if command.operation == "txn" and machine.revision != self.revision + 1:
             raise self.broken(f"a transaction took revisions {self.revision + 1} to {machine.revision}")
-        self.trimmed = max(self.trimmed, machine.changes_after)
         for row in machine.changes_since(self.revision):
             self._replay(command, row)
         self.revision = machine.revision

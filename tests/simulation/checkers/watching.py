@@ -42,19 +42,20 @@ class Watching(Checker):
         self.fresh = fresh
         self.events = self.resyncs = self.registered = 0
 
-    def follow(self, who: str, path: str, scope: str, values: str) -> Following:
+    def follow(self, who: str, path: str, scope: str, values: str, since: int | None) -> Following:
         """Somebody asks for a watch, now."""
-        return Following(self, who, path, scope, values, self.fresh.told)
+        return Following(self, who, path, scope, values, since)
 
 
 class Following:
     """One watch; see the module docstring."""
 
-    def __init__(self, watching: Watching, who: str, path: str, scope: str, values: str, known: int) -> None:
+    def __init__(self, watching: Watching, who: str, path: str, scope: str, values: str, since: int | None) -> None:
         self._watching = watching
         self._tree = watching.tree
         self.who, self.path, self.scope, self.values = who, path, scope, values
-        self._known = known  # a revision that was acknowledged before the watch was asked for
+        self.since = since  # what it asked for; None: now
+        self._known = watching.fresh.told  # a revision that somebody was told of before the watch was asked for
         self._place = 0  # in the tree's changes: everything before it is told, or not watched
         self.revision: int | None = None  # all up to it is told; None: the beginning is not
 
@@ -63,17 +64,16 @@ class Following:
 
     # ---- what the watcher hears ----
 
-    def begins(self, revision: int, *, clocks_kept: bool, since: int | None) -> None:
+    def begins(self, revision: int, *, clocks_kept: bool) -> None:
         """It is told where it begins: after the revision that it named, or at the present of some moment since."""
         self._watching.registered += 1
-        if self.revision is None:
-            if since is not None and revision < since:
-                raise self._wrong(f"asked for all after {since}, and begins at {revision}")
-            if since is None and revision < self._known and clocks_kept:
-                raise self._wrong(f"begins at {revision}, though revision {self._known} was acknowledged before")
-            first = revision if since is None else since
-            self._place = self._tree.place_after(first)
-            self.revision = first
+        since = self.since
+        if since is not None and revision < since:
+            raise self._wrong(f"asked for all after {since}, and begins at {revision}")
+        if since is None and revision < self._known and clocks_kept:
+            raise self._wrong(f"begins at {revision}, though revision {self._known} was acknowledged before")
+        self.revision = revision if since is None else since
+        self._place = self._tree.place_after(self.revision)
         self.upto(revision)
 
     def event(self, told: Told) -> None:
@@ -110,6 +110,9 @@ class Following:
             raise self._wrong(f"is set back to revision {revision}")
         if revision > self._tree.revision:
             raise self._wrong(f"has the state of revision {revision}, and the cell is at {self._tree.revision}")
+        after = self.since if self.revision is None else self.revision
+        if after is None or self._tree.trimmed <= after <= self._tree.revision:
+            raise self._wrong(f"is set to revision {revision}, though all changes after {self._tree.trimmed} are kept")
         expected = dict(self._state_at(revision))
         shown = dict(entries)
         if self.values == "none":

@@ -86,10 +86,12 @@ def _keeps_what_is_held(right: Any) -> Any:
 
 
 def _whoever_rules(right: Any) -> Any:
-    def end_holds(self: Any) -> None:
-        self._keepalives.end_holds(self.machine.sessions, self._now_ms)
+    def go_on(self: Any) -> None:
+        right(self)
+        if not self.reign:
+            self._keepalives.end_holds(self.machine.sessions, self._now_ms)
 
-    return end_holds
+    return go_on
 
 
 def _none_is_held(right: Any) -> Any:
@@ -139,7 +141,7 @@ BUGS = (
         "cell",
         [
             (Mastership, "_end_reign", _keeps_what_is_held),
-            (Mastership, "end_holds", _whoever_rules),
+            (Mastership, "go_on", _whoever_rules),
             (KeepAlives, "end_holds", _answers_without_lease),
         ],
     ),

@@ -99,6 +99,9 @@ async def _share(work: Work, process: ClientProcess, chance: Random) -> None:
     """An ephemeral node is made or joined, kept for a while, and let go."""
     kind, path = chance.choice((("file", "/o/f"), ("directory", "/o/d")))
     path = f"{path}{chance.randrange(SHARED)}"
+    if kind == "directory" and chance.random() < 0.3:
+        await _remove_child(process, path)
+        return
     try:
         if kind == "file":
             handle = await process.client.open(path, create="file", ephemeral=True, parents=True)
@@ -122,10 +125,15 @@ async def _below(process: ClientProcess, chance: Random, handle: Handle) -> None
     except NotFound:
         return
     await process.loop.rest(chance.random())
+    if chance.random() < 0.5:  # else it may outlive all who have the directory open
+        await _remove_child(process, handle.path)
+
+
+async def _remove_child(process: ClientProcess, directory: str) -> None:
     try:
-        await process.client.delete(path)
-    except (NotFound, NotEmpty):
-        return
+        await process.client.delete(f"{directory}/x")
+    except NotFound:
+        return  # or the directory with it
 
 
 WORKERS = (Worker("handles", 0, _handle), Worker("shared nodes", 0, _share))

@@ -31,6 +31,7 @@ async def _read(work: Work, process: ClientProcess, chance: Random) -> None:
         if work.swarm.clocks_kept:
             work.fresh.read(process.name, what, path, seen, known)
         await process.loop.rest(pause)
+    await process.loop.rest(chance.random())
 
 
 async def _get(work: Work, process: ClientProcess, path: str) -> Seen:

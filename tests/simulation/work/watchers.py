@@ -48,8 +48,7 @@ def draw_watch(work: Work, process: ClientProcess, chance: Random) -> PlainWatch
     scope, path = chance.choice(PLACES)
     values = chance.choice(VALUES)
     lag = chance.choice((0, 0, 3, 30))
-    following = work.watching.follow(process.name, path, scope, values)
-    return PlainWatch(following, draw_since(work, chance), lag)
+    return PlainWatch(work.watching.follow(process.name, path, scope, values, draw_since(work, chance)), lag)
 
 
 def draw_since(work: Work, chance: Random) -> int | None:

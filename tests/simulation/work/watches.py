@@ -19,11 +19,12 @@ async def _watch(work: Work, process: ClientProcess, chance: Random) -> None:
     values = chance.choice(VALUES)
     since, whole = draw_since(work, chance), chance.random() < 0.5
     pause = chance.choice((0.0, 0.0, 0.02, 0.3))
-    following = work.watching.follow(process.name, path, scope, values)
+    following = work.watching.follow(process.name, path, scope, values, since)
     ends_us = work.world.now_us + int(chance.expovariate(1) * 6_000_000)
     async with process.client.watch(path, scope=scope, since=since, values=values) as watch:
         assert watch.revision is not None
-        following.begins(watch.revision, clocks_kept=work.swarm.clocks_kept, since=since)
+        if since is None or since <= work.tree.revision:  # else a resync is all that can come
+            following.begins(watch.revision, clocks_kept=work.swarm.clocks_kept)
         batches = watch.batches()
         while not process.closing:
             upto = work.tree.revision
@@ -46,7 +47,7 @@ def _take(following: Following, item: Event | Resync | None, watch: Watch) -> No
         _resync(following, item)
     elif item is not None:
         following.event(told_of(item))
-    if watch.revision is not None:
+    if watch.revision is not None and following.revision is not None:
         following.upto(watch.revision)
 
 
