@@ -158,24 +158,41 @@ async def test_poison_ends_what_others_have_under_way(make_client, path, wire):
     wire.mend()
 
 
-async def test_an_open_that_is_cancelled_leaves_nothing_open(make_client, path, wire):
-    client, other = make_client(wire.address), make_client()
-    await other.create(path, b"", ephemeral=True, parents=True)
-    await client.ls("/")
+async def test_an_open_that_fails_or_is_cancelled_leaves_nothing_open(make_client, path, wire):
+    client, owner, other = make_client(wire.address), make_client(), make_client()
+    await owner.create(path, b"", ephemeral=True, parents=True)
+    with pytest.raises(NotADirectory):
+        await client.open(path, create="directory")
     wire.cut()
     tasks = [asyncio.create_task(client.open(path)) for _ in range(3)]
-    tasks.append(asyncio.create_task(client.open(path + "-new", create="file", ephemeral=True)))
-    await until(lambda: len(client._keeper.life.calls.pending) == 4)
-    await asyncio.sleep(0)
+    await until(lambda: len(client._keeper.life.calls.pending) == 3)
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)
     wire.mend()
     await until(lambda: not client._keeper.life.calls.pending, "the calls to be answered")
-    assert all(not task.exception() for task in tasks if not task.cancelled())
-    await other.delete(path)
-    assert (await other.session_info(client.session_id)).ephemeral_paths == ()
-    assert await gone(other, path + "-new")
+    await owner.close()
+    assert await gone(other, path)
+
+
+async def test_what_a_cancelled_open_makes_goes_again(make_client, path, wire, monkeypatch):
+    client, other = make_client(wire.address), make_client()
+    begin = client._keeper.begin
+
+    async def cut_before_it_is_made(life, operation, *rest):
+        if operation == "create":
+            wire.cut()
+        return await begin(life, operation, *rest)
+
+    monkeypatch.setattr(client._keeper, "begin", cut_before_it_is_made)
+    opening = client.open(path, create="file", ephemeral=True, parents=True)
+    task = asyncio.create_task(opening)
+    await until(lambda: "create" in [call.operation for call in client._keeper.life.calls.pending.values()])
+    task.cancel()
+    await asyncio.wait([task])
+    wire.mend()
+    await until(lambda: not client._keeper.life.calls.pending, "the calls to be answered")
+    assert [change.kind for change in (await other.history(path)).changes] == ["deleted", "created"]
 
 
 async def test_the_lock_of_a_handle_is_that_of_the_node(make_client, path):

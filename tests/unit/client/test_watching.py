@@ -10,6 +10,7 @@ import pytest
 from coordclient.changes import Event, Resync
 from coordclient.errors import BadRequest, InternalError
 from coordclient.watching import (
+    BACKLOG_BYTES,
     BACKLOG_EVENTS,
     LAZY_BYTES,
     LAZY_DELIVERIES,
@@ -114,6 +115,14 @@ def test_a_resync_is_given_whole_when_its_last_piece_is_there():
     assert (item.revision, [node.path for node in item.entries]) == (11, ["/b", "/c"])
     assert item.entries[0].contents == b"x"
     assert watch.revision == 11
+
+
+def test_a_resync_that_was_broken_off_may_be_followed_by_changes_on_the_next_channel():
+    watch = watching(since=1)
+    watch.received(resync(9, "/a", more=True))
+    watch.register()
+    watch.received(changes(3, row(2)))
+    assert revisions(taken(watch)) == [2]
 
 
 def test_a_resync_may_go_back_for_the_cell_was_restored():
@@ -243,6 +252,15 @@ def test_no_new_registration_is_made_while_too_much_waits_here():
     watch.take()
     taken(watch)
     assert not watch.crowded
+
+
+def test_large_contents_crowd_it_by_their_bytes_until_they_are_taken():
+    watch = watching(since=0)
+    for revision in range(1, 10):
+        watch.received(changes(revision, row(revision, after=bytes(BACKLOG_BYTES))))
+        assert watch.crowded
+        watch.take()
+        assert not watch.crowded
 
 
 def test_a_cell_that_keeps_to_no_window_does_not_fill_this_process():

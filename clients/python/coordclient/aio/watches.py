@@ -228,7 +228,7 @@ class Watcher:
         """The registration is over."""
         self._call = None
         self._tell_live(False)
-        if self.closed or isinstance(error, ChannelError):
+        if isinstance(error, ChannelError):
             return  # the next channel is told
         action = Action.RETRY if error is None else ERRORS[error.code].action
         if error is not None and error.code == "stale_channel":
