@@ -15,7 +15,7 @@ from coordclient import (
     OutcomeUnknown,
     StaleHandle,
 )
-from tests.clients.conftest import until
+from tests.clients.conftest import bind, until
 
 
 async def gone(client, path) -> bool:
@@ -144,7 +144,7 @@ async def test_a_closed_or_poisoned_handle_does_nothing_and_poison_closes_nothin
 
 
 async def test_poison_ends_what_others_have_under_way(make_client, path, wire):
-    client = make_client(wire.address, request_timeout=20.0)
+    client = bind(make_client(wire.address, request_timeout=20.0))
     handle = await client.open(path, create="file", parents=True)
     wire.cut()
     reading, writing = asyncio.create_task(handle.read()), asyncio.create_task(handle.write(b"x"))
@@ -159,10 +159,11 @@ async def test_poison_ends_what_others_have_under_way(make_client, path, wire):
 
 
 async def test_an_open_that_fails_or_is_cancelled_leaves_nothing_open(make_client, path, wire):
-    client, owner, other = make_client(wire.address), make_client(), make_client()
+    client, owner, other = bind(make_client(wire.address)), make_client(), make_client()
     await owner.create(path, b"", ephemeral=True, parents=True)
     with pytest.raises(NotADirectory):
         await client.open(path, create="directory")
+    await until(lambda: not client._keeper.life.calls.pending, "its close to be answered")
     wire.cut()
     tasks = [asyncio.create_task(client.open(path)) for _ in range(3)]
     await until(lambda: len(client._keeper.life.calls.pending) == 3)
@@ -176,7 +177,8 @@ async def test_an_open_that_fails_or_is_cancelled_leaves_nothing_open(make_clien
 
 
 async def test_what_a_cancelled_open_makes_goes_again(make_client, path, wire, monkeypatch):
-    client, other = make_client(wire.address), make_client()
+    client, other = bind(make_client(wire.address)), make_client()
+    await client.ls("/")
     begin = client._keeper.begin
 
     async def cut_before_it_is_made(life, operation, *rest):
