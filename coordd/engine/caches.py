@@ -30,7 +30,7 @@ from coordd.engine.effects import Push
 from coordd.engine.inputs import Call
 from coordd.engine.reads import WaitingCall
 
-NEVER = 2**62  # the number of an invalidation that nobody can acknowledge: the channel has ended
+ALL = 2**62  # above every number
 
 
 class Wait:
@@ -158,7 +158,7 @@ class Caches:
                     del self.queues[queue.call.session]
                     self._end(queue)
         for queue in [queue for queue in self._waited if queue.until_ms <= now_ms]:
-            self._acknowledged(queue, NEVER)
+            self._acknowledged(queue, ALL)
         if self._ended and self._look_ms <= now_ms:
             ended, self._ended = self._ended, {}
             for queue in chain.from_iterable(ended.values()):
@@ -176,7 +176,7 @@ class Caches:
     def _forget(self, queue: Queue) -> None:
         """Nobody believes in anything that this queue has shown."""
         queue.gone = True
-        self._acknowledge(queue, NEVER)
+        self.acknowledge(queue, ALL)
         for path in queue.keys:
             self._drop(path, queue)
         queue.keys.clear()
@@ -254,7 +254,7 @@ class Caches:
         self._number += 1
         for queue in (*self.queues.values(), *chain.from_iterable(self._ended.values())):
             if queue.keys:
-                self._owe(queue, NEVER if queue.gone else self._number, tuple(queue.keys))
+                self._owe(queue, self._number, tuple(queue.keys))
                 if not queue.gone:
                     self._push(Push((queue.call.request,), {"number": self._number, "invalidate": None}))
             if queue.owed:
@@ -273,8 +273,8 @@ class Caches:
         requests: dict[tuple[str, ...], list[int]] = {}
         for queue, listed in told.items():
             paths = tuple(listed)
-            number = waits_for[queue] = NEVER if queue.gone else self._number
-            self._owe(queue, number, paths)
+            waits_for[queue] = self._number
+            self._owe(queue, self._number, paths)
             if not queue.gone:
                 requests.setdefault(paths, []).append(queue.call.request)
         for paths, to in requests.items():
@@ -291,9 +291,6 @@ class Caches:
 
     def acknowledge(self, queue: Queue, number: int) -> None:
         """The client has dropped all that it was told to up to this number."""
-        self._acknowledge(queue, min(number, self._number))
-
-    def _acknowledge(self, queue: Queue, number: int) -> None:
         while queue.owed and queue.owed[0][0] <= number:
             asked, paths = queue.owed.popleft()
             queue.owing -= len(paths)

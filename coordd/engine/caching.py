@@ -232,8 +232,10 @@ class Caching:
             self._say(call, Refusal("overloaded", limit))
         else:
             earlier = self.caches.open(call, self._replica.epoch)
-            if earlier is not None and self._calls.open.pop(earlier.call.request, None) is not None:
-                self._say(earlier.call, {})
+            if earlier is not None:
+                self._give_none(earlier)
+                if self._calls.open.pop(earlier.call.request, None) is not None:
+                    self._say(earlier.call, {})
             self._calls.open[call.request] = self.caches.queues[call.session]
 
     def _on_invalidated(self, call: Call, since_ms: int, sure: bool) -> None:
@@ -277,14 +279,13 @@ class Caching:
         del self._calls.open[asked.call.request]
         return asked.call
 
-    def _give_leases(self, sessions: Mapping[int, Session]) -> None:
-        leases = self._replica.caching
-        if leases is None or self._ending or not self._replica.lease_valid(self._now_ms):
-            return
-        until_ms = leases.until_ms
+    def _give_leases(self, sessions: Mapping[int, Session], until_ms: int) -> None:
+        """Answer the requests that can be answered: a lease until then, or none for who has ended."""
         for queue in list(self._asking):
             info = sessions.get(queue.call.session)
-            if info is None or info.incarnation != queue.incarnation or info.mute is not None:
+            if queue.gone:
+                self._give_none(queue)
+            elif info is None or info.incarnation != queue.incarnation or info.mute is not None:
                 asked = self._taken(queue)
                 if asked is not None:
                     self._say(asked, session_expired(queue.call.session))
@@ -302,7 +303,7 @@ class Caching:
             return []
         self._say_whether_in_use()
         if self._asking:
-            self._give_leases(sessions)
+            self._give_leases(sessions, leases.until_ms)
         on: list[WaitingCall] = []
         ready, self.caches.ready = self.caches.ready, []
         for wait in ready:

@@ -166,6 +166,30 @@ def test_a_second_queue_of_a_session_ends_the_first() -> None:
     assert reader.until_ms > cell.now_ms
 
 
+def test_a_request_for_a_lease_that_waits_goes_with_its_channel() -> None:
+    cell = Cell(3)
+    writer = written(cell)
+    reader = reader_of(cell, "/a")
+    writer.call("put", path="/a", contents=b"new")
+    cell.settle()
+    asked = reader.lease()
+    reader.gone()
+    assert cell.answers[asked]["lease_ms"] == 0
+    assert not cell.master().engine._mastership.caching._asking
+
+
+def test_a_request_for_a_lease_that_waits_is_not_forgotten_by_a_second_queue() -> None:
+    cell = Cell(3)
+    writer = written(cell)
+    reader = reader_of(cell, "/a")
+    writer.call("put", path="/a", contents=b"new")
+    cell.settle()
+    asked = reader.lease()
+    assert asked not in cell.answers
+    reader.open()
+    assert cell.answers[asked]["lease_ms"] == 0
+
+
 def test_a_queue_needs_a_channel_that_speaks_for_a_session() -> None:
     cell = Cell(3)
     client = cell.open()

@@ -231,6 +231,25 @@ def test_a_lease_that_is_over_is_none() -> None:
     assert not books.caches.lease(queue, 0)
 
 
+def test_nobody_has_a_lease_on_a_channel_that_has_ended() -> None:
+    books = Books()
+    queue = books.open(1)
+    queue.leave(101)
+    assert not books.caches.lease(queue, books.now_ms + 500)
+
+
+def test_a_lease_is_not_made_shorter_by_a_later_one() -> None:
+    books = Books()
+    queue = books.leased(1, ms=500)
+    books.caches.fill(queue, "/a")
+    books.caches.lease(queue, books.now_ms + 300)
+    books.caches.ask(["/a"], "write")
+    books.tick(499)
+    assert not books.ready()
+    books.tick(1)
+    assert books.ready() == ["write"]
+
+
 def test_nobody_acknowledges_what_was_not_said_yet() -> None:
     books = Books()
     queue = books.leased(1)

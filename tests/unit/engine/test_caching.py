@@ -143,6 +143,29 @@ def test_rule_3_also_where_nobody_had_to_be_asked() -> None:
     assert request in cell.answers, "so nobody has to be asked when it is applied"
 
 
+def test_a_listing_shows_the_stat_of_each_child_so_it_is_dropped_when_one_is_written_or_has_more_children() -> None:
+    cell = Cell(3)
+    writer = written(cell)
+    for operation, path in (("mkdir", "/d"), ("mkdir", "/d/e"), ("put", "/d/x")):
+        writer.do(operation, path=path)
+    reader = reader_of(cell)
+    for operation, path, dropped in (
+        ("put", "/d/x", ["/d"]),
+        ("put", "/d/e/new", ["/d", "/d/e"]),
+        ("put", "/d/e/new", ["/d/e"]),
+        ("delete", "/d/e/new", ["/d", "/d/e"]),
+    ):
+        for held in ("/", "/d", "/d/e"):
+            assert reader.client.do("ls", path=held, cache=True)["cached"]
+        request = writer.call(operation, path=path)
+        cell.settle()
+        assert request not in cell.answers
+        assert reader.acknowledge() == dropped
+        cell.settle()
+        assert isinstance(cell.answers[request], dict)
+        reader.lease()
+
+
 def test_before_a_change_is_proposed_it_is_known_how_far_up_it_reaches() -> None:
     cell = Cell(3)
     writer = cell.open()
@@ -284,8 +307,8 @@ def test_an_expiry_waits_like_any_change_and_its_session_is_in_decision_meanwhil
         if not reader.holds("/mine") or cell.now_ms % 500 == 0:
             reader.lease()
     assert reader.holds("/mine") and dying.session in cell.master().engine.machine.sessions
-    late = dying.keep_alive()
-    cell.settle()
+    late, another = dying.keep_alive(), Reader(cell)
+    assert another.get("/mine") == b"" and "/mine" not in another.kept, "nobody begins to hold it"
     assert late not in cell.answers, "an expiry is on its way"
     assert "/mine" in reader.acknowledge()
     cell.settle()
