@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 import pytest
 
@@ -15,6 +16,7 @@ from coordclient import (
     OutcomeUnknown,
     StaleHandle,
 )
+from coordclient.calls import Call
 from tests.clients.conftest import bind, until
 
 
@@ -24,6 +26,10 @@ async def gone(client, path) -> bool:
     except NotFound:
         return True
     return False
+
+
+def pending(client) -> Mapping[int, Call]:
+    return client._keeper.life.calls.pending
 
 
 async def test_a_handle_reads_and_writes_the_node_that_it_opened(make_client, path):
@@ -163,15 +169,15 @@ async def test_an_open_that_fails_or_is_cancelled_leaves_nothing_open(make_clien
     await owner.create(path, b"", ephemeral=True, parents=True)
     with pytest.raises(NotADirectory):
         await client.open(path, create="directory")
-    await until(lambda: not client._keeper.life.calls.pending, "its close to be answered")
+    await until(lambda: not pending(client), "its close to be answered")
     wire.cut()
     tasks = [asyncio.create_task(client.open(path)) for _ in range(3)]
-    await until(lambda: len(client._keeper.life.calls.pending) == 3)
+    await until(lambda: len(pending(client)) == 3)
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)
     wire.mend()
-    await until(lambda: not client._keeper.life.calls.pending, "the calls to be answered")
+    await until(lambda: not pending(client), "the calls to be answered")
     await owner.close()
     assert await gone(other, path)
 
@@ -189,11 +195,11 @@ async def test_what_a_cancelled_open_makes_goes_again(make_client, path, wire, m
     monkeypatch.setattr(client._keeper, "begin", cut_before_it_is_made)
     opening = client.open(path, create="file", ephemeral=True, parents=True)
     task = asyncio.create_task(opening)
-    await until(lambda: "create" in [call.operation for call in client._keeper.life.calls.pending.values()])
+    await until(lambda: "create" in [call.operation for call in pending(client).values()])
     task.cancel()
     await asyncio.wait([task])
     wire.mend()
-    await until(lambda: not client._keeper.life.calls.pending, "the calls to be answered")
+    await until(lambda: not pending(client), "the calls to be answered")
     assert [change.kind for change in (await other.history(path)).changes] == ["deleted", "created"]
 
 

@@ -11,7 +11,6 @@ from coordclient.errors import (
     Exists,
     IsADirectory,
     NotADirectory,
-    NotEmpty,
     NotFound,
     StaleHandle,
 )

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast, overload
 
 from coordclient.aio.channel import ChannelError
 from coordclient.aio.files import int_in, path_of
+from coordclient.aio.listing import rows_of
 from coordclient.aio.lock import Lock, LockSet
 from coordclient.aio.lockstate import LockState
 from coordclient.aio.nodes import NodesClient
@@ -201,8 +202,8 @@ class Client(NodesClient):
         >>> for lock in await client.list_locks("/billing"):
         ...     print(lock.path, [holder.client for holder in lock.holders], len(lock.waiters))
         """
-        answer = await self._keeper.call("locks", {"path": path_of(path)})
-        return [lock_of(lock) for lock in answer["locks"]]
+        rows = await rows_of(self._keeper, "locks", {"path": path_of(path)}, "locks", "path")
+        return [lock_of(row) for row in rows]
 
     async def check_sequencer(self, sequencer: str, stale: bool = False) -> SequencerCheck:
         """Whether the lock that the sequencer speaks of is still held by that very holder.
@@ -248,8 +249,8 @@ class Client(NodesClient):
 
         >>> [session.client for session in await client.sessions()]
         """
-        answer = await self._keeper.call("list_sessions", {})
-        return [session_of(session) for session in answer["sessions"]]
+        rows = await rows_of(self._keeper, "list_sessions", {}, "sessions", "session")
+        return [session_of(row) for row in rows]
 
     async def session_info(self, session: int = 0) -> SessionDetails:
         """One session (0: this client's own) with all that it holds, waits for and keeps alive; raises NotFound.

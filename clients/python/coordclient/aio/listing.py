@@ -37,6 +37,22 @@ async def list_pages(
         after = found[-1].name
 
 
+async def rows_of(
+    keeper: Keeper, operation: str, arguments: Mapping[str, object], name: str, key: str
+) -> list[Mapping[str, Any]]:
+    """The rows `name` of an answer, and of as many more as there are; the next begins after the last one's `key`."""
+    rows: list[Mapping[str, Any]] = []
+    while True:
+        page = {**arguments, "after": rows[-1].get(key)} if rows else arguments
+        answer = await keeper.call(operation, page)
+        found = answer.get(name)
+        if not isinstance(found, list) or (answer.get("more") and not found):
+            raise InternalError(f"the cell's answer to {operation} holds no usable {name}")
+        rows += found
+        if not answer.get("more"):
+            return rows
+
+
 async def read_many(keeper: Keeper, paths: Iterable[str]) -> dict[str, File | CoordError]:
     """Each path, in the order in which they are given, with its file or why there is none."""
     wanted = list(dict.fromkeys(path_of(path) for path in paths))
