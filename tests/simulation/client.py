@@ -123,7 +123,7 @@ class Seat:
         self._swarm = swarm
         self.clocks_kept = swarm.clocks_kept
         caching = world.chance(f"cache {name}")
-        self.cache_bytes = caching.choice(CACHE_BYTES) if caching.random() < swarm.caches else 0
+        self.cache_bytes = caching.choice(CACHE_BYTES) if caching.random() < swarm.caches else None
         self._doors = doors
         self._begin = begin
         self._chance = world.chance(f"seat {name}")

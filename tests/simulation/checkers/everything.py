@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 
 from tests.simulation.checkers.agreement import ChosenValues, CoreInvariants, MasterLease, Promises
 from tests.simulation.checkers.beliefs import LockBeliefs, NotServed, OneProcess, SessionBeliefs, Told
+from tests.simulation.checkers.caches import CacheWaits
 from tests.simulation.checkers.chosen import Choosing
 from tests.simulation.checkers.deadlock import Deadlocks
 from tests.simulation.checkers.expiry import JustExpiry
@@ -108,6 +109,7 @@ def of_cell(run: WholeCell) -> list[Checker]:
             CoreInvariants(world, 11),
             AnyStart(world, run.promises, lambda: run.kit),
             Refused(world, lambda: run.processes),
+            CacheWaits(world, run.swarm.lease_ms, run.swarm.caches > 0),
             MemoryBounds(world, lambda: run.processes, run.doors),
         ],
     )

@@ -8,6 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from tests.simulation.planted import (
     Bug,
     Found,
+    caches,
     calls,
     consensus,
     digests,
@@ -24,7 +25,22 @@ from tests.simulation.planted import (
 )
 from tests.simulation.runs import run_seed
 
-AREAS = (consensus, lease, storage, sessions, posts, calls, locks, several, taking, heirs, nodes, membership, digests)
+AREAS = (
+    consensus,
+    lease,
+    storage,
+    sessions,
+    posts,
+    calls,
+    locks,
+    several,
+    taking,
+    heirs,
+    nodes,
+    caches,
+    membership,
+    digests,
+)
 BUGS: Mapping[str, Bug] = {bug.name: bug for area in AREAS for bug in area.BUGS}
 
 
