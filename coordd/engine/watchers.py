@@ -114,7 +114,8 @@ class Watch:
         self.fresh = False
         if not delivery.events:
             return
-        size, events = self._total[0] + delivery.size, self._total[1] + delivery.events
+        size, events = self._total
+        size, events = size + delivery.size, events + delivery.events
         self._total = (size, events)
         before = self._steps[-1][1] if self._steps else self._acked
         if size - before[0] >= _STEP_BYTES or events - before[1] >= _STEP_EVENTS:

@@ -37,12 +37,13 @@ from coordd.machine.changes import change_bytes
 from coordd.machine.machine import Machine
 from coordd.machine.state import Change
 
-LOOKS_PER_STEP = 256  # watches that are looked at, or told something, in one step
+LOOKS_PER_STEP = 128  # watches that are looked at, or told something, in one step
 BYTES_PER_STEP = 1024 * 1024  # told in one step, all watches together
 MARK_MS = 5_000
 _STALE_ENTRIES_MAX = 64  # in the heap, besides as many as there are true ones
 
 Answers = list[Reply | Push]
+_Lack = tuple[int, Delivery | None, bool]  # its first revision (negative: nothing is lacking), what to tell, all of it?
 
 
 class Watches:
@@ -284,7 +285,8 @@ class Watches:
     def _look(self, group: Group, places: Places, looks_max: int, room: int) -> tuple[int, int, bool]:
         """Look at some of a group's watches, each once: how many, what they were told in bytes, and whether older
         changes have to be found first."""
-        todo, kept_after = group.todo, self.machine.changes_after
+        todo, rest, kept_after, floor = group.todo, group.rest, self.machine.changes_after, places.floor
+        lacks: dict[int, _Lack] = {}  # known up to -> what whoever knows so much is to be told
         out: dict[int, tuple[Delivery, list[int]]] = {}
         more: dict[Watch, int] = {}
         looks = told = 0
@@ -292,24 +294,23 @@ class Watches:
         while todo and looks < looks_max and told < room:
             watch, known_upto = todo.popitem()
             looks += 1
-            known_upto = max(known_upto, watch.cursor)
+            if known_upto < watch.cursor:
+                known_upto = watch.cursor
             if watch.lost or known_upto < kept_after:
-                watch.lost = True
-                self._resyncs.want(watch)
+                self._resync(watch)
                 continue
-            if known_upto < places.floor:
+            if known_upto < floor:
                 todo[watch] = known_upto
                 short = True
                 break
-            changes = places.after(group.scope, group.path, known_upto)
-            if not (changes or watch.due or (watch.fresh and not watch.once)):
-                group.rest[watch] = None
-                continue
-            first = changes[0].revision if changes else -places.upto
-            delivery = self._made(group, first, changes, places.upto)
-            if delivery is None:
-                watch.lost = True
-                self._resyncs.want(watch)
+            lack = lacks.get(known_upto)
+            if lack is None:
+                lack = lacks[known_upto] = self._lack(group, places, known_upto)
+            first, delivery, is_all = lack
+            if first < 0 and not (watch.due or (watch.fresh and not watch.once)):
+                rest[watch] = None
+            elif delivery is None:
+                self._resync(watch)
             elif watch.line is None:
                 told += delivery.size
                 self._drop(watch)
@@ -322,11 +323,14 @@ class Watches:
                 told += delivery.size
                 watch.note(delivery)
                 watch.cursor = watch.told = delivery.upto
-                out.setdefault(first, (delivery, []))[1].append(watch.request)
-                if changes and changes[-1].revision > delivery.upto:
-                    more[watch] = delivery.upto
+                if first in out:
+                    out[first][1].append(watch.request)
                 else:
-                    group.rest[watch] = None
+                    out[first] = (delivery, [watch.request])
+                if is_all:
+                    rest[watch] = None
+                else:
+                    more[watch] = delivery.upto
         for delivery, requests in out.values():
             self._answers.append(Push(tuple(requests), delivery.body))
         todo.update(more)
@@ -334,12 +338,18 @@ class Watches:
             group.end_round()
         return looks, told, short
 
-    def _made(self, group: Group, first: int, changes: Sequence[Change], upto: int) -> Delivery | None:
-        """What whoever lacks these changes is told next; None where that is too much for one answer."""
+    def _lack(self, group: Group, places: Places, known_upto: int) -> _Lack:
+        changes, upto = places.after(group.scope, group.path, known_upto), places.upto
+        first = changes[0].revision if changes else -1 - upto
         if first not in group.bodies:
             made = deliveries.events(changes, group.values, upto) if changes else deliveries.mark(upto)
             group.bodies[first] = made
-        return group.bodies[first]
+        delivery = group.bodies[first]
+        return first, delivery, not changes or delivery is None or changes[-1].revision <= delivery.upto
+
+    def _resync(self, watch: Watch) -> None:
+        watch.lost = True
+        self._resyncs.want(watch)
 
     def _tell(self, watch: Watch, delivery: Delivery) -> None:
         watch.note(delivery)

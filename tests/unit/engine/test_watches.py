@@ -7,7 +7,9 @@ import pytest
 from coordclient.protocol.errors import Refusal
 from coordd.engine.effects import Push, Reply
 from coordd.engine.inputs import Gone
+from tests.unit.engine.caching import reader_of, written
 from tests.unit.engine.cell import Cell
+from tests.unit.engine.test_caching import no_votes, nothing
 from tests.unit.engine.watching import Watcher, what
 
 
@@ -128,6 +130,24 @@ def test_a_lock_that_makes_a_file_and_the_end_of_a_session_are_told_with_their_c
         ("deleted", "/locks/l", client.session),
         ("deleted", "/locks/e", client.session),
     ]
+
+
+def test_what_must_not_be_seen_yet_because_of_a_cache_is_told_nobody():
+    cell = Cell(3)
+    writer, client = written(cell), cell.open()
+    watcher = Watcher(cell, "/a")
+    cell.dropped = no_votes
+    writer.call("put", path="/a", contents=b"new")  # proposed before any cache is in use
+    cell.settle()
+    reader = reader_of(cell, "/a", client=client)
+    cell.dropped = nothing
+    cell.run(300)
+    late = Watcher(cell, "/a")
+    assert reader.holds("/a") and watcher.look() == [] and late.request not in cell.pushed, "applied, and not seen"
+    reader.acknowledge()
+    cell.settle()
+    assert [event["after"] for event in watcher.look()] == [b"new"]
+    assert late.look() == [] and late.revision == watcher.revision
 
 
 def test_unwatch_is_a_last_answer_and_nothing_comes_behind_it():
