@@ -240,7 +240,13 @@ def _engine_settings(settings: Settings) -> EngineSettings:
         window_slots=settings.limits.window,
     )
     bytes_max = settings.log.snapshot_after_bytes
-    return EngineSettings(paxos=paxos, snapshot_log_bytes=bytes_max, addresses=settings.addresses)
+    return EngineSettings(
+        paxos=paxos,
+        snapshot_log_bytes=bytes_max,
+        addresses=settings.addresses,
+        watches_max=settings.limits.watches,
+        watches_per_channel_max=settings.limits.channel_watches,
+    )
 
 
 def _api_limits(settings: Settings) -> ApiLimits:

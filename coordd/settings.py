@@ -75,6 +75,8 @@ class Limits(Section):
     window: int = _number(8, 1, 64, "slots in flight")
     connections: int = _number(25_000, 8, 1_000_000, "connections")
     channel_calls: int = _number(4_096, 16, 1_000_000, "unanswered calls of one channel")
+    watches: int = _number(100_000, 1, 1_000_000, "watches of this replica, while it is master")
+    channel_watches: int = _number(10_000, 1, 1_000_000, "watches of one channel")
     post_calls: int = _number(10_000, 16, 1_000_000, "unanswered POST requests")
     body_bytes: int = _number(524_288, 524_288, 16_777_216, "bytes")
     outbox_bytes: int = _number(4_194_304, 1_048_576, 268_435_456, "bytes")
