@@ -14,13 +14,13 @@ Glossary (the papers' words, one per idea)
   lock-delay   how long a lock whose holder expired stays closed to others
   revision     one number for the cell, raised by every command that changes something
   change       one node made, written or removed; the state keeps the last ones, `history` shows them
-  watch        who is told of changes at a place, from a revision on; a `mark` says that none was missed, a `resync` tells
-               what there is where the changes are not kept any more
+  watch        who is told of changes at a place, from a revision on; a `mark` says that none was missed, a `resync`
+               tells what there is where the changes are not kept any more
 
 Layers (who may import whom is a table in tests/unit/test_imports.py)
   paxos        PURE  agrees on opaque bytes, and on who is master until when
   machine      PURE  the replicated state: tree, sessions, locks, reply cache
-  engine       PURE  one replica = paxos + machine + what only a master keeps (deadlines, unanswered calls, watches, caches)
+  engine       PURE  one replica = paxos + machine + what only a master keeps (deadlines, open calls, watches, caches)
   storage      the log and the snapshots on a disk
   transport    links between replicas
   node         the driver: the one task that touches the engine; clock; who waits for which answer
