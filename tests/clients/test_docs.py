@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from coordd.testing import TestCell
+
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 BLOCK = re.compile(r"^## (.+?)$|^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -38,6 +40,18 @@ def test_how_locks_fail(code, tmp_path, monkeypatch):
 
 def test_the_page_has_its_examples():
     assert len(FAILURES) == 6
+    assert len([code for _, code in CLIENT if code.startswith("from coordclient import")]) == 4
+
+
+CLIENT = [(heading, code) for heading, code in blocks("client.md") if "\nwith Client() as client:" in code]
+
+
+@pytest.mark.parametrize("code", [pytest.param(code, id=heading) for heading, code in CLIENT])
+def test_client(code, tmp_path, monkeypatch):
+    with TestCell() as cell:
+        monkeypatch.setenv("COORD_ENDPOINTS", cell.endpoints[0])
+        (tmp_path / "example.py").write_text(code)
+        runpy.run_path(str(tmp_path / "example.py"))
 
 
 def test_testing(tmp_path):
