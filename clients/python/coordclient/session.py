@@ -65,7 +65,8 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
 
 def elapsed_ms(since: Reading, now: Reading) -> int:
     """How much time has passed for the purpose of giving up: the most that any clock says."""
-    return max(map(sub, now, since))  # several times in every tick of every client: no generator
+    most: int = max(map(sub, now, since))  # asked several times in every tick of every client: no generator
+    return most
 
 
 def local_ms(duration_ms: int, drift_ppm: int) -> int:
