@@ -142,3 +142,40 @@ def test_ctrl_c_in_a_release_still_frees_the_lock(client, other, path, monkeypat
     go_on.set()
     with other.lock(path, timeout=5):
         assert not lock.held
+
+
+def test_ctrl_c_in_the_wait_of_a_watch_leaves_no_waiter_and_misses_nothing(client, other, path):
+    main = threading.get_ident()
+    with client.watch(path) as watch:
+
+        def interrupt():
+            until(lambda: watch._watcher._waiters, "the wait")
+            signal.pthread_kill(main, signal.SIGINT)
+
+        interrupter = threading.Thread(target=interrupt)
+        interrupter.start()
+        with pytest.raises(KeyboardInterrupt):
+            next(watch)
+        interrupter.join()
+        until(lambda: not watch._watcher._waiters, "the wait to end")
+        revision = other.put(path, b"", parents=True).revision
+        assert next(watch).revision == revision
+
+
+def test_ctrl_c_in_the_moment_in_which_an_event_comes_takes_nothing(client, other, path, monkeypatch):
+    with client.watch(path) as watch:
+        with monkeypatch.context() as patch:
+            interrupt_results(patch, lambda wait: wait())
+
+            def write():
+                until(lambda: watch._watcher._waiters, "the wait")
+                with contextlib.suppress(KeyboardInterrupt):
+                    other.put(path, b"1", parents=True)
+
+            writer = threading.Thread(target=write)
+            writer.start()
+            with pytest.raises(KeyboardInterrupt):
+                next(watch)
+            writer.join()
+        event = watch.next(timeout=WAIT_SECONDS)
+        assert event is not None and event.revision == other.stat(path).revision
