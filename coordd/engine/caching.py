@@ -35,14 +35,13 @@ Handler = Callable[[Call, int, bool], None]  # of a call that came at that time;
 
 
 class Decision:
-    """A decision of the master's own that waits; `dropped` when it is not to be made after all."""
+    """A decision of the master's own that waits."""
 
-    __slots__ = ("command", "dropped", "entry")
+    __slots__ = ("command", "entry")
 
     def __init__(self, command: bytes, entry: Expiry | WaitEnd) -> None:
         self.command = command
         self.entry = entry
-        self.dropped = False
 
 
 class Caching:
@@ -185,14 +184,13 @@ class Caching:
     def take_decided(self) -> Iterable[tuple[bytes, Expiry | WaitEnd]]:
         """Decisions that wait no more."""
         decided, self._decided = self._decided, []
-        return [(decision.command, decision.entry) for decision in decided if not decision.dropped]
+        return [(decision.command, decision.entry) for decision in decided]
 
     def drop_decisions(self) -> list[Expiry | WaitEnd]:
         """The lease was lost before these could be proposed: whoever they are about begins whole, like all others."""
         dropped = [*self._decisions, *self._decided]
         self._decisions, self._decided = {}, []
         for decision in dropped:
-            decision.dropped = True
             self.caches.unmark(decision.entry)
         return [decision.entry for decision in dropped]
 
@@ -311,7 +309,7 @@ class Caching:
                 case Visibility():
                     self.view.lift()
                 case Decision() as decision:
-                    if self._decisions.pop(decision, False) is None:
+                    if self._decisions.pop(decision, False) is None:  # else it was dropped
                         self._decided.append(decision)
                 case WaitingCall() as held:
                     self._held -= 1
