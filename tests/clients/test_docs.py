@@ -43,7 +43,8 @@ def test_the_page_has_its_examples():
     assert len([code for _, code in CLIENT if code.startswith("from coordclient import")]) == 4
 
 
-CLIENT = [(heading, code) for heading, code in blocks("client.md") if "\nwith Client() as client:" in code]
+RUNS = re.compile(r"^with Client\((cache=True.*)?\) as client:$", re.MULTILINE)
+CLIENT = [(heading, code) for heading, code in blocks("client.md") if RUNS.search(code)]
 
 
 @pytest.mark.parametrize("code", [pytest.param(code, id=heading) for heading, code in CLIENT])
