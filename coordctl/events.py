@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from coordctl.files import stat_as_json
-from coordctl.output import Column, cell_text, moment
+from coordctl.output import Column, cell_text, heading, moment
 
 if TYPE_CHECKING:
     from coordclient import Change, Event, Resync
@@ -144,7 +144,7 @@ class Stream:
         """The rows, below a heading the first time."""
         lines = [self._line([cell_text(value) for value in row]) for row in rows]
         if not self._begun:
-            lines.insert(0, self._padded(self._titles))
+            lines.insert(0, heading(self._padded(self._titles)))
             self._begun = True
         sys.stdout.write("".join(line + "\n" for line in lines))
         sys.stdout.flush()

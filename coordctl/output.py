@@ -122,10 +122,14 @@ def _print_table(shown: Sequence[Column], cells: Sequence[Sequence[str]], screen
     widths = [max(len(line[at]) for line in [titles, *cells]) for at in range(len(shown))]
     if screen:
         _narrow(widths, [at for at, column in enumerate(shown) if column.long], shutil.get_terminal_size().columns)
-    heading = _line(titles, widths)
-    print(f"{_BOLD}{heading}{_PLAIN}" if wants_colour(sys.stdout) else heading)
+    print(heading(_line(titles, widths)))
     for line in cells:
         print(_line(line, widths))
+
+
+def heading(line: str) -> str:
+    """The titles as they are printed."""
+    return f"{_BOLD}{line}{_PLAIN}" if wants_colour(sys.stdout) else line
 
 
 def _narrow(widths: list[int], long: Sequence[int], room: int) -> None:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from types import FrameType
 
-from coordctl.errors import Exit
+from coordctl.errors import Exit, Failure
 from coordctl.events import Told
 from coordctl.output import jsonable
 
@@ -71,6 +71,7 @@ class Runs:
         for end in (self.wake, writer):
             os.set_blocking(end, False)
         self._asked = 0
+        self._told = False  # the command was told
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
         for number in _PASSED_ON:
@@ -90,6 +91,7 @@ class Runs:
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
         self._asked = number
         if self._process is not None:
+            self._told = True
             self._process.send_signal(number)
 
     def start(self, work: Work) -> None:
@@ -98,7 +100,12 @@ class Runs:
             told.writelines(work.lines)
             told.seek(0)
             environment = {**os.environ, **work.environment(self.watched)}
-            self._process = subprocess.Popen(list(self.command), stdin=told, env=environment)
+            try:
+                self._process = subprocess.Popen(list(self.command), stdin=told, env=environment)
+            except OSError as error:
+                raise Failure(f"{self.command[0]}: cannot be executed ({error})", Exit.NOT_EXECUTABLE) from None
+        if self._asked and not self._told:  # the signal came while the command was being started
+            self._pass_on(self._asked, None)
 
     def ended(self) -> int | None:
         """The exit code as a shell has it, once, when the run has ended."""

@@ -5,18 +5,22 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
+import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
+from typing import Any
 
 import pytest
 
 from coordclient import Event, Node, Resync, Stat
 from coordctl import follow, runs
+from coordctl.errors import Exit, Failure
 from coordctl.events import PATH_COLUMN, Stream, all_told, titles
 from coordctl.follow import Follower, wait_for_more
 from coordctl.output import columns
-from coordctl.runs import KIND, PATH, REVISION, Work
+from coordctl.runs import KIND, PATH, REVISION, Runs, Work
 
 AT_MS = 1_700_000_000_000
 TIME = "2023-11-14T22:13:20.000Z"
@@ -53,6 +57,7 @@ def test_contents_are_the_last_fields_and_never_break_a_line() -> None:
 
 def test_one_heading_on_a_screen_and_lines_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
     lines = lines_of(Screen())
     assert lines[0] == "REVISION  TIME                      KIND     PRINCIPAL  PATH"
     assert lines[1] == f"5         {TIME}  changed  alice      /a"
@@ -61,7 +66,8 @@ def test_one_heading_on_a_screen_and_lines_that_fit(monkeypatch: pytest.MonkeyPa
     assert lines[2].endswith("b…")
 
 
-def test_a_single_node_is_not_named_on_a_screen() -> None:
+def test_a_single_node_is_not_named_on_a_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
     assert lines_of(Screen(), several=False)[:2] == [
         "REVISION  TIME                      KIND     PRINCIPAL  OPERATION  SESSION",
         f"5         {TIME}  changed  alice      put        7",
@@ -139,6 +145,55 @@ def test_work_is_full_at_its_bounds(monkeypatch: pytest.MonkeyPatch, bound: str,
     assert work.full
 
 
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Runs]]:
+    """A run whose command is a fake, and the signal handlers of this process put back."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)}
+
+    def start(popen: Callable[..., object]) -> Runs:
+        monkeypatch.setattr(subprocess, "Popen", popen)
+        found = Runs(("a",), "/a")
+        found.start(Work())
+        return found
+
+    yield start
+    signal.set_wakeup_fd(-1)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+class Fake:
+    def __init__(self) -> None:
+        self.sent: list[int] = []
+
+    def send_signal(self, number: int) -> None:
+        self.sent.append(number)
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_a_signal_reaches_the_command_once_also_while_it_is_started(started: Any, early: bool) -> None:
+    fake = Fake()
+
+    def popen(*_arguments: object, **_more: object) -> Fake:
+        if early:
+            signal.raise_signal(signal.SIGTERM)
+        return fake
+
+    found = started(popen)
+    if not early:
+        signal.raise_signal(signal.SIGTERM)
+    assert (fake.sent, found.asked_to_end) == ([signal.SIGTERM], signal.SIGTERM)
+
+
+def test_a_command_that_cannot_be_run_is_exit_126(started: Any) -> None:
+    def popen(*_arguments: object, **_more: object) -> Fake:
+        raise OSError(8, "Exec format error")
+
+    with pytest.raises(Failure, match="a: cannot be executed") as caught:
+        started(popen)
+    assert caught.value.exit_code == Exit.NOT_EXECUTABLE
+
+
 # --- waiting
 
 
@@ -160,21 +215,18 @@ def test_batches_are_taken_in_order_and_then_what_ended_them() -> None:
 
 def test_no_more_is_read_ahead_than_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follow, "BATCHES_MAX", 2)
-    asked: list[int] = []
-    third = threading.Event()
+    asked = [threading.Event() for _ in range(6)]
 
     def batches() -> Iterator[int]:
-        for number in range(100):
-            asked.append(number)
-            if number == 3:
-                third.set()
+        for number, event in enumerate(asked):
+            event.set()
             yield number
 
     follower = Follower(batches())
     while follower.take() is None:
         wait_for_more(follower)
-    assert third.wait(10)
-    assert len(asked) <= 4, "one was taken, two wait, one is in hand"
+    assert asked[3].wait(10), "one was taken, two wait, one is in hand"
+    assert not asked[4].wait(0.1)
 
 
 def test_the_end_of_the_reader_of_stdout_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
