@@ -150,8 +150,6 @@ class Watches:
 
     def gone(self, requests: Sequence[int]) -> None:
         """Nobody waits for these any more."""
-        if not self._list.watches and not self._leaving:
-            return
         for request in requests:
             watch = self._list.watches.get(request)
             if watch is not None:
@@ -187,9 +185,9 @@ class Watches:
         """There may be room for it again."""
         if not watch.held:
             return
+        assert watch.line is not None, "who takes one answer needs no room"
         watch.held = False
-        if watch.line is not None:
-            watch.line.held.pop(watch, None)
+        watch.line.held.pop(watch, None)
         if not self._resyncs.go_on(watch):
             watch.group.todo[watch] = watch.cursor
             self._enqueue(watch.group)

@@ -307,7 +307,7 @@ def test_marks_come_about_every_five_seconds_when_the_revision_has_moved():
 def test_marks_come_before_what_they_have_passed_is_kept_no_more(short: Limits):
     cell = Cell()
     watcher = Watcher(cell, "/a")
-    for number in range(200):
+    for number in range(60):
         put(cell, f"/other{number}")
         watcher.look()
         behind = cell.do("history", path="/", subtree=True, since=watcher.revision, count=1000)
