@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from coordd.engine import watches
@@ -27,10 +29,6 @@ def flood(cell: Cell, count: int = 40) -> None:
     for number in range(count):
         cell.call("put", path=f"/flood/{number}", contents=b"x" * 5_000, parents=True)
     cell.settle()
-
-
-def resyncing(cell: Cell) -> object:
-    return cell.master().engine._watches._resyncs
 
 
 def test_changes_that_came_and_went_in_one_step_are_a_resync_for_everybody(short: Limits):
@@ -65,20 +63,20 @@ def test_a_flood_while_a_resync_is_gathered_begins_it_anew(monkeypatch: pytest.M
 
 
 def test_a_child_is_told_with_what_was_made_below_it_meanwhile(monkeypatch: pytest.MonkeyPatch, short: Limits):
-    monkeypatch.setattr("coordd.engine.resyncs.NODES_PER_TURN", 4)
+    monkeypatch.setattr("coordd.engine.resyncs.NODES_PER_TURN", 1)
     cell = Cell()
-    for number in range(12):
+    for number in range(6):
         put(cell, f"/d/{number}/one")
     node = cell.master()
     request = cell.call("watch", path="/d", scope="children", since=1, channel=3, call=1)
     node.step()
-    for number in range(12):
+    for number in range(6):
         cell.call("put", path=f"/d/{number}/two", contents=b"")
     node.step()
     node.sync()
     cell.settle()
     entries = [entry for body in cell.pushed[request] for entry in body.get("entries", [])]
-    assert [entry["stat"]["children"] for entry in entries] == [2] * 12
+    assert [entry["stat"]["children"] for entry in entries] == [2] * 6
 
 
 def test_who_comes_while_a_resync_is_gathered_has_the_same_one(monkeypatch: pytest.MonkeyPatch, short: Limits):
@@ -86,7 +84,7 @@ def test_who_comes_while_a_resync_is_gathered_has_the_same_one(monkeypatch: pyte
     cell = Cell()
     flood(cell)
     node = cell.master()
-    fields = {"path": "/flood", "scope": "subtree", "values": "none", "since": 1}
+    fields: dict[str, Any] = {"path": "/flood", "scope": "subtree", "values": "none", "since": 1}
     one, other = (cell.call("watch", channel=3, call=call, **fields) for call in (1, 2))
     node.inbox, late = node.inbox[:1], node.inbox[1:]
     node.step()
@@ -101,7 +99,7 @@ def test_who_is_far_behind_the_others_gets_a_resync_of_its_own(monkeypatch: pyte
     for number in range(40):
         put(cell, f"/d/{number}", bytes(20_000))
     node = cell.master()
-    fields = {"path": "/d", "scope": "children", "since": 1}
+    fields: dict[str, Any] = {"path": "/d", "scope": "children", "since": 1}
     slow, quick = (Watcher(cell, channel=channel, **fields) for channel in (3, 4))
     for request in (slow.request, quick.request):
         node.inbox.append(Gone((request,)))
