@@ -154,15 +154,19 @@ class Caches:
         if self._left:
             left, self._left[:] = list(self._left), []
             for queue in left:
-                if self.queues.get(queue.call.session) is queue:
-                    del self.queues[queue.call.session]
-                    self._end(queue)
+                self.end(queue)
         for queue in [queue for queue in self._waited if queue.until_ms <= now_ms]:
             self._acknowledged(queue, ALL)
         if self._ended and self._look_ms <= now_ms:
             ended, self._ended = self._ended, {}
             for queue in chain.from_iterable(ended.values()):
                 self._end(queue)
+
+    def end(self, queue: Queue) -> None:
+        """That queue is over, if it is not so already; what its client may believe in is waited for by the clock."""
+        if self.queues.get(queue.call.session) is queue:
+            del self.queues[queue.call.session]
+            self._end(queue)
 
     def _end(self, queue: Queue) -> None:
         """Its channel has ended: it is waited for as long as its lease runs."""

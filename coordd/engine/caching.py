@@ -71,14 +71,16 @@ class Caching:
         self.round_due = False  # the grants are to know of caches without delay
         self._ending = False
         self._now_ms = 0
+        self._sessions: Mapping[int, Session] = {}
         self.handlers: dict[str, Handler] = {
             "cache": self.when_clear(self._on_cache),
             "invalidated": self._on_invalidated,
             "cache_lease": self._on_lease,
         }
 
-    def begin(self, now_ms: int) -> None:
+    def begin(self, now_ms: int, sessions: Mapping[int, Session]) -> None:
         """A step begins."""
+        self._sessions = sessions
         self._now_ms = self.view.now_ms = now_ms
         self.caches.tick(now_ms)
 
@@ -226,6 +228,8 @@ class Caching:
             self._say(call, Refusal("bad_request", "cache: invalidations need a channel that speaks for the session"))
         elif not sure:
             self._wait(call, since_ms)
+        elif call.session not in self._sessions:
+            self._say(call, session_expired(call.session))
         elif limit is not None:
             self._say(call, Refusal("overloaded", limit))
         else:
@@ -259,6 +263,18 @@ class Caching:
             queue.asked = self._calls.open[call.request] = WaitingCall(call, since_ms)
             self._asking[queue] = None
 
+    def session_ended(self, session: int, incarnation: int = 0) -> None:
+        """It has ended, or has gone over to the process of that incarnation: its channel may never notice."""
+        queue = self.caches.queues.get(session)
+        if queue is None or queue.incarnation == incarnation:
+            return
+        self.caches.end(queue)
+        asked = self._taken(queue)
+        if asked is not None:
+            self._say(asked, session_expired(session))
+        if self._calls.open.pop(queue.call.request, None) is not None:
+            self._say(queue.call, session_expired(session))
+
     def _say_lease(self, call: Call, lease_ms: int, *, drop: bool = False) -> None:
         said = {"number": call.arguments["number"], "epoch": self._replica.epoch, "lease_ms": lease_ms, "drop": drop}
         self._say(call, said)
@@ -277,13 +293,12 @@ class Caching:
         del self._calls.open[asked.call.request]
         return asked.call
 
-    def _give_leases(self, sessions: Mapping[int, Session], until_ms: int) -> None:
-        """Answer the requests that can be answered: a lease until then, or none for who has ended."""
+    def _give_leases(self, until_ms: int) -> None:
+        """Answer the requests that can be answered: a lease until then, or none for who has gone."""
         for queue in list(self._asking):
-            info = sessions.get(queue.call.session)
             if queue.gone:
                 self._give_none(queue)
-            elif info is None or info.incarnation != queue.incarnation or info.mute is not None:
+            elif self._sessions[queue.call.session].mute is not None:
                 asked = self._taken(queue)
                 if asked is not None:
                     self._say(asked, session_expired(queue.call.session))
@@ -294,14 +309,14 @@ class Caching:
 
     # ---- the turn ----
 
-    def turn(self, sessions: Mapping[int, Session]) -> list[WaitingCall]:
+    def turn(self) -> list[WaitingCall]:
         """After all that came in: what waits no more goes on. Returns the calls that are to be looked at anew."""
         leases = self._replica.caching
         if leases is None:
             return []
         self._say_whether_in_use()
         if self._asking:
-            self._give_leases(sessions, leases.until_ms)
+            self._give_leases(leases.until_ms)
         on: list[WaitingCall] = []
         ready, self.caches.ready = self.caches.ready, []
         for wait in ready:

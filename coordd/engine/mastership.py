@@ -56,9 +56,9 @@ class Mastership:
         self._doors = Doors()
         self._keepalives = KeepAlives(replica, self.lessor, self.calls, self._notices, self.replies.append)
         self._resumes = Resumes()
-        self._outcomes = Outcomes(self.lessor, self._doors, self._keepalives, self._resumes, self.waiting)
+        self.caching = caching = Caching(settings, replica, self.calls, self.replies, self.wait)
+        self._outcomes = Outcomes(self.lessor, self._doors, self._keepalives, self._resumes, self.waiting, caching)
         self._times = Times(self.lessor, self._keepalives)
-        self.caching = Caching(settings, replica, self.calls, self.replies, self.wait)
         self._decisions = Decisions(settings, self.lessor, self.caching)
         self._late_look_ms = now_ms
         self._now_ms = now_ms
@@ -86,7 +86,7 @@ class Mastership:
         self._entropy = entropy
         self._draws = 0
         self._decisions.begin()
-        self.caching.begin(now_ms)
+        self.caching.begin(now_ms, self.machine.sessions)
         self.lessor.tick(now_ms)
         if self.lessor.ruling and not self._replica.lease_valid(now_ms):
             self._pause()
@@ -311,7 +311,7 @@ class Mastership:
     def go_on(self) -> None:
         """What waited for caches, or was held long enough, and waits no more."""
         if self.reign:
-            for waiting in self.caching.turn(self.machine.sessions):
+            for waiting in self.caching.turn():
                 self._dispatch(waiting.call, waiting.since_ms, self.lessor.ruling)
             self._keepalives.end_holds(self.machine.sessions, self._now_ms)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, assert_never
 
+from coordd.engine.caching import Caching
 from coordd.engine.doors import Doors, session_expired
 from coordd.engine.keepalives import KeepAlives
 from coordd.engine.lessor import Lessor
@@ -23,13 +24,20 @@ class Outcomes:
     """See the module docstring. `waits_changed`: the lessor has to look at the waits anew."""
 
     def __init__(
-        self, lessor: Lessor, doors: Doors, keepalives: KeepAlives, resumes: Resumes, waiting: WaitingCalls
+        self,
+        lessor: Lessor,
+        doors: Doors,
+        keepalives: KeepAlives,
+        resumes: Resumes,
+        waiting: WaitingCalls,
+        caching: Caching,
     ) -> None:
         self._lessor = lessor
         self._doors = doors
         self._keepalives = keepalives
         self._resumes = resumes
         self._waiting = waiting
+        self._caching = caching
         self.waits_changed = False
         self._follow: dict[str, Callable[[Pending, dict[str, Any], Machine, int], None]] = {
             "open_session": self._opened,
@@ -89,6 +97,7 @@ class Outcomes:
     def _ended(self, session: int) -> None:
         self._doors.forget(session)
         self._keepalives.ended(session)
+        self._caching.session_ended(session)
 
     def _killed(self, entry: Pending, reply: dict[str, Any], machine: Machine, now_ms: int) -> None:
         self._silence(machine.sessions.get(reply["session"]))
@@ -107,6 +116,7 @@ class Outcomes:
         held = self._keepalives.held(info.id)
         if held is not None and self._doors.objection(held, info) is not None:
             self._keepalives.refuse(info.id, session_expired(info.id))
+        self._caching.session_ended(info.id, info.incarnation)
         self._keepalives.heard(info.id, now_ms)
         if self._lessor.ruling and not self._lessor.in_decision(info.id) and info.mute is None:
             self._lessor.renew(info.id, info.lease_ms)

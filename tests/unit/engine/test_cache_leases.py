@@ -96,7 +96,7 @@ def test_the_newest_request_for_a_lease_overtakes_the_one_that_waits() -> None:
     cell.settle()
     first, second = reader.lease(), reader.lease()
     assert cell.answers[first]["lease_ms"] == 0 and second not in cell.answers
-    reader.client.do("close_session")
+    cell.do("kill_session", session=reader.client.session, reason="test")
     reader.acknowledge()
     cell.settle()
     assert cell.answers[second].code == "session_expired"
@@ -188,6 +188,35 @@ def test_a_request_for_a_lease_that_waits_is_not_forgotten_by_a_second_queue() -
     assert asked not in cell.answers
     reader.open()
     assert cell.answers[asked]["lease_ms"] == 0
+
+
+def test_the_queue_of_a_session_that_has_ended_is_over_though_its_channel_never_says_so() -> None:
+    cell = Cell(3)
+    writer = written(cell)
+    reader = reader_of(cell, "/a")
+    request = writer.call("put", path="/a", contents=b"new")
+    asked = reader.lease()
+    reader.client.do("close_session")
+    assert cell.answers[reader.queue].code == cell.answers[asked].code == "session_expired"
+    assert request not in cell.answers, "it may believe in what it holds"
+    cell.run(cell.lease_ms)
+    assert request in cell.answers
+    caches = cell.master().engine._mastership.caching.caches
+    assert not caches.in_use and not caches.held
+    again = reader.client.call("cache")
+    cell.settle()
+    assert cell.answers[again].code == "session_expired"
+
+
+def test_the_queue_of_a_process_that_has_lost_its_session_to_another_is_over() -> None:
+    cell = Cell(3)
+    written(cell)
+    reader = reader_of(cell, "/a")
+    about: dict[str, Any] = {"session": reader.client.session, "secret": reader.client.secret}
+    cell.do("resume_session", **about, new_secret="n" * 32)
+    assert cell.answers[reader.queue].code == "session_expired"
+    cell.run(cell.lease_ms)
+    assert not cell.master().engine._mastership.caching.caches.in_use
 
 
 def test_a_queue_needs_a_channel_that_speaks_for_a_session() -> None:
