@@ -96,7 +96,9 @@ def loop(endpoints: str, path: str) -> None:
 
         say(f"held {lock.held}, safe {lock.safe}")
         for what in (lambda: client.ls("/"), lock.acquire, lock.release, lock.verify, client.close):
-            asyncio.new_event_loop().run_until_complete(use(what))
+            fresh = asyncio.new_event_loop()
+            fresh.run_until_complete(use(what))
+            fresh.close()  # or the garbage collection of this child says so on stderr, when there is one
         in_a_loop(endpoints, path + "-child")
         sys.stdout.flush()
         os._exit(0)  # the loop of the parent is not this process's to end
