@@ -193,6 +193,15 @@ def test_an_answer_that_fits_no_frame_refuses_all() -> None:
     assert not cell.exists("/a")
 
 
+def test_what_a_listing_shows_of_an_earlier_step_counts_when_it_is_tried() -> None:
+    cell = Cell(Limits(answer_bytes=3_000))
+    cell.do("put", path="/d/a", parents=True)
+    listing = step("ls", "/d", contents=True)
+    refusal = cell.refused("txn", then=[put("/d/a", bytes(1_000)), listing, listing])
+    assert (refusal.code, refusal.details["step"]) == ("too_large", 2)
+    cell.do("txn", then=[put("/d/a", bytes(10)), listing, listing])
+
+
 def test_limits_count_what_earlier_steps_made() -> None:
     cell = Cell(Limits(nodes=4, children_per_directory=2, total_bytes=60, ephemerals_per_session=1))
     session = cell.open()
