@@ -85,6 +85,7 @@ class Following:
             raise self._wrong(f"is told {told}; the next change is {self._as_told(change)}")
         self._place += 1
         self._watching.events += 1
+        self._watching.fresh.saw(told.revision)  # a read that follows sees it, or something newer
 
     def upto(self, revision: int) -> None:
         """It is told that everything up to `revision` was told."""

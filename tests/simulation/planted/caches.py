@@ -144,6 +144,8 @@ def _only_itself(right: Any) -> Any:
     return lambda keys: frozenset(path for _, path in keys)
 
 
+# Rule 7 has two looks, and either makes up for most of what the other misses, and for a refill too: so the second is
+# taken away together with what it would hide. Alone it is held by `unit/engine/test_caches.py`.
 BUGS = (
     Bug("new master waits for no cache", "caches", "cell", [(CacheLeases, "wait_for", _nothing_to_wait_for)]),
     Bug("promise forgets cache leases", "caches", "cell", [(Grants, "cached_ms", _grant_says_nothing)]),
@@ -157,7 +159,12 @@ BUGS = (
         "cache lease longer than the master's", "caches", "cell", [(CacheLeases, "until_ms", _beyond_the_master_lease)]
     ),
     Bug("client believes after its cache lease", "caches", "cell", [(Cached, "granted", _believed_too_long)]),
-    Bug("refill while a write is pending", "caches", "cell", [(Caches, "mark", _kept_while_it_changes)]),
+    Bug(
+        "refill while a write is pending",
+        "caches",
+        "cell",
+        [(Caches, "mark", _kept_while_it_changes), (Caching, "applied", _no_look_when_applied)],
+    ),
     Bug("overtaken answer is kept", "caches", "cell", [(Cached, "fill", _overtaken_answers_kept)]),
     Bug("cache lease for one who owes", "caches", "cell", [(Caches, "lease", _renewed_though_it_owes)]),
     Bug(
@@ -175,6 +182,5 @@ BUGS = (
         "cell",
         [(Caching, "touched", _no_path_foreseen), (Caching, "applied", _no_look_when_applied)],
     ),
-    Bug("what is found when applied is not asked", "caches", "cell", [(Caching, "applied", _no_look_when_applied)]),
     Bug("parents are not asked", "caches", "cell", [(caching_module, "paths_of", _only_itself)]),
 )

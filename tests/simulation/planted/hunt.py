@@ -22,6 +22,7 @@ from tests.simulation.planted import (
     several,
     storage,
     taking,
+    watches,
 )
 from tests.simulation.runs import run_seed
 
@@ -37,6 +38,7 @@ AREAS = (
     taking,
     heirs,
     nodes,
+    watches,
     caches,
     membership,
     digests,

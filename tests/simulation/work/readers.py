@@ -17,14 +17,15 @@ DIRECTORIES = ("/r", "/d/0", "/d/1", "/d", "/c", "/e", "/l", "/o")
 
 
 async def _read(work: Work, process: ClientProcess, chance: Random) -> None:
-    """A few nodes for a while, quickly."""
-    files = chance.sample(FILES, 2)
+    """A few nodes for a while, quickly; or one file alone, so that nothing else is waited for in between."""
+    hot = chance.random() < 0.4
+    files = chance.sample(FILES, 1 if hot else 2)
     nodes, directories = chance.sample(NODES, 2), chance.sample(DIRECTORIES, 2)
-    pause = chance.choice((0.0, 0.002, 0.02))
-    for _ in range(chance.randint(3, 40)):
+    pause = chance.choice((0.0, 0.002, 0.02, 0.05))
+    for _ in range(chance.randint(3, 60 if hot else 30)):
         if process.closing or work.stop:
             return
-        what = chance.choices(("get", "stat", "ls"), (60, 20, 20))[0]
+        what = "get" if hot else chance.choices(("get", "stat", "ls"), (60, 20, 20))[0]
         path = chance.choice({"get": files, "stat": nodes, "ls": directories}[what])
         known = work.fresh.told
         seen = await (_get(work, process, path) if what == "get" else _look(process, what, path))

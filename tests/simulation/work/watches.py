@@ -18,7 +18,7 @@ async def _watch(work: Work, process: ClientProcess, chance: Random) -> None:
     scope, path = chance.choice(PLACES)
     values = chance.choice(VALUES)
     since, whole = draw_since(work, chance), chance.random() < 0.5
-    pause = chance.choice((0.0, 0.0, 0.02, 0.3))
+    pause = chance.choice((0.0, 0.02, 0.3, 1.5))
     following = work.watching.follow(process.name, path, scope, values, since)
     ends_us = work.world.now_us + int(chance.expovariate(1) * 6_000_000)
     async with process.client.watch(path, scope=scope, since=since, values=values) as watch:
