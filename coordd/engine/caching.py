@@ -235,9 +235,8 @@ class Caching:
         else:
             earlier = self.caches.open(call, self._replica.epoch)
             if earlier is not None:
-                self._give_none(earlier)
-                if self._calls.open.pop(earlier.call.request, None) is not None:
-                    self._say(earlier.call, {})
+                self._conclude(earlier, 0)
+                self._close(earlier, {})
             self._calls.open[call.request] = self.caches.queues[call.session]
 
     def _on_invalidated(self, call: Call, since_ms: int, sure: bool) -> None:
@@ -259,7 +258,7 @@ class Caching:
         elif limit is not None:
             self._say(call, Refusal("overloaded", limit))
         else:
-            self._give_none(queue)
+            self._conclude(queue, 0)
             queue.asked = self._calls.open[call.request] = WaitingCall(call, since_ms)
             self._asking[queue] = None
 
@@ -269,51 +268,46 @@ class Caching:
         if queue is None or queue.incarnation == incarnation:
             return
         self.caches.end(queue)
-        asked = self._taken(queue)
-        if asked is not None:
-            self._say(asked, session_expired(session))
+        self._conclude(queue, session_expired(session))
+        self._close(queue, session_expired(session))
+
+    def _close(self, queue: Queue, last: dict[str, object] | Refusal) -> None:
+        """The last answer of its stream, if somebody still listens."""
         if self._calls.open.pop(queue.call.request, None) is not None:
-            self._say(queue.call, session_expired(session))
+            self._say(queue.call, last)
 
     def _say_lease(self, call: Call, lease_ms: int, *, drop: bool = False) -> None:
         said = {"number": call.arguments["number"], "epoch": self._replica.epoch, "lease_ms": lease_ms, "drop": drop}
         self._say(call, said)
 
-    def _give_none(self, queue: Queue) -> None:
-        """The request that waits there, if one does, is overtaken by another."""
-        asked = self._taken(queue)
-        if asked is not None:
-            self._say_lease(asked, 0)
-
-    def _taken(self, queue: Queue) -> Call | None:
+    def _conclude(self, queue: Queue, answer: int | Refusal) -> None:
+        """Answer the request for a lease that waits there, if one does: with a lease of so many ms, or that refusal."""
         asked, queue.asked = queue.asked, None
         self._asking.pop(queue, None)
         if asked is None or asked.gone:
-            return None
+            return
         del self._calls.open[asked.call.request]
-        return asked.call
+        if isinstance(answer, Refusal):
+            self._say(asked.call, answer)
+        else:
+            self._say_lease(asked.call, answer)
 
     def _give_leases(self, until_ms: int) -> None:
         """Answer the requests that can be answered: a lease until then, or none for who has gone."""
         for queue in list(self._asking):
             if queue.gone:
-                self._give_none(queue)
+                self._conclude(queue, 0)
             elif self._sessions[queue.call.session].mute is not None:
-                asked = self._taken(queue)
-                if asked is not None:
-                    self._say(asked, session_expired(queue.call.session))
+                self._conclude(queue, session_expired(queue.call.session))
             elif self.caches.lease(queue, until_ms):
-                asked = self._taken(queue)
-                if asked is not None:
-                    self._say_lease(asked, until_ms - self._now_ms)
+                self._conclude(queue, until_ms - self._now_ms)
 
     # ---- the turn ----
 
     def turn(self) -> list[WaitingCall]:
         """After all that came in: what waits no more goes on. Returns the calls that are to be looked at anew."""
         leases = self._replica.caching
-        if leases is None:
-            return []
+        assert leases is not None, "only a master has caches"
         self._say_whether_in_use()
         if self._asking:
             self._give_leases(leases.until_ms)

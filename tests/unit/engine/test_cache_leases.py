@@ -219,6 +219,46 @@ def test_the_queue_of_a_process_that_has_lost_its_session_to_another_is_over() -
     assert not cell.master().engine._mastership.caching.caches.in_use
 
 
+def test_a_channel_that_ends_as_the_next_one_asks_for_a_queue_is_told_nothing() -> None:
+    cell = Cell(3)
+    reader = reader_of(cell)
+    first = reader.queue
+    cell.master().inbox.append(Gone((first,)))
+    reader.open()
+    assert first not in cell.answers
+    reader.lease()
+    assert reader.until_ms > cell.now_ms
+
+
+def test_a_new_master_opens_a_queue_when_it_serves() -> None:
+    cell = Cell(3)
+    client = cell.open()
+    master = cell.master()
+    cell.isolate(master.replica)
+    cell.run(cell.lease_ms)
+    opened = client.call("cache", master)
+    cell.settle()
+    assert opened not in cell.pushed, "it may be the master no more"
+    cell.heal()
+    cell.until(lambda: opened in cell.pushed or opened in cell.answers, cell.lease_ms)
+
+
+def test_queues_requests_for_leases_and_reads_that_wait_are_bounded() -> None:
+    cell = Cell(3, requests_max=1, waiting_calls_max=1)
+    client = cell.open()
+    caching = cell.master().engine._mastership.caching
+    caching.view.veil()
+    first, second = client.call("get", path="/"), client.call("get", path="/")
+    cell.settle()
+    assert first not in cell.answers and cell.answers[second].code == "overloaded"
+    caching.view.lift()
+    cell.run(50)
+    reader = Reader(cell, client)
+    asked, opened = reader.client.send("cache_lease", number=1), client.call("cache")
+    cell.settle()
+    assert cell.answers[asked].code == cell.answers[opened].code == "overloaded"
+
+
 def test_a_queue_needs_a_channel_that_speaks_for_a_session() -> None:
     cell = Cell(3)
     client = cell.open()

@@ -165,6 +165,20 @@ def test_a_second_change_waits_for_the_acknowledgement_that_the_first_asked_for(
     assert books.ready() == ["first", "second"]
 
 
+def test_an_acknowledgement_ends_no_wait_for_a_later_one() -> None:
+    books = Books()
+    queue = books.leased(1)
+    books.caches.fill(queue, "/a")
+    books.caches.fill(queue, "/b")
+    books.caches.ask(["/a"], "first")
+    books.caches.ask(["/b"], "second")
+    first, second = books.told()
+    books.caches.acknowledge(queue, first[2])
+    assert books.ready() == ["first"]
+    books.caches.acknowledge(queue, second[2])
+    assert books.ready() == ["second"]
+
+
 def test_rule_3_a_path_is_not_held_anew_while_a_change_of_it_is_on_its_way() -> None:
     books = Books()
     queue = books.leased(1)

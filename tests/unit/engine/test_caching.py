@@ -316,6 +316,19 @@ def test_an_expiry_waits_like_any_change_and_its_session_is_in_decision_meanwhil
     assert cell.answers[late].code == "session_expired" and reader.get("/mine") is None
 
 
+def test_an_expiry_of_what_nobody_holds_waits_for_nobody() -> None:
+    cell = Cell(3)
+    written(cell)
+    dying = cell.open(lease_ms=1_000)
+    dying.do("create", path="/mine", ephemeral=True)
+    reader = reader_of(cell, "/a")
+    cell.run(1_000)
+    reader.lease()
+    cell.run(100)
+    assert dying.session not in cell.master().engine.machine.sessions
+    assert reader.holds("/a") and not reader.invalidated()
+
+
 def test_an_expiry_that_waits_when_the_lease_is_lost_is_not_made_and_everybody_begins_whole() -> None:
     cell = Cell(3)
     dying = cell.open(lease_ms=1_000)
