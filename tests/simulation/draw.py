@@ -9,7 +9,7 @@ from tests.simulation.faults import ALL as FAULTS
 from tests.simulation.swarm import Swarm
 from tests.simulation.work import ALL as WORKERS
 
-NEWER = ("handles", "shared nodes", "readers", "watches", "transactions")  # workers that came later
+NEWER = ("handles", "shared nodes", "readers", "watches", "transactions", "past")  # workers that came later
 
 
 def draw(chance: Random, *, safety_events: int = 11_000, plain: bool = False) -> Swarm:

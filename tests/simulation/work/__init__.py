@@ -16,6 +16,7 @@ from tests.simulation.work import (
     heirs,
     locks,
     operators,
+    past,
     posting,
     readers,
     registers,
@@ -45,6 +46,7 @@ _TABLES = (
     transactions.WORKERS,
     handles.WORKERS,
     readers.WORKERS,
+    past.WORKERS,
 )
 
 ALL: Mapping[str, Worker] = {worker.name: worker for table in _TABLES for worker in table}
