@@ -263,13 +263,15 @@ class Cell:
 
 
 def engine_settings(swarm: Swarm, replica: int) -> EngineSettings:
-    """The engine's settings in this seed."""
+    """The engine's settings in this seed. The queue of each cache is a request that stays open: there is room for it in
+    the quarter that waiting acquires leave."""
+    requests_max = swarm.requests_max + (4 * swarm.clients if swarm.caches else 0)
     return EngineSettings(
         settings_of(swarm, replica),
         tick_ms=swarm.tick_ms,
         stall_ms=max(300, 3 * swarm.tick_ms),
         snapshot_log_bytes=swarm.snapshot_bytes,
-        requests_max=swarm.requests_max,
+        requests_max=requests_max,
         queue_commands_max=swarm.requests_max // 2,
         waiting_calls_max=swarm.requests_max // 2,
     )
