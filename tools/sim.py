@@ -62,12 +62,13 @@ def replay(kind: str, seed: int, swarm: Swarm | None, *, trace: bool) -> int:
 
 
 class Progress:
-    """The bar on a terminal: of the seeds, or of the time."""
+    """How far it is, of the seeds or of the time: a bar on a terminal, else a line for every tenth."""
 
     def __init__(self, errands: int, minutes: float | None) -> None:
         self._errands, self._seconds = errands, minutes and minutes * 60
         self._begun = time.monotonic()
-        self._shown = sys.stderr.isatty()
+        self._terminal = sys.stderr.isatty()
+        self._tenths = 0
 
     @property
     def seconds(self) -> float:
@@ -80,17 +81,20 @@ class Progress:
 
     def show(self, summary: Summary) -> None:
         """One run more."""
-        if self._shown:
-            passed = self.seconds
-            share = min(1.0, passed / self._seconds if self._seconds else summary.runs / self._errands)
-            left = passed / share - passed if share else 0.0
+        passed = self.seconds
+        share = min(1.0, passed / self._seconds if self._seconds else summary.runs / self._errands)
+        left = passed / share - passed if share else 0.0
+        words = f"{summary.runs} runs, {summary.failed} failed, {left / 60:.0f} minutes to go"
+        if self._terminal:
             bar = f"[{'#' * int(share * BAR):<{BAR}}]"
-            words = f"{summary.runs} runs, {summary.failed} failed, {left / 60:.0f} minutes to go"
             print(f"\r{bar} {words} ", end="", file=sys.stderr, flush=True)
+        elif self._tenths < int(share * 10):
+            self._tenths = int(share * 10)
+            print(words, file=sys.stderr, flush=True)
 
     def clear(self) -> None:
         """Make room for a line of its own."""
-        if self._shown:
+        if self._terminal:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
