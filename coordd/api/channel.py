@@ -5,7 +5,7 @@ buffer that one callback writes per loop turn, as WebSocket messages made by han
 client that does not read is bounded: its streams wait (`reader`), and past `outbox_bytes` the channel is cut. A channel
 speaks for one session, from the moment its `attach` was answered. A call with several answers (a stream) stands beside
 the calls in flight; how many streams there may be is the node's to say. What cannot be understood at all is answered on
-call 0, and the channel closed.
+call 0, and the channel closed. One whose client has died without a word is found by its `heart`.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from coordclient.protocol.frames import (
     websocket_header,
 )
 from coordclient.protocol.operations import Operation
+from coordd.api.heart import Heart
 from coordd.api.limits import ApiLimits
 from coordd.api.reader import Outlet, Reader
 from coordd.api.requests import check_call, check_cell, is_number, require_session
@@ -59,6 +60,7 @@ class Channel:
         self._number = service.new_request()  # of the channel itself
         self._call_soon = call_soon
         self._reader = Reader(service, limits, outlet, self._number, call_later)
+        self.lease_ms = 0  # of the session, as its attach was told
         self._session = 0
         self._attachment = 0
         self._incarnation = 1  # of the session, as the last attach was told
@@ -146,11 +148,14 @@ class Channel:
             raise Refusal("bad_request", f"this channel speaks for session {self._session}; open another channel")
 
     def _attached(self, arguments: dict[str, object], result: dict[str, object]) -> None:
-        session, attachment, incarnation = arguments["session"], arguments["attachment"], result["incarnation"]
-        assert isinstance(session, int) and isinstance(attachment, int) and isinstance(incarnation, int)
+        session, attachment = arguments["session"], arguments["attachment"]
+        incarnation, lease_ms = result["incarnation"], result["lease_ms"]
+        assert isinstance(session, int) and isinstance(attachment, int)
+        assert isinstance(incarnation, int) and isinstance(lease_ms, int)
         newer = (incarnation, attachment) > (self._incarnation, self._attachment)
         if not self._session or (session == self._session and newer):
             self._session, self._attachment, self._incarnation = session, attachment, incarnation
+            self.lease_ms = lease_ms
 
     # ---- the frames to the client ----
 
@@ -215,7 +220,8 @@ class ChannelDoor:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """One channel, from its upgrade to its end."""
-        socket = web.WebSocketResponse(timeout=1.0, compress=False, max_msg_size=2 * MESSAGE_BYTES_MAX)
+        # Pings and pongs come to `_serve`: they are signs of life.
+        socket = web.WebSocketResponse(timeout=1.0, compress=False, max_msg_size=2 * MESSAGE_BYTES_MAX, autoping=False)
         if not socket.can_prepare(request).ok:
             raise Refusal("bad_request", "a channel is a WebSocket: ask for the upgrade")
         _check_origin(request)
@@ -227,7 +233,8 @@ class ChannelDoor:
         channel = Channel(self._service, self._limits, transport, loop.call_soon, loop.call_later)
         self._open.add(socket)
         try:
-            await self._serve(socket, channel)
+            await self._greet(socket, channel)
+            await self._serve(socket, channel, transport)
         except Refusal as refusal:
             channel.fail(refusal)
             await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=refusal.code.encode())
@@ -236,17 +243,26 @@ class ChannelDoor:
             channel.end()
         return socket
 
-    async def _serve(self, socket: web.WebSocketResponse, channel: Channel) -> None:
+    async def _greet(self, socket: web.WebSocketResponse, channel: Channel) -> None:
         try:
             async with asyncio.timeout(self._limits.hello_seconds):
                 message = await socket.receive()
         except TimeoutError:
             raise Refusal("bad_request", f"no hello within {self._limits.hello_seconds} s") from None
-        if message.type in (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED):
-            return
-        channel.greet(_payload(message.type, message.data))
-        async for message in socket:
-            await channel.take(_payload(message.type, message.data))
+        if message.type not in (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED):
+            channel.greet(_payload(message.type, message.data))
+
+    async def _serve(self, socket: web.WebSocketResponse, channel: Channel, outlet: Outlet) -> None:
+        heart = Heart(self._limits, outlet, lambda: channel.lease_ms, asyncio.get_running_loop().call_later)
+        try:
+            async for message in socket:  # none where it was closed instead of the hello
+                heart.heard()
+                if message.type is WSMsgType.PING:
+                    await socket.pong(message.data)
+                elif message.type is not WSMsgType.PONG:
+                    await channel.take(_payload(message.type, message.data))
+        finally:
+            heart.end()
 
     async def close(self) -> None:
         """Close every channel, because the daemon stops."""

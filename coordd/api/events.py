@@ -4,14 +4,17 @@ Each delivery is one event: `change` (events of whole revisions), `resync` (a pi
 (nothing has changed), with its JSON as `data`. `id` is the revision up to which everything was told then, so that a
 client that connects again goes on where it was: browsers send it back as `Last-Event-ID`, which counts more than
 `since`. `end` is the last one: why it is over. A client that does not read holds up nobody: what it has not taken is
-not acknowledged.
+not acknowledged; and it is cut when it takes nothing for `congested_seconds`. So is one whose machine has died:
+something is written every `event_idle_seconds`, and nobody says that it has come.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import deque
 
+import structlog
 from aiohttp import web
 
 from coordclient.protocol.errors import Refusal
@@ -27,6 +30,8 @@ _KEYS = ("path", "scope", "since", "values")
 _CALL = 1  # the number of the watch, on a channel of its own
 _RETRY_MS = 1_000
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+_log = structlog.get_logger("coordd.api")
 
 
 class EventStreams:
@@ -62,19 +67,31 @@ class EventStreams:
         response = web.StreamResponse(headers=_HEADERS)
         response.content_type = "text/event-stream"
         response.charset = "utf-8"
+        _give_up_after(request, self._limits.congested_seconds)
         await response.prepare(request)
-        await response.write(f"retry: {_RETRY_MS}\n\n".encode())
+        try:
+            await self._tell(response, stream, first)
+        except TimeoutError:
+            _log.warning("silent event stream cut")
+            if request.transport is not None:
+                request.transport.abort()
+        return response
+
+    async def _tell(self, response: web.StreamResponse, stream: _Stream, first: Piece | dict[str, object]) -> None:
+        await self._write(response, f"retry: {_RETRY_MS}\n\n".encode())
         item: Piece | Refusal | dict[str, object] | None = first
         while not isinstance(item, Refusal | dict):
-            if item is None:
-                await response.write(b": still here\n\n")
-            else:
-                await response.write(item.form(_event))
+            await self._write(response, b": still here\n\n" if item is None else item.form(_event))
+            if item is not None:
                 stream.taken()
             item = await stream.next(self._limits.event_idle_seconds)
         said = item.to_wire() if isinstance(item, Refusal) else item
-        await response.write(b"event: end\ndata: " + json_body.render(said) + b"\n\n")
-        return response
+        await self._write(response, b"event: end\ndata: " + json_body.render(said) + b"\n\n")
+
+    async def _write(self, response: web.StreamResponse, data: bytes) -> None:
+        """Until there is room for more; `TimeoutError` when its client takes nothing for too long."""
+        async with asyncio.timeout(self._limits.congested_seconds):
+            await response.write(data)
 
 
 class _Stream:
@@ -133,6 +150,14 @@ class _Stream:
         """The client has gone, or everything is said."""
         left = tuple(request for request in (self._request, self._acknowledging) if request)
         self._service.gone(left)
+
+
+def _give_up_after(request: web.Request, seconds: float) -> None:
+    """Let the kernel end the connection when nothing of what was sent is acknowledged for so long (by itself it goes on
+    for a quarter of an hour); where it can (Linux)."""
+    connection = None if request.transport is None else request.transport.get_extra_info("socket")
+    if connection is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1_000))
 
 
 def _asked(request: web.Request) -> dict[str, object]:

@@ -26,6 +26,7 @@ from coordd.testing.until import until
 from tests.unit.api.fakes import FakeService, open_house
 
 ATTACH = {"session": 9, "secret": "s", "attachment": 2}
+ATTACHED: dict[str, object] = {"session": 9, "incarnation": 1, "lease_ms": 12_000}
 
 
 class Pipe:
@@ -178,7 +179,7 @@ async def test_a_channel_speaks_for_a_session_once_attach_was_answered() -> None
         calls([1, "keep_alive", {"number": 1}, 0], [2, "attach", ATTACH, 0], [3, "close_session", {}, 0])
     )
     assert [call.operation for call in service.calls] == ["attach"]
-    service.waiting.pop(service.calls[0].request)({"session": 9, "incarnation": 3})
+    service.waiting.pop(service.calls[0].request)(ATTACHED | {"incarnation": 3})
     await channel.take(calls([4, "keep_alive", {"number": 5}, 3]))
     about: dict[str, Any] = {"session": 9, "call": 4, "acked": 3, "attachment": 2, "incarnation": 3}
     about |= {"channel": service.calls[0].channel}
@@ -204,11 +205,11 @@ async def test_a_refused_attach_gives_no_session() -> None:
 async def test_a_channel_speaks_for_one_session() -> None:
     async with open_house() as house, house.channel() as speaker:
         await speaker.receive()
-        house.service.answer = lambda call: {"incarnation": 1}
+        house.service.answer = lambda call: ATTACHED
         await speaker.call("attach", ATTACH)
         _, _, error = await speaker.call("attach", ATTACH | {"session": 10}, call=2)
         assert isinstance(error, dict) and error["code"] == "bad_request"
-        assert await speaker.call("attach", ATTACH | {"attachment": 3}, call=3) == [3, {"incarnation": 1}]
+        assert await speaker.call("attach", ATTACH | {"attachment": 3}, call=3) == [3, ATTACHED]
         await speaker.call("keep_alive", {"number": 1}, call=4)
         assert (house.service.calls[-1].session, house.service.calls[-1].attachment) == (9, 3)
 
@@ -216,8 +217,8 @@ async def test_a_channel_speaks_for_one_session() -> None:
 async def test_a_channel_that_attaches_anew_after_a_resume_counts_from_the_new_incarnation() -> None:
     async with open_house() as house, house.channel() as speaker:
         await speaker.receive()
-        incarnations = iter((1, 2, 1))
-        house.service.answer = lambda call: {"incarnation": next(incarnations)} if call.operation == "attach" else {}
+        answers = iter([ATTACHED | {"incarnation": incarnation} for incarnation in (1, 2, 1)])
+        house.service.answer = lambda call: next(answers) if call.operation == "attach" else {}
         await speaker.call("attach", ATTACH | {"attachment": 5})
         await speaker.call("attach", ATTACH | {"attachment": 1}, call=2)
         await speaker.call("attach", ATTACH | {"attachment": 9}, call=3)  # the answer of an attach that was overtaken

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from coordclient.protocol.errors import Refusal
+from coordd.api.events import EventStreams
 from coordd.api.limits import ApiLimits
 from coordd.node.service import Piece
 from coordd.testing.until import until
@@ -176,3 +179,35 @@ async def test_a_replica_that_does_not_answer_is_said_to_be_unavailable() -> Non
         async with house.client.get(f"{house.url}/v1/watch?path=/a") as late:
             assert late.status == 503 and (await late.json())["code"] == "unavailable"
         await until(lambda: len(house.service.left) == 1)
+
+
+# ---- clients that do not read ----
+
+
+async def test_whoever_takes_nothing_of_what_is_written_is_cut() -> None:
+    async with open_house(ApiLimits(congested_seconds=0.05)) as house, asyncio.TaskGroup() as tasks:
+        tasks.create_task(begin(house, CHANGE))
+        async with stream(house) as response:
+            (request,) = house.service.streams
+            for number in range(8, 60):
+                push(house, {"revision": number, "events": [{"path": "/a", "after": bytes(400_000)}]})
+            await until(lambda: request in house.service.left)
+            with pytest.raises(aiohttp.ClientError):
+                await response.read()
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="SKIPPED: needs Linux")
+async def test_a_stream_is_ended_by_the_kernel_where_a_machine_has_died(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends: list[socket.socket] = []
+    serve = EventStreams._serve
+
+    async def noted(self: EventStreams, request: web.Request, stream: Any) -> web.StreamResponse:
+        assert request.transport is not None
+        ends.append(request.transport.get_extra_info("socket"))
+        return await serve(self, request, stream)
+
+    monkeypatch.setattr(EventStreams, "_serve", noted)
+    async with open_house() as house, asyncio.TaskGroup() as tasks:
+        tasks.create_task(begin(house, CHANGE))
+        async with stream(house):
+            assert ends[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 60_000
