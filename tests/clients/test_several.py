@@ -220,6 +220,21 @@ async def test_a_lock_is_handed_to_a_waiting_session_past_the_queue(make_client,
     await first
 
 
+async def test_who_has_handed_a_lock_on_is_told_of_deadlocks_as_before(make_client, path):
+    client, other = make_client(), make_client()
+    await other.ls("/")
+    lock = client.lock(path)
+    await lock.acquire()
+    heir = asyncio.create_task(use(other.lock(path, timeout=60)))
+    await until(lambda: waiters(client, path))
+    await lock.transfer(other.session_id)
+    await heir
+    async with client.lock(path):
+        with pytest.raises(Deadlock):
+            async with asyncio.timeout(10):
+                await client.lock(path).acquire()
+
+
 async def _count(client, path, count):
     return len(await waiters(client, path)) == count
 

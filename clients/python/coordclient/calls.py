@@ -194,7 +194,9 @@ class Calls:
             self._fresh.pop(number, None)
             self._remembered_before(number)
         self._drop(call)
-        if call.lasting:
+        if call.operation == "transfer":
+            self._has_left(call)
+        elif call.lasting:
             self._left_by(call)
         return call
 
@@ -223,6 +225,8 @@ class Calls:
         if action is Action.NEW_SESSION:
             self._drop(call)
             return Verdict(Then.SESSION_OVER, call, self._lost(call, refusal.message, CLASSES[refusal.code]))
+        if call.operation == "transfer" and refusal.code == "not_held":
+            self._has_left(call)
         self._left_by(call)
         return self._end(call, error_of(refusal))
 
@@ -286,10 +290,13 @@ class Calls:
     def _left_by(self, call: Call) -> None:
         """This release or cancel was answered, or this acquire ended without a grant: nothing of it is in the cell.
 
-        Whatever else names a hold (a transfer that was refused) leaves it where it is.
+        Whatever else names a hold (a transfer that was refused, or never sent) leaves it where it is.
         """
-        if call.operation not in _LEAVING:
-            return
+        if call.operation in _LEAVING:
+            self._has_left(call)
+
+    def _has_left(self, call: Call) -> None:
+        """The acquire that this call is, or names, neither holds nor waits in the cell any more."""
         number = call.arguments.get("hold", call.arguments.get("target", call.number))
         if isinstance(number, int) and number in self._actors:
             actor = self._actors.pop(number)

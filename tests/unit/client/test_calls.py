@@ -259,8 +259,22 @@ def test_a_transfer_that_was_refused_leaves_the_hold_to_its_actor():
     calls = Calls()
     held = acquire_as(calls, "me")
     calls.succeeded(held.number)
-    refuse(calls, leave(calls, "transfer", hold=held.number), "not_waiting")
+    refuse(calls, send(calls, "transfer", {"hold": held.number}), "not_waiting")
     assert list(calls.acquires_of("me")) == [held.number]
+
+
+@pytest.mark.parametrize("code", ["", "not_held"])
+def test_an_actor_has_nothing_any_more_of_what_was_handed_on_or_was_taken_before(code):
+    """Or it would never again be told of a deadlock: it would seem to leave something behind for ever."""
+    calls = Calls()
+    held = acquire_as(calls, "me")
+    calls.succeeded(held.number)
+    transfer = send(calls, "transfer", {"hold": held.number})
+    if code:
+        refuse(calls, transfer, code)
+    else:
+        calls.succeeded(transfer.number)
+    assert not calls.acquires_of("me")
 
 
 def test_an_acquire_that_was_refused_or_never_sent_is_not_in_the_cell():
