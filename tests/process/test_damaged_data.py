@@ -55,10 +55,12 @@ def has_snapshot(cell: RunningCell, replica: int) -> bool:
 def copy_of(cell: RunningCell, replica: int, place: Path) -> tuple[Path, Path]:
     """The data directory of a killed replica and its configuration, for one test to spoil.
 
-    Without the segment that was perhaps being prepared at the kill: a start may remove that.
+    Without what a start may remove: the segment that was perhaps being prepared at the kill, and the older snapshot,
+    if a newer one had just got its name.
     """
     data, config = place / "data", place / "coordd.toml"
     shutil.copytree(directory_of(cell, replica), data, ignore=shutil.ignore_patterns("*.tmp"))
+    remove(*sorted(data.glob("snapshot-*"))[:-1])
     text = cell.configs[replica].read_text()
     own = str(directory_of(cell, replica))
     assert own in text
