@@ -100,7 +100,8 @@ class Calls:
         self._fresh: dict[int, Call] = {}  # waiting acquires in flight that still do, by number
         self._idle: dict[int, Call] = {}  # pending and not in flight
         self._soonest_ms = NEVER_MS  # no pending call has an earlier deadline
-        self._acquires: dict[str, dict[int, None]] = {}  # actor -> its acquires that may hold or wait in the cell
+        # actor -> its acquires that may hold or wait in the cell -> at how many paths
+        self._acquires: dict[str, dict[int, int]] = {}
         self._actors: dict[int, str] = {}  # the same, by number
 
     @property
@@ -141,7 +142,9 @@ class Calls:
         self._pending = {call.number: call for call in waiting}
         self._idle = dict(self._pending)
         self._actors = {of + ahead: actor for of, actor in self._actors.items()}
-        self._acquires = {actor: {of + ahead: None for of in numbers} for actor, numbers in self._acquires.items()}
+        self._acquires = {
+            actor: {of + ahead: paths for of, paths in numbers.items()} for actor, numbers in self._acquires.items()
+        }
 
     def reserve(self) -> int:
         """A number for what the keeper sends by itself and never twice (attach, KeepAlive); it counts as answered."""
@@ -168,7 +171,8 @@ class Calls:
         actor = arguments.get("actor")
         if actor and isinstance(actor, str):
             self._actors[number] = actor
-            self._acquires.setdefault(actor, {})[number] = None
+            locks = arguments.get("locks")
+            self._acquires.setdefault(actor, {})[number] = len(locks) if isinstance(locks, list) else 1
         return call
 
     def sent(self, call: Call) -> None:
@@ -296,13 +300,21 @@ class Calls:
             self._has_left(call)
 
     def _has_left(self, call: Call) -> None:
-        """The acquire that this call is, or names, neither holds nor waits in the cell any more."""
+        """The acquire that this call is, or names, neither holds nor waits in the cell any more.
+
+        Of several paths a `give_up` ends one; what is held besides is released by another call, which may come late.
+        """
         number = call.arguments.get("hold", call.arguments.get("target", call.number))
-        if isinstance(number, int) and number in self._actors:
-            actor = self._actors.pop(number)
-            del self._acquires[actor][number]
-            if not self._acquires[actor]:
-                del self._acquires[actor]
+        if not isinstance(number, int) or number not in self._actors:
+            return
+        numbers = self._acquires[self._actors[number]]
+        if call.operation == "give_up" and numbers[number] > 1:
+            numbers[number] -= 1
+            return
+        actor = self._actors.pop(number)
+        del numbers[number]
+        if not numbers:
+            del self._acquires[actor]
 
     def _later(self, call: Call, now_ms: int, chance: int) -> Verdict:
         call.retry_ms = now_ms + backoff_ms(call.tries, chance)

@@ -277,6 +277,20 @@ def test_an_actor_has_nothing_any_more_of_what_was_handed_on_or_was_taken_before
     assert not calls.acquires_of("me")
 
 
+@pytest.mark.parametrize("rest", ["release", "give_up"])
+def test_of_several_locks_an_actor_has_the_rest_until_that_has_left_too(rest):
+    """An operator took one of them; the rest is told of by another call, which may have to be sent again."""
+    calls = Calls()
+    both = send(calls, "acquire_all", {"locks": [{"path": "/a"}, {"path": "/b"}], "actor": "me"}, NEVER_MS)
+    calls.succeeded(both.number)
+    taken, other = leave(calls, "give_up", hold=both.number), leave(calls, rest, hold=both.number)
+    calls.succeeded(taken.number)
+    refuse(calls, other, "overloaded")
+    assert list(calls.acquires_of("me")) == [both.number]
+    calls.succeeded(other.number)
+    assert not calls.acquires_of("me")
+
+
 def test_an_acquire_that_was_refused_or_never_sent_is_not_in_the_cell():
     calls = Calls()
     refuse(calls, acquire_as(calls, "me"), "not_acquired")
