@@ -85,7 +85,10 @@ class _Leaving:
         self.closed: dict[str, Node] = {}  # ephemerals that lose an opener
 
     def hold(self, hold: Hold) -> None:
-        path = hold.lock.node.path
+        lock, node = hold.lock, hold.lock.node
+        if not (lock.waiters or node.temporary or node.openers is not None):
+            return  # most locks: the node stays, and nobody comes to his turn
+        path = node.path
         self.holds.add((path, hold.session, hold.call))
         self.paths[path] = None
 
@@ -95,6 +98,8 @@ class _Leaving:
             self.paths[place.lock.node.path] = None
 
     def keys(self) -> Keys:
+        if not self.paths and not self.closed:
+            return NOTHING
         self._follow()
         nodes = [self.state.locks[path].node for path in self.paths]
         nodes += self.closed.values()
@@ -112,17 +117,23 @@ class _Leaving:
         return frozenset(keys)
 
     def _follow(self) -> None:
-        """Whoever waits for several locks in one of these queues may be refused there, and then leaves the others."""
+        """Whoever waits for several locks in one of these queues may be granted them, and then those behind it in the
+        other queues come to their turn, or may be refused, and then leaves the others.
+
+        Who waits for one exclusive lock, granted or not, shuts out everybody behind; so does an exclusive place of who
+        waits for several, unless he may be refused. So a queue costs what may move in it, however long it is.
+        """
         pending = list(self.paths)
         while pending:
             for waiter in self.state.locks[pending.pop()].waiters.values():
-                who = (waiter.session, waiter.call)
-                places = places_of(waiter)
-                if len(places) > 1 and who not in self.requests and any(place.permits for place in places):
-                    self.requests.add(who)
-                    fresh = [place.lock.node.path for place in places if place.lock.node.path not in self.paths]
+                if waiter.group is not None:
+                    if any(place.permits for place in waiter.group):
+                        self.requests.add((waiter.session, waiter.call))
+                    fresh = [place.lock.node.path for place in waiter.group if place.lock.node.path not in self.paths]
                     self.paths.update(dict.fromkeys(fresh))
                     pending += fresh
+                if waiter.mode == "exclusive" and (waiter.session, waiter.call) not in self.requests:
+                    break
 
     def _may_go(self, node: Node, lost: int) -> bool:
         if len(node.children or ()) > lost or not self._unneeded(node):

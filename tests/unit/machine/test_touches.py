@@ -177,11 +177,72 @@ def test_a_killed_left_or_resumed_session_touches_what_only_its_requests_kept(ce
 def test_whoever_is_refused_when_its_turn_comes_touches_what_it_kept_elsewhere(cell: Cell) -> None:
     # The release lets the second in, whose number of permits shuts the third out: it leaves /x, which only it kept.
     first, second, third = cell.open(), cell.open(), cell.open()
+    cell.do("put", path="/s")
     cell.acquire(first, "/s")
     cell.acquire(second, "/s", "semaphore", permits=2)
     cell.acquire_all(third, ("/s", 3), "/x")
     assert touched(cell, "release", first, path="/s", hold=1) == node("/x") | children("/")
     assert not cell.exists("/x")
+
+
+def test_whoever_is_granted_lets_the_next_of_its_other_queues_come_to_their_turn(cell: Cell) -> None:
+    # /s is held with 2 permits, /y free; the fourth waits for both, and for /w, behind the third in /y alone. The
+    # release of /x grants the third its two locks: now it is the fourth's turn everywhere, its number of permits is
+    # another one, and it leaves /w, which only it kept.
+    first, second, third, fourth = cell.open(), cell.open(), cell.open(), cell.open()
+    for path in ("/x", "/s"):
+        cell.acquire(first, path)
+    cell.acquire(second, "/s", "semaphore", permits=2)
+    cell.acquire_all(third, "/x", ("/y", "shared"))
+    cell.acquire_all(fourth, ("/y", "shared"), ("/s", 3), "/w")
+    cell.release(first, "/s")
+    assert touched(cell, "release", first, path="/x", hold=1) == node("/w") | children("/")
+    assert not cell.exists("/w")
+
+
+def test_an_exclusive_request_that_leaves_lets_those_behind_come_to_their_turn(cell: Cell) -> None:
+    # Behind it in /s stands one who cannot have /q, and alone keeps /w. First its session ends. Then it is refused
+    # itself, for what it asks of /r.
+    first, second, third = cell.open(), cell.open(), cell.open()
+    cell.acquire(first, "/s")
+    for path in ("/q", "/r"):
+        cell.acquire(first, path)
+        cell.acquire(first, path, "semaphore", permits=2)
+    cell.acquire(second, "/s")
+    cell.acquire_all(third, ("/s", "shared"), ("/q", 3), "/w")
+    cell.release(first, "/q")
+    cell.release(first, "/s")
+    assert touched(cell, "close_session", second) == node("/s", "/w") | children("/")
+
+    fourth = cell.open()
+    cell.acquire(first, "/s")
+    cell.acquire_all(fourth, "/s", ("/r", 3))
+    cell.acquire(first, "/q2")
+    cell.acquire(first, "/q2", "semaphore", permits=2)
+    cell.acquire_all(third, ("/s", "shared"), ("/q2", 3), "/w")
+    for path in ("/q2", "/r"):
+        cell.release(first, path)
+    hold = next(call for owner, call in cell.holders("/s") if owner == first)
+    assert touched(cell, "release", first, path="/s", hold=hold) == node("/s", "/w") | children("/")
+
+
+def test_what_leaves_a_queue_costs_as_much_as_may_move_there(cell: Cell) -> None:
+    class Queue(dict[Any, Any]):
+        looked_at = 0
+
+        def values(self) -> Any:
+            for waiter in super().values():
+                Queue.looked_at += 1
+                yield waiter
+
+    holder, waiting = cell.open(), cell.open()
+    cell.acquire(holder, "/t")
+    for _ in range(50):
+        cell.acquire(waiting, "/t")
+    lock = cell.machine.state.locks["/t"]
+    lock.waiters = Queue(lock.waiters)
+    command = cell.command("release", holder, 9, path="/t", hold=1)
+    assert not cell.machine.touches(command.operation, holder, command.arguments, "") and Queue.looked_at == 1
 
 
 def test_a_transfer_touches_what_those_kept_who_are_refused_then(cell: Cell) -> None:
