@@ -10,6 +10,8 @@ process.
   that of the acquire.
 * W3, writes: each worker its own file of 100 bytes.
 * W4, linearizable reads of one file of 100 bytes.
+* W6, a write of a file of 100 bytes that N watchers are told of: from just before the write until the callback of the
+  last watcher, over 50 rounds; CPU time is that of one watcher.
 * W7, fail-over: from kill -9 of the master until the first write that also began after the kill is acknowledged; two
   locks must be kept.
 * W9, an idle cell.
@@ -18,6 +20,11 @@ process.
 * W11, a write of a file of 100 bytes that N clients have cached: its latency is that of all invalidations and
   acknowledgements as well. Writer and readers are tasks of this one thread.
 
-W1, W3 and W4 have two forms: *tasks* (one client, one session, one connection, N tasks) and *sessions* (N clients, each
-with its own).
+W1, W3, W4 and W6 have two forms: *tasks* (one client, one session, one connection, N tasks) and *sessions* (N clients,
+each with its own).
+
+`--beside` measures W4 and W6 with etcd and ZooKeeper too, in the same run and on the same cores, one system after the
+other (`others`, which says with which settings). Their clients (`bare_clients`) do the least that is needed, and less
+than coordd's library does, so compare *server us/op* as well. A read of ZooKeeper is a `sync` with a read behind it,
+which is nearest to linearizable, or one that may be stale.
 """

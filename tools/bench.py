@@ -1,4 +1,4 @@
-"""speed of a three-replica cell with fsync on: locks, writes, (cached) reads, fail-over, idle cost (--profile: why)"""
+"""speed of a three-replica cell with fsync on (--profile: why; --beside: that of etcd and ZooKeeper in the same run)"""
 
 from __future__ import annotations
 
@@ -8,20 +8,23 @@ import pstats
 import sys
 import tempfile
 from collections.abc import Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import cached_reads, report, workloads
+from benchmarks import cached_reads, fan_out, others, report, workloads
 from benchmarks.measure import Result
 from benchmarks.workloads import Bench
 from coordd.testing.cells import RunningCell, start_cell
 
 ROOT = Path(__file__).resolve().parent.parent
-WORK = ("W1", "W3", "W4", "W7", "W9", "W10", "W11")
+WORK = ("W1", "W3", "W4", "W6", "W7", "W9", "W10", "W11")
 AIMS = {("W1", "tasks", 64): "10,000 ops/s", ("W1", "sessions", 64): "5,000 ops/s", ("W3", "tasks", 64): "12,000 ops/s"}
 NUMBERS = {"tasks": (1, 16, 64, 256), "sessions": (1, 64)}
 LOOPS = {"W1": workloads.lock_cycles, "W3": workloads.writes, "W4": workloads.reads}
 CACHING_READERS = (1, 100, 1_000)
+WATCHERS = (1_000,)
+BESIDE = {"W4": (1, 64), "W6": WATCHERS}
 FAILOVER_ROUNDS = 3
 PROFILE_LINES = 35
 MASTER_TRIES = 12
@@ -37,22 +40,18 @@ def run(work: Coroutine[Any, Any, Any]) -> Any:
 
 
 def measure(bench: Bench, chosen: list[str], forms: list[str], numbers: list[int] | None, rounds: int) -> list[Result]:
-    """Everything chosen, one after the other; each line is shown when it is there."""
+    """Everything chosen, one after the other."""
     results: list[Result] = []
-
-    def keep(found: list[Result]) -> None:
-        results.extend(found)
-        for result in found:
-            shown = result.remark if result.ops_s is None else f"{result.ops_s:,.0f} ops/s"
-            number = "" if result.workers is None else f", N = {result.workers}"
-            print(f"  {result.name}{number}: {shown}", file=sys.stderr, flush=True)
-
+    keep = partial(_keep, results)
     if "W9" in chosen:
         keep(run(workloads.idle(bench)))
     for name, loop in LOOPS.items():
         for form in forms if name in chosen else []:
             for number in numbers or NUMBERS[form]:
                 keep([run(loop(bench, form, number, AIMS.get((name, form, number), "")))])
+    for form in forms if "W6" in chosen else []:
+        for number in numbers or WATCHERS:
+            keep([run(fan_out.watchers(bench, form, number))])
     if "W10" in chosen:
         keep(cached_reads.reads_in_a_thread(bench))
         keep(run(cached_reads.reads_in_a_task(bench)))
@@ -61,6 +60,41 @@ def measure(bench: Bench, chosen: list[str], forms: list[str], numbers: list[int
     if "W7" in chosen:
         keep([run(workloads.failover(bench, rounds, "3,000 ms"))])
     return results
+
+
+def measure_beside(
+    chosen: list[str], forms: list[str], numbers: list[int] | None, seconds: float, data: Path
+) -> list[Result]:
+    """The same work with the other systems, one after the other, while no cell of ours runs."""
+    results: list[Result] = []
+    keep = partial(_keep, results)
+    work = [name for name in BESIDE if name in chosen]
+    for system in others.SYSTEMS:
+        if not system.found():
+            keep([others.skipped(system, work)])
+            continue
+        with (
+            tempfile.TemporaryDirectory(dir=data, prefix="bench-") as directory,
+            others.running(system, Path(directory)) as cell,
+        ):
+            run(others.warm_up(cell))
+            for name in work:
+                for form in forms:
+                    for number in numbers or BESIDE[name]:
+                        if name == "W4":
+                            keep(run(others.reads(cell, form, number, seconds)))
+                        else:
+                            keep(run(others.watchers(cell, form, number)))
+    return results
+
+
+def _keep(results: list[Result], found: list[Result]) -> None:
+    """Each line is shown when it is there."""
+    results.extend(found)
+    for result in found:
+        shown = result.remark if result.ops_s is None else f"{result.ops_s:,.0f} ops/s"
+        number = "" if result.workers is None else f", N = {result.workers}"
+        print(f"  {result.name}{number}: {shown}", file=sys.stderr, flush=True)
 
 
 def profiled_master(cell: RunningCell, directory: Path) -> tuple[int, Path]:
@@ -96,16 +130,22 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--profile", action="store_true", help="run the master under cProfile and print it (not with W7)"
     )
+    parser.add_argument(
+        "--beside", action="store_true", help="W4 and W6 of etcd and ZooKeeper too, where they are found"
+    )
     options = parser.parse_args(arguments)
     unknown = [name for name in options.work if name not in WORK]
     if unknown:
         parser.error(f"no work is called {', '.join(unknown)}; there are {' '.join(WORK)}")
+    if options.beside and options.work and not set(options.work) & set(BESIDE):
+        parser.error(f"--beside is for {' and '.join(BESIDE)}")
     return options
 
 
 def main() -> int:
     options = parse(sys.argv[1:])
     chosen = options.work or [name for name in WORK if not (options.profile and name == "W7")]
+    forms = options.form or ["tasks", "sessions"]
     options.data.mkdir(parents=True, exist_ok=True)
     found = report.circumstances(options.data)
     print(report.heading(found), flush=True)
@@ -114,8 +154,9 @@ def main() -> int:
         start_cell(3, Path(directory), cell="bench") as cell,
     ):
         profile = profiled_master(cell, options.data) if options.profile else None
-        bench = Bench(cell, options.seconds)
-        results = measure(bench, chosen, options.form or ["tasks", "sessions"], options.n, options.rounds)
+        results = measure(Bench(cell, options.seconds), chosen, forms, options.n, options.rounds)
+    if options.beside:
+        results += measure_beside(chosen, forms, options.n, options.seconds, options.data)
     print(report.table(results))
     if options.json is not None:
         options.json.write_text(report.as_json(found, results) + "\n")
