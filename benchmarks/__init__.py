@@ -24,7 +24,8 @@ W1, W3, W4 and W6 have two forms: *tasks* (one client, one session, one connecti
 each with its own).
 
 `--beside` measures W4 and W6 with etcd and ZooKeeper too, in the same run and on the same cores, one system after the
-other (`others`, which says with which settings). Their clients (`bare_clients`) do the least that is needed, and less
-than coordd's library does, so compare *server us/op* as well. A read of ZooKeeper is a `sync` with a read behind it,
-which is nearest to linearizable, or one that may be stale.
+other (`others`, which says with which settings), and with coordd once more: each with a client that does the least that
+is needed (`bare_clients`). One client (tasks) is connected to the leader, many (sessions) to the three nodes in turn,
+coordd's to the master. A read of ZooKeeper is a `sync` with a read behind it, which is nearest to linearizable, or one
+that may be stale. All watches of one session of ZooKeeper on a node are one, so W6 has no tasks there.
 """

@@ -1,7 +1,7 @@
-"""The least that a client of etcd and of ZooKeeper needs for W4 and W6, on one connection each.
+"""The least that a client of coordd, of etcd and of ZooKeeper needs for W4 and W6, on one connection each.
 
-They are here so that those systems' figures are not those of some Python library: no session is kept alive by them, no
-answer decoded further than needed, nothing is tried again. The library that coordd is measured with does all of that.
+They are here so that what is measured is the systems and not their libraries for Python: no session is kept alive, no
+answer decoded further than needed, nothing is tried again.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Self, cast
+
+from coordclient.protocol.codec import decode
+from coordclient.protocol.frames import CHANNEL_VERSION, frame, split_frames, split_push, websocket_header
 
 HOST = "127.0.0.1"
 Told = Callable[[], object]
@@ -24,7 +27,7 @@ class BareClient(asyncio.Protocol, ABC):
     ways: tuple[str, ...]
     """The kinds of `get`, by their names in the table."""
     lasting: bool
-    """Whether a watch tells more than once, and several of one node on a connection are told one by one."""
+    """Whether a watch tells more than once, and several of one key on a connection are told one by one."""
     transport: asyncio.Transport
     waiting: deque[asyncio.Future[bytes]] | dict[int, asyncio.Future[bytes]]
 
@@ -74,6 +77,113 @@ class BareClient(asyncio.Protocol, ABC):
     @abstractmethod
     async def watch(self, key: str, told: Told) -> None:
         """Registered."""
+
+
+# ---- coordd: a WebSocket [RFC 6455] of frames, see `coordclient.protocol.frames`
+
+_UPGRADE = (
+    f"GET /v1/channel HTTP/1.1\r\nHost: {HOST}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+_BINARY, _WS_PING, _WS_PONG = 2, 9, 0x8A
+_MASK = bytes(4)  # leaves what it masks as it is
+_GREETED = 0  # what begin waits for, among the calls
+
+
+class Coordd(BareClient):
+    """A channel without a session. What is sent in one turn of the loop leaves in one message."""
+
+    ways = ("linearizable",)
+    lasting = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting: dict[int, asyncio.Future[bytes]] = {}  # by call
+        self._number = 0
+        self._upgraded = False
+        self._told: dict[int, Told] = {}
+        self._out: list[bytes] = []
+
+    async def begin(self) -> None:
+        self.waiting[_GREETED] = upgraded = asyncio.get_running_loop().create_future()
+        self.transport.write(_UPGRADE.encode())
+        await upgraded
+        self.waiting[_GREETED] = greeted = asyncio.get_running_loop().create_future()
+        self._send(frame([CHANNEL_VERSION, "", {}]))
+        await greeted
+
+    def call(self, operation: str, arguments: dict[str, object]) -> asyncio.Future[bytes]:
+        self._number += 1
+        self.waiting[self._number] = future = asyncio.get_running_loop().create_future()
+        self._send(frame([self._number, operation, arguments, 0]))
+        return future
+
+    def _send(self, data: bytes) -> None:
+        if not self._out:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._out.append(data)
+
+    def _flush(self) -> None:
+        message, self._out = b"".join(self._out), []
+        self.transport.write(websocket_header(len(message), _MASK) + message)
+
+    def take(self, data: bytes) -> bytes:
+        if not self._upgraded:
+            head, found, rest = data.partition(b"\r\n\r\n")
+            if not found:
+                return data
+            self._upgraded, data = True, rest
+            self.waiting.pop(_GREETED).set_result(head)
+        at = 0
+        while len(data) - at >= 2:
+            size, start = data[at + 1], at + 2
+            if size > 125:
+                start = at + (4 if size == 126 else 10)
+                size = int.from_bytes(data[at + 2 : start], "big")
+            end = start + size
+            if end > len(data) or start > len(data):
+                break
+            self._taken(data[at] & 15, data[start:end])
+            at = end
+        return data[at:]
+
+    def _taken(self, kind: int, message: bytes) -> None:
+        if kind == _BINARY:
+            for payload in split_frames(message):
+                self._answered(payload)
+        elif kind == _WS_PING:
+            self.transport.write(bytes((_WS_PONG, 0x80 | len(message))) + _MASK + message)
+
+    def _answered(self, payload: bytes) -> None:
+        if (greeted := self.waiting.pop(_GREETED, None)) is not None:
+            greeted.set_result(payload)
+        elif (push := split_push(payload)) is not None:
+            call, body = push
+            if (registered := self.waiting.pop(call, None)) is not None:
+                registered.set_result(body)
+            elif decode(body)["events"]:  # else it is a mark
+                self._told[call]()
+        else:
+            call, *answer = decode(payload)
+            future = self.waiting.pop(call)
+            if len(answer) == 1:
+                future.set_result(payload)
+            else:
+                future.set_exception(OSError(str(answer[1])))
+
+    async def make(self, key: str, value: bytes) -> None:
+        await self.put(key, value)
+
+    async def put(self, key: str, value: bytes) -> None:
+        await self.call("put", {"path": key, "contents": value})
+
+    async def get(self, key: str, way: str) -> bytes:
+        return await self.call("get", {"path": key})
+
+    async def watch(self, key: str, told: Told) -> None:
+        registered = self.call("watch", {"path": key, "scope": "node", "values": "new"})
+        self._told[self._number] = told
+        await registered
 
 
 # ---- ZooKeeper: each message has a length; requests are answered in their order

@@ -1,5 +1,5 @@
 """W4 and W6 with etcd and ZooKeeper, where they are installed: three nodes on loopback with their default settings, so
-with fsync on, and the clients of `bare_clients`.
+with fsync on, and the clients of `bare_clients`; and our own cell with such a client.
 
 One connection each (*sessions*) goes to the nodes in turn, one for all (*tasks*) to the leader, which is the quicker.
 """
@@ -18,16 +18,19 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from importlib import metadata
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from benchmarks import fan_out
-from benchmarks.bare_clients import HOST, BareClient, Etcd, ZooKeeper
+from benchmarks.bare_clients import HOST, BareClient, Coordd, Etcd, ZooKeeper
 from benchmarks.measure import Meter, Result, Step, closed_loop
 from benchmarks.workloads import OPENED_AT_ONCE, VALUE
 from coordd.dev import free_ports
+from coordd.testing.cells import RunningCell
 
 NODES = 3
-KEY = "/bench"
+KEY = "/beside"
 START_SECONDS_MAX, STOP_SECONDS_MAX, POLL_SECONDS = 60.0, 10.0, 0.05
 WARM_UP_WORKERS, REGISTERED_AT_ONCE = 64, 200
 WITH_PARENT = ("setpriv", "--pdeathsig", "KILL")  # a node ends with the bench, however that ends
@@ -59,23 +62,24 @@ class System:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A running one; the leader's port stands first."""
+    """A running one. Connections go to its ports in turn; one alone, to the first, which is the leader's."""
 
-    system: System
+    name: str
     version: str
+    client: type[BareClient]
     ports: list[int]
     pids: list[int]
 
     @property
     def remark(self) -> str:
-        return f"{self.system.name} {self.version}, bare client"
+        return f"{self.name} {self.version}, bare client"
 
     async def clients(self, form: str, workers: int) -> list[BareClient]:
         """One for all (tasks) or one each (sessions)."""
         count, opened = 1 if form == "tasks" else workers, list[BareClient]()
         for begin in range(0, count, OPENED_AT_ONCE):
             numbers = range(begin, min(count, begin + OPENED_AT_ONCE))
-            opened += await asyncio.gather(*(self.system.client.open(self.ports[at % NODES]) for at in numbers))
+            opened += await asyncio.gather(*(self.client.open(self.ports[at % len(self.ports)]) for at in numbers))
         return opened
 
 
@@ -160,7 +164,14 @@ SYSTEMS = (
 )
 
 
-# ---- its nodes
+# ---- the nodes
+
+
+def ours(cell: RunningCell) -> Cell:
+    """Our own cell, for the same clients; all of them go to the master, as with the library."""
+    master = cell.master()
+    pids = [cell.pid(replica) for replica in cell.addresses]
+    return Cell("coordd", metadata.version("coordd"), Coordd, [urlsplit(cell.addresses[master]).port or 0], pids)
 
 
 @contextmanager
@@ -184,7 +195,8 @@ def running(system: System, directory: Path) -> Iterator[Cell]:
                 )
         states = _wait_serving(system, directory, [client for client, _, _ in triples])
         leader_first = sorted(states, key=lambda port: not states[port].leads)
-        yield Cell(system, states[leader_first[0]].version, leader_first, [process.pid for process in processes])
+        pids = [process.pid for process in processes]
+        yield Cell(system.name, states[leader_first[0]].version, system.client, leader_first, pids)
     finally:
         for process in processes:
             process.terminate()
@@ -217,13 +229,13 @@ def skipped(system: System, work: Sequence[str]) -> Result:
     return Result(f"{', '.join(work)}, {system.name}", None, remark=f"SKIPPED: needs {system.needs}")
 
 
-async def warm_up(cell: Cell) -> None:
+async def warm_up(cell: Cell, seconds: float) -> None:
     """Reads for a while, not counted; the key is there then."""
     (client,) = await cell.clients("tasks", 1)
     await client.make(KEY, VALUE)
     for way in client.ways:
-        seconds = cell.system.warm_up_seconds / len(client.ways)
-        await closed_loop("", WARM_UP_WORKERS, seconds, _reading([client], way), Meter(cell.pids))
+        each = seconds / len(client.ways)
+        await closed_loop("", WARM_UP_WORKERS, each, _reading([client], way), Meter(cell.pids))
     client.close()
 
 
@@ -231,8 +243,8 @@ async def reads(cell: Cell, form: str, workers: int, seconds: float) -> list[Res
     """W4, in every way that the system has."""
     clients = await cell.clients(form, workers)
     found = []
-    for way in cell.system.client.ways:
-        name = f"W4 reads, {form}, {cell.system.name}, {way}"
+    for way in cell.client.ways:
+        name = f"W4 reads, {form}, {cell.name}, {way}"
         result = await closed_loop(name, workers, seconds, _reading(clients, way), Meter(cell.pids))
         found.append(replace(result, remark=cell.remark))
     _close(clients)
@@ -252,7 +264,7 @@ def _reading(clients: list[BareClient], way: str) -> Step:
 
 async def watchers(cell: Cell, form: str, count: int) -> list[Result]:
     """W6. Not ZooKeeper's on one connection: a session has one watch of a node there, whoever waits for it."""
-    if form == "tasks" and not cell.system.client.lasting:
+    if form == "tasks" and not cell.client.lasting:
         return []
     writer, *clients = [*await cell.clients("tasks", 1), *await cell.clients(form, count)]
     round_ = fan_out.Round(count)
@@ -263,9 +275,9 @@ async def watchers(cell: Cell, form: str, count: int) -> list[Result]:
             await asyncio.gather(*(clients[at % len(clients)].watch(KEY, round_.told) for at in numbers))
 
     await register()
-    rearm = None if cell.system.client.lasting else register
+    rearm = None if cell.client.lasting else register
     result = await fan_out.rounds(
-        f"{form}, {cell.system.name}",
+        f"{form}, {cell.name}",
         round_,
         lambda value: writer.put(KEY, value),
         Meter(cell.pids),

@@ -62,29 +62,34 @@ def measure(bench: Bench, chosen: list[str], forms: list[str], numbers: list[int
     return results
 
 
-def measure_beside(
-    chosen: list[str], forms: list[str], numbers: list[int] | None, seconds: float, data: Path
-) -> list[Result]:
+def measure_beside(options: argparse.Namespace, chosen: list[str], forms: list[str]) -> list[Result]:
     """The same work with the other systems, one after the other, while no cell of ours runs."""
     results: list[Result] = []
-    keep = partial(_keep, results)
-    work = [name for name in BESIDE if name in chosen]
     for system in others.SYSTEMS:
         if not system.found():
-            keep([others.skipped(system, work)])
+            _keep(results, [others.skipped(system, [name for name in BESIDE if name in chosen])])
             continue
         with (
-            tempfile.TemporaryDirectory(dir=data, prefix="bench-") as directory,
+            tempfile.TemporaryDirectory(dir=options.data, prefix="bench-") as directory,
             others.running(system, Path(directory)) as cell,
         ):
-            run(others.warm_up(cell))
-            for name in work:
-                for form in forms:
-                    for number in numbers or BESIDE[name]:
-                        if name == "W4":
-                            keep(run(others.reads(cell, form, number, seconds)))
-                        else:
-                            keep(run(others.watchers(cell, form, number)))
+            results += measure_alike(cell, system.warm_up_seconds, options, chosen, forms)
+    return results
+
+
+def measure_alike(
+    cell: others.Cell, warm_up_seconds: float, options: argparse.Namespace, chosen: list[str], forms: list[str]
+) -> list[Result]:
+    """What can be compared, with a client of the same kind for every system."""
+    results: list[Result] = []
+    run(others.warm_up(cell, warm_up_seconds))
+    for name in [name for name in BESIDE if name in chosen]:
+        for form in forms:
+            for number in options.n or BESIDE[name]:
+                if name == "W4":
+                    _keep(results, run(others.reads(cell, form, number, options.seconds)))
+                else:
+                    _keep(results, run(others.watchers(cell, form, number)))
     return results
 
 
@@ -155,8 +160,10 @@ def main() -> int:
     ):
         profile = profiled_master(cell, options.data) if options.profile else None
         results = measure(Bench(cell, options.seconds), chosen, forms, options.n, options.rounds)
+        if options.beside:
+            results += measure_alike(others.ours(cell), 0.0, options, chosen, forms)
     if options.beside:
-        results += measure_beside(chosen, forms, options.n, options.seconds, options.data)
+        results += measure_beside(options, chosen, forms)
     print(report.table(results))
     if options.json is not None:
         options.json.write_text(report.as_json(found, results) + "\n")

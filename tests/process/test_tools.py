@@ -50,10 +50,10 @@ def test_a_demo_that_is_interrupted_leaves_no_process_behind() -> None:
 
 def test_the_bench_prints_a_table_and_the_same_as_json(tmp_path: Path) -> None:
     options = ("--form", "tasks", "-n", "4", "--seconds", "0.3", "--data", str(tmp_path))
-    with start("tools.bench", "W1", "W4", *options, "--json", str(tmp_path / "results")) as bench:
+    with start("tools.bench", "W1", "W4", "W6", *options, "--json", str(tmp_path / "results")) as bench:
         out, words = bench.communicate(timeout=120)
     assert bench.returncode == 0, words
     names = [result["name"] for result in json.loads((tmp_path / "results").read_text())["results"]]
-    assert names == ["W1 lock cycles, tasks", "W4 reads, tasks"]
+    assert names == ["W1 lock cycles, tasks", "W4 reads, tasks", "W6 write to the last watcher, tasks"]
     assert all(name in out for name in (*names, "ops/s", "p99 ms", "server us/op", "fdatasync"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["results"], "the data of the cell is removed"

@@ -7,7 +7,10 @@ import struct
 
 import pytest
 
-from benchmarks.bare_clients import Etcd, ZooKeeper, fields
+from benchmarks.bare_clients import Coordd, Etcd, ZooKeeper, fields
+from coordclient.protocol.codec import decode, encode
+from coordclient.protocol.frames import frame as channel_frame
+from coordclient.protocol.frames import split_frames, stream_frame, websocket_header
 
 
 class Line:
@@ -35,7 +38,84 @@ def in_pieces(client, data, size):
         client.data_received(data[at : at + size])
 
 
-PIECES = pytest.mark.parametrize("size", [1, 3, 7, 10_000])
+PIECES = pytest.mark.parametrize("size", [1, 3, 7, 100_000])
+
+
+# ---- coordd
+
+
+def websocket_message(*frames):
+    data = b"".join(frames)
+    return websocket_header(len(data)) + data
+
+
+def sent(data):
+    """The frames of the one message in `data`."""
+    assert data[0] == 0x82 and data[1] & 0x80, "a client's messages are masked"
+    size, start = data[1] & 0x7F, 2
+    if size == 126:
+        size, start = int.from_bytes(data[2:4], "big"), 4
+    assert data[start : start + 4] == bytes(4) and len(data) == start + 4 + size
+    return [decode(payload) for payload in split_frames(data[start + 4 :])]
+
+
+async def on_a_channel(size):
+    client, line = connected(Coordd)
+    task = asyncio.ensure_future(client.begin())
+    await asyncio.sleep(0)
+    assert line.written.startswith(b"GET /v1/channel HTTP/1.1\r\n") and line.written.endswith(b"\r\n\r\n")
+    line.written = b""
+    in_pieces(client, b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n", size)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert sent(line.written) == [[1, "", {}]]
+    in_pieces(client, websocket_message(channel_frame([1, "cell", 1, 1, "http://a"])), size)
+    await task
+    line.written = b""
+    return client, line
+
+
+@PIECES
+async def test_coordds_answers_have_the_number_of_the_call(size):
+    client, line = await on_a_channel(size)
+    reads = [asyncio.ensure_future(client.get("/k", "linearizable")) for _ in range(2)]
+    reads.append(asyncio.ensure_future(client.put("/k", b"v")))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    get, put = ["get", {"path": "/k"}, 0], ["put", {"path": "/k", "contents": b"v"}, 0]
+    assert sent(line.written) == [[1, *get], [2, *get], [3, *put]], "what is sent in one turn is one message"
+    line.written = b""
+    long = b"a" * (70_000 if size > 10 else 200)  # with ten bytes of length, or with four
+    contents = ((2, b"b"), (1, long))
+    answers = [channel_frame([number, {"contents": value}]) for number, value in contents]
+    in_pieces(client, websocket_message(*answers) + websocket_message(channel_frame([3, {}])), size)
+    first, second, _ = await asyncio.gather(*reads)
+    assert long in first and b"b" in second
+
+
+@PIECES
+async def test_a_watch_of_coordd_is_told_of_events_and_not_of_marks_and_a_ping_is_answered(size):
+    client, line = await on_a_channel(size)
+    told = []
+    watching = [asyncio.ensure_future(client.watch("/k", lambda at=at: told.append(at))) for at in range(2)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert [asked[1] for asked in sent(line.written)] == ["watch", "watch"]
+    line.written = b""
+    mark, events = encode({"revision": 5, "events": []}), encode({"revision": 6, "events": [{"path": "/k"}]})
+    in_pieces(client, websocket_message(stream_frame(1, mark), stream_frame(2, mark)), size)
+    await asyncio.gather(*watching)
+    in_pieces(client, b"\x89\x02hi" + websocket_message(stream_frame(2, events), stream_frame(1, mark)), size)
+    assert told == [1]
+    assert line.written == b"\x8a\x82\0\0\0\0hi"
+
+
+async def test_what_coordd_refuses_is_an_error():
+    client, _ = await on_a_channel(1_000)
+    refused = client.call("get", {"path": "/k"})
+    client.data_received(websocket_message(channel_frame([1, None, {"code": "not_found", "message": "/k"}])))
+    with pytest.raises(OSError, match="not_found"):
+        await refused
 
 
 # ---- ZooKeeper
@@ -96,10 +176,12 @@ async def test_what_zookeeper_refuses_is_an_error_and_what_it_tells_is_no_answer
         await refused
 
 
-@pytest.mark.parametrize("kind", [ZooKeeper, Etcd])
-async def test_a_lost_connection_ends_every_call(kind):
+@pytest.mark.parametrize(
+    ("kind", "arguments"), [(ZooKeeper, (4, b"")), (Etcd, (b"h", b"m")), (Coordd, ("get", {"path": "/k"}))]
+)
+async def test_a_lost_connection_ends_every_call(kind, arguments):
     client, _ = connected(kind)
-    call = client.call(b"h", b"m") if isinstance(client, Etcd) else client.call(4, b"")
+    call = client.call(*arguments)
     client.connection_lost(None)
     with pytest.raises(ConnectionError):
         await call

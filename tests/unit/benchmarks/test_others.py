@@ -32,7 +32,8 @@ def test_what_is_not_installed_is_skipped_with_no_figure_and_nothing_is_started(
 
     absent = replace(system, found=lambda: False, commands=commands)
     monkeypatch.setattr(others, "SYSTEMS", (absent,))
-    (result,) = bench.measure_beside(["W1", "W4", "W6"], ["tasks", "sessions"], None, 3.0, tmp_path)
+    options = bench.parse(["--beside", "--data", str(tmp_path)])
+    (result,) = bench.measure_beside(options, ["W1", "W4", "W6"], ["tasks", "sessions"])
     assert f"SKIPPED: needs {system.needs}" in capsys.readouterr().err
     cells = [cell.strip() for cell in report.table([result]).splitlines()[-1].split("|")]
     assert cells == ["", f"W4, W6, {system.name}", *[""] * 7, f"SKIPPED: needs {system.needs}", ""]
@@ -41,7 +42,8 @@ def test_what_is_not_installed_is_skipped_with_no_figure_and_nothing_is_started(
 
 def test_only_what_was_chosen_is_said_to_be_skipped(monkeypatch, tmp_path):
     monkeypatch.setattr(others, "SYSTEMS", (replace(ETCD, found=lambda: False),))
-    assert bench.measure_beside(["W6"], ["tasks"], None, 3.0, tmp_path)[0].name == "W6, etcd"
+    options = bench.parse(["W6", "--beside", "--data", str(tmp_path)])
+    assert bench.measure_beside(options, ["W6"], ["tasks"])[0].name == "W6, etcd"
 
 
 def test_zookeeper_is_found_by_its_home_or_as_debians_package(monkeypatch, tmp_path):
