@@ -250,19 +250,13 @@ def _show_plan(settings: Settings, name: str, transaction: Transaction, plan: Pl
 
 
 def _refusal(name: str, transaction: Transaction, error: CoordError) -> Exception:
-    """The error of a step, with its place; what is about no step, or may be about two, stays as it is."""
+    """The error of a step, with its place; what is about no step stays as it is."""
+    steps = {"then": transaction.then, "else": transaction.otherwise}.get(str(error.details.get("branch")), ())
     at = error.details.get("step")
-    if not isinstance(at, int):
+    if not (isinstance(at, int) and 0 <= at < len(steps)):
         return error
-    # The cell does not say which branch: it names the step.
-    found = []
-    for steps in (transaction.then, transaction.otherwise):
-        if 0 <= at < len(steps):
-            _, begun, words = str(error).partition(f"step {at} ({steps[at].do} {steps[at].path}): ")
-            found += [(steps[at], words)] if begun else []
-    if len(found) != 1:
-        return error
-    [(step, words)] = found
+    step, text = steps[at], str(error)
+    words = text.removeprefix(f"step {at} ({step.do} {step.path}): ")
     return Failure(f"{_place(name, step.place)}: {words}; nothing was done", exit_code_of(error.code))
 
 

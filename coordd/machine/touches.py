@@ -8,7 +8,7 @@ may be more in rare cases: where requests for several locks wait, it says what w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from coordclient.protocol.errors import Refusal
 from coordclient.protocol.paths import parent_of
@@ -29,7 +29,7 @@ def touches(state: State, operation: str, session: int, arguments: Arguments, pr
     if find is not None:
         return find(state, state.sessions.get(session), arguments)
     if operation in transactions.WRITES:
-        return _of_steps(state, state.sessions.get(session), principal, [{"do": operation, **arguments}])
+        return _of_steps(state, state.sessions.get(session), principal, "then", [{"do": operation, **arguments}])
     if operation == "txn":
         return _of_txn(state, state.sessions.get(session), principal, arguments)
     return NOTHING
@@ -40,15 +40,17 @@ def touches(state: State, operation: str, session: int, arguments: Arguments, pr
 
 def _of_txn(state: State, session: Session | None, principal: str, arguments: Arguments) -> Keys:
     try:
-        _, steps = transactions.choose(state, arguments)
+        _, branch, steps = transactions.choose(state, arguments)
     except Refusal:
         return NOTHING
-    return _of_steps(state, session, principal, steps)
+    return _of_steps(state, session, principal, branch, steps)
 
 
-def _of_steps(state: State, session: Session | None, principal: str, steps: Iterable[Mapping[str, object]]) -> Keys:
+def _of_steps(
+    state: State, session: Session | None, principal: str, branch: str, steps: Sequence[Mapping[str, object]]
+) -> Keys:
     try:
-        changes = transactions.attempt(state, session, principal, list(steps)).changes
+        changes = transactions.attempt(state, session, principal, branch, steps).changes
     except Refusal:
         return NOTHING
     keys: set[Key] = set()

@@ -49,11 +49,11 @@ def txn(
     state: State, session: Session | None, call: int, principal: str, arguments: Arguments, woken: list[Woken]
 ) -> dict[str, object]:
     """Does all steps of the branch that the guards choose, or refuses."""
-    held, steps = choose(state, arguments)
+    held, branch, steps = choose(state, arguments)
     if len(steps) > 1:  # a single step checks everything before it changes anything
-        attempt(state, session, principal, steps)
+        attempt(state, session, principal, branch, steps)
     try:
-        results = _run(state, session, principal, steps)
+        results = _run(state, session, principal, branch, steps)
     except Refusal as refusal:
         assert len(steps) == 1, f"a transaction that was tried could not be done: {refusal!r}"
         raise
@@ -62,11 +62,11 @@ def txn(
 
 def plan_txn(state: State, arguments: Arguments, session: int) -> dict[str, object]:
     """What `txn` would do now."""
-    held, steps = choose(state, arguments)
+    held, branch, steps = choose(state, arguments)
     changes: list[str] = []
     refused: dict[str, object] | None = None
     try:
-        changes = [change.path for change in attempt(state, state.sessions.get(session), "", steps).changes]
+        changes = [change.path for change in attempt(state, state.sessions.get(session), "", branch, steps).changes]
     except Refusal as refusal:
         refused = refusal.to_wire()
     return {
@@ -78,21 +78,21 @@ def plan_txn(state: State, arguments: Arguments, session: int) -> dict[str, obje
     }
 
 
-def choose(state: State, arguments: Arguments) -> tuple[list[bool], Sequence[Step]]:
-    """Which guards hold, and the steps that are to be done."""
+def choose(state: State, arguments: Arguments) -> tuple[list[bool], str, Sequence[Step]]:
+    """Which guards hold, and the name and steps of the branch that is to be done."""
     then, otherwise = arguments["then"], arguments["else"]
     if len(then) + len(otherwise) > STEPS_MAX:
         count = len(then) + len(otherwise)
         raise Refusal("bad_request", f"txn: then and else have {count} steps; {STEPS_MAX} are allowed in both")
     held = [_holds(state, guard) for guard in arguments["guards"]]
-    return held, then if all(held) else otherwise
+    return (held, "then", then) if all(held) else (held, "else", otherwise)
 
 
-def attempt(state: State, session: Session | None, principal: str, steps: Sequence[Step]) -> State:
+def attempt(state: State, session: Session | None, principal: str, branch: str, steps: Sequence[Step]) -> State:
     """A shadow on which the steps were done; raises what they are refused with."""
     shadow = shadow_of(state)
     own = None if session is None else shadow.sessions[session.id]
-    _run(shadow, own, principal, steps)
+    _run(shadow, own, principal, branch, steps)
     return shadow
 
 
@@ -121,7 +121,9 @@ def _holds(state: State, guard: Step) -> bool:
 # ---- steps ----
 
 
-def _run(state: State, session: Session | None, principal: str, steps: Sequence[Step]) -> list[dict[str, object]]:
+def _run(
+    state: State, session: Session | None, principal: str, branch: str, steps: Sequence[Step]
+) -> list[dict[str, object]]:
     """Does the steps one after the other, all in one new revision, and stops at the first that is refused."""
     before, changed, size = state.revision, set[str](), 0
     results: list[dict[str, object]] = []
@@ -138,7 +140,7 @@ def _run(state: State, session: Session | None, principal: str, steps: Sequence[
             check_answer(state, size, "the answer")
         except Refusal as refusal:
             text = f"step {index} ({step['do']} {step['path']}): {refusal.message}"
-            raise Refusal(refusal.code, text, **{**refusal.details, "step": index}) from None
+            raise Refusal(refusal.code, text, **{**refusal.details, "branch": branch, "step": index}) from None
         results.append(result)
     return results
 

@@ -49,9 +49,9 @@ async def test_a_step_that_cannot_be_done_refuses_all_of_it_and_says_which(make_
     txn = client.txn().put(path + "/a", b"").create(path + "/b").put(path + "/c", b"")
     with pytest.raises(Exists) as caught:
         await txn.commit()
-    assert caught.value.details["step"] == 1
+    assert (caught.value.details["branch"], caught.value.details["step"]) == ("then", 1)
     refused = (await txn.plan()).refused
-    assert isinstance(refused, Exists) and refused.details["step"] == 1
+    assert isinstance(refused, Exists) and refused.details == caught.value.details
     assert [entry.name for entry in await client.ls(path)] == ["b"]
 
 

@@ -10,8 +10,9 @@ from coordclient.worker import Worker
 class Txn(Steps):
     """Several changes at once, or none: guards, steps, and steps for when a guard does not hold. Made by `Client.txn`.
 
-    A step that cannot be done refuses the whole transaction with its error, `details["step"]` is its index, and nothing
-    was done. At most 128 guards, and 128 steps in both branches; a node is changed once at most in a branch.
+    A step that cannot be done refuses the whole transaction with its error, and nothing was done; `details["branch"]`
+    ("then" or "else") and `details["step"]`, its index there, name it. At most 128 guards, and 128 steps in both
+    branches; a node is changed once at most in a branch.
 
     >>> result = client.txn().if_exists("/new", False).put("/new", b"1").delete("/old").commit()
     >>> result.succeeded

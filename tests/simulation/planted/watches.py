@@ -12,6 +12,7 @@ from coordd.engine.resyncs import Resync
 from coordd.engine.watches import Watches
 from coordd.machine import namespace, transactions
 from coordd.machine.machine import Machine
+from coordd.machine.shadow import shadow_of
 from tests.simulation.planted import Bug
 
 # ---- what has changed ----
@@ -135,33 +136,33 @@ def _is_told_too_much(right: Any) -> Any:
 
 def _any_guard_will_do(right: Any) -> Any:
     def choose(state: Any, arguments: Any) -> Any:
-        held, steps = right(state, arguments)
-        return ([True], arguments["then"]) if any(held) and not all(held) else (held, steps)
+        held, branch, steps = right(state, arguments)
+        return ([True], "then", arguments["then"]) if any(held) and not all(held) else (held, branch, steps)
 
     return choose
 
 
 def _not_tried(right: Any) -> Any:
-    return lambda state, session, principal, steps: None
+    return lambda state, session, principal, branch, steps: shadow_of(state)
 
 
 def _reads_before_the_writes(right: Any) -> Any:
-    def run(state: Any, session: Any, principal: str, steps: Any) -> Any:
+    def run(state: Any, session: Any, principal: str, branch: str, steps: Any) -> Any:
         reads = [step for step in steps if step["do"] == "get"]
         if len(reads) in (0, len(steps)):
-            return right(state, session, principal, steps)
+            return right(state, session, principal, branch, steps)
         order = sorted(range(len(steps)), key=lambda place: steps[place]["do"] != "get")
-        results = right(state, session, principal, [steps[place] for place in order])
+        results = right(state, session, principal, branch, [steps[place] for place in order])
         return [results[order.index(place)] for place in range(len(steps))]
 
     return run
 
 
 def _a_revision_for_each_step(right: Any) -> Any:
-    def run(state: Any, session: Any, principal: str, steps: Any) -> Any:
+    def run(state: Any, session: Any, principal: str, branch: str, steps: Any) -> Any:
         results: list[Any] = []
         for step in steps:
-            results += right(state, session, principal, [step])
+            results += right(state, session, principal, branch, [step])
         return results
 
     return run

@@ -118,17 +118,25 @@ def test_json_has_everything(ask: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("step", "named", "place"), [(1, "delete /b", "4:6"), (0, "get /a", "5:6"), (1, "ls /", "5:14")]
+    ("branch", "step", "named", "place"),
+    [("then", 1, "delete /b", "4:6"), ("else", 0, "get /a", "5:6"), ("else", 1, "ls /", "5:14")],
 )
-def test_a_step_that_cannot_be_done_is_named(ask: Any, step: int, named: str, place: str) -> None:
-    error = Conflict(f"step {step} ({named}): no", details={"step": step})
+def test_a_step_that_cannot_be_done_is_named(ask: Any, branch: str, step: int, named: str, place: str) -> None:
+    error = Conflict(f"step {step} ({named}): no", details={"branch": branch, "step": step})
     code, out, err, _ = ask(error, TEXT)
     assert (code, out, err) == (4, "", f"coordctl: TEXT:{place}: no; nothing was done\n")
 
 
-def test_a_step_that_may_be_two_is_told_as_it_came(ask: Any) -> None:
-    error = Conflict("step 0 (get /a): no", details={"step": 0})
-    assert ask(error, "if exists /b; then cat /a; else cat /a")[2] == "coordctl: step 0 (get /a): no\n"
+@pytest.mark.parametrize(("branch", "place"), [("then", "1:20"), ("else", "2:6")])
+def test_of_two_steps_that_are_the_same_the_one_that_cannot_be_done_is_named(ask: Any, branch: str, place: str) -> None:
+    error = Conflict("step 0 (get /a): no", details={"branch": branch, "step": 0})
+    wanted = f"coordctl: TEXT:{place}: no; nothing was done\n"
+    assert ask(error, "if exists /b; then cat /a\nelse cat /a")[2] == wanted
+
+
+@pytest.mark.parametrize("details", [{"step": 0}, {"branch": "then", "step": 7}, {"branch": "then", "step": "0"}])
+def test_a_step_that_is_not_there_is_told_as_it_came(ask: Any, details: dict[str, Any]) -> None:
+    assert ask(Conflict("step 0 (get /a): no", details=details), "then cat /a")[2] == "coordctl: step 0 (get /a): no\n"
 
 
 def test_a_refusal_of_the_whole_names_no_step(ask: Any) -> None:
@@ -145,7 +153,7 @@ def test_a_plan_says_what_holds_and_what_would_change(ask: Any) -> None:
 
 
 def test_a_plan_that_would_be_refused_says_where(ask: Any) -> None:
-    plan = Plan(8, True, (True, True), (), Conflict("step 1 (delete /b): no", details={"step": 1}))
+    plan = Plan(8, True, (True, True), (), Conflict("step 1 (delete /b): no", details={"branch": "then", "step": 1}))
     code, _, err, _ = ask(plan, "--dry-run", TEXT)
     assert (code, err) == (4, "coordctl: TEXT:4:6: no; nothing was done\n")
     shown = json.loads(ask(plan, "--dry-run", TEXT, "-o", "json")[1])

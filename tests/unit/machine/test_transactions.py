@@ -148,11 +148,16 @@ def test_one_step_that_cannot_be_done_refuses_all_and_says_which(cell: Cell, bad
     cell.acquire(session, "/held")
     order = list(cell.machine.state.nodes)
     refusal = refused(cell, [put("/a1"), step("delete", "/z"), bad, put("/b")])
-    assert (refusal.code, refusal.details["step"]) == (code, 2)
+    assert (refusal.code, refusal.details["branch"], refusal.details["step"]) == (code, "then", 2)
     assert refusal.message.startswith(f"step 2 ({bad['do']} {bad['path']}): ")
     assert sorted(cell.machine.state.nodes) == sorted(order) and cell.exists("/z")
     alone = refused(cell, [bad])
-    assert (alone.code, alone.details["step"]) == (code, 0)
+    assert (alone.code, alone.details["branch"], alone.details["step"]) == (code, "then", 0)
+    given: dict[str, Any] = {"guards": [{"path": "/a", "exists": False}], "then": [bad], "else": [put("/b"), bad]}
+    other = cell.refused("txn", **given)
+    assert (other.code, other.details["branch"], other.details["step"]) == (code, "else", 1)
+    planned = cell.query("plan_txn", **given)["refused"]
+    assert (planned["branch"], planned["step"]) == ("else", 1)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +177,10 @@ def test_no_node_is_changed_twice(cell: Cell, steps: list[Step]) -> None:
     cell.do("put", path="/tmp/x")
     cell.do("close", session, cell.call(session), path="/tmp", instance=cell.machine.revision - 1)
     refusal = refused(cell, steps)
-    assert (refusal.code, refusal.details) == ("bad_request", {"step": 1}) and "changed twice" in refusal.message
+    assert (refusal.code, refusal.details) == (
+        "bad_request",
+        {"branch": "then", "step": 1},
+    ) and "changed twice" in refusal.message
 
 
 def test_at_most_128_steps_in_both_branches(cell: Cell) -> None:

@@ -27,7 +27,8 @@ class TxnResult(NamedTuple):
 
 class Plan(NamedTuple):
     """What a transaction would do now. `guards`: which of them hold, in their order; `changes`: the paths that it would
-    make, write or remove; `refused`: the error that it would end with, if so (`details["step"]` says where)."""
+    make, write or remove; `refused`: the error that it would end with, if so (`details["branch"]` and `details["step"]`
+    say where)."""
 
     revision: int
     succeeded: bool

@@ -9,8 +9,9 @@ from coordclient.aio.steps import Plan, Steps, TxnResult, plan_of
 class Txn(Steps):
     """Several changes at once, or none: guards, steps, and steps for when a guard does not hold. Made by `Client.txn`.
 
-    A step that cannot be done refuses the whole transaction with its error, `details["step"]` is its index, and nothing
-    was done. At most 128 guards, and 128 steps in both branches; a node is changed once at most in a branch.
+    A step that cannot be done refuses the whole transaction with its error, and nothing was done; `details["branch"]`
+    ("then" or "else") and `details["step"]`, its index there, name it. At most 128 guards, and 128 steps in both
+    branches; a node is changed once at most in a branch.
 
     >>> result = await client.txn().if_exists("/new", False).put("/new", b"1").delete("/old").commit()
     >>> result.succeeded
