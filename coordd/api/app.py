@@ -39,6 +39,8 @@ _HANDSHAKE = (
     "Sec-WebSocket-Extensions",
 )
 
+_DOORS = "there are POST /v1/<operation>, GET /v1/watch, /v1/channel, /livez, /readyz and /health"
+
 _log = structlog.get_logger("coordd.api")
 
 
@@ -76,6 +78,12 @@ async def open_doors(service: Service, limits: ApiLimits, peer_door: PeerDoor, i
             return await handler(request)
         except Refusal as refusal:
             return error_page(refusal)
+        except web.HTTPNotFound:
+            return error_page(Refusal("unknown_operation", f"nothing is at {_shown(request)}; {_DOORS}"))
+        except web.HTTPMethodNotAllowed as error:
+            methods = " or ".join(sorted(error.allowed_methods))
+            text = f"{_shown(request)} is asked for by {methods}, not by {request.method}"
+            return error_page(Refusal("bad_request", text))
         except (web.HTTPException, ConnectionError):
             raise
         except Exception:
@@ -117,6 +125,10 @@ def _check_handshake(request: web.Request) -> None:
 async def _sign(request: web.Request, response: web.StreamResponse) -> None:
     """Strangers need not know which versions of what are behind this door."""
     response.headers["Server"] = "coordd"
+
+
+def _shown(request: web.Request) -> str:
+    return repr(request.path[:80])
 
 
 def error_page(refusal: Refusal) -> web.Response:

@@ -171,14 +171,15 @@ def _asked(request: web.Request) -> dict[str, object]:
         if "\N{REPLACEMENT CHARACTER}" in query[key]:
             raise Refusal("bad_request", f"watch: the parameter {key} is not valid UTF-8")
     asked: dict[str, object] = dict(query)
-    since = request.headers.get("Last-Event-ID", query.get("since", ""))
-    asked["since"] = _number(since) if since else None
+    last = request.headers.get("Last-Event-ID", "")
+    name, since = ("Last-Event-ID", last) if last else ("since", query.get("since", ""))
+    asked["since"] = _number(name, since) if since else None
     return asked
 
 
-def _number(text: str) -> int:
+def _number(name: str, text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 16 and int(text) <= NUMBER_MAX):
-        raise Refusal("bad_request", f"watch: since must be a revision, 0 to {NUMBER_MAX}, not {text[:80]!r}")
+        raise Refusal("bad_request", f"watch: {name} must be a revision, 0 to {NUMBER_MAX}, not {text[:80]!r}")
     return int(text)
 
 

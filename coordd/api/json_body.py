@@ -29,27 +29,28 @@ def spelled_bytes(operation: Operation, arguments: object) -> object:
     """The arguments with `{"text": ...}` and `{"base64": ...}` turned into bytes where the operation takes bytes."""
     if not isinstance(arguments, dict):
         return arguments
-    return _spelled(operation, operation.by_name, arguments)
+    return _spelled(operation.name, operation.by_name, arguments)
 
 
-def _spelled(operation: Operation, table: Mapping[str, Argument], given: dict[str, Any]) -> dict[str, Any]:
-    return {name: _spelled_one(operation, table.get(name), value) for name, value in given.items()}
+def _spelled(where: str, table: Mapping[str, Argument], given: dict[str, Any]) -> dict[str, Any]:
+    return {name: _spelled_one(where, table.get(name), value) for name, value in given.items()}
 
 
-def _spelled_one(operation: Operation, argument: Argument | None, value: object) -> object:
+def _spelled_one(where: str, argument: Argument | None, value: object) -> object:
     if argument is not None and value is not None:
         if argument.kind is Kind.BYTES:
-            return _bytes(operation, argument.name, value)
+            return _bytes(where, argument.name, value)
         if argument.kind is Kind.STEPS and isinstance(value, list):
-            return [_spelled_step(operation, argument, step) for step in value]
+            name = f"{where}: {argument.name}"
+            return [_spelled_step(f"{name}[{index}]", argument, step) for index, step in enumerate(value)]
     return value
 
 
-def _spelled_step(operation: Operation, argument: Argument, step: object) -> object:
+def _spelled_step(where: str, argument: Argument, step: object) -> object:
     do = step.get("do") if isinstance(step, dict) else None
     if not isinstance(step, dict) or not isinstance(do, str) or do not in argument.steps:
         return step
-    return _spelled(operation, argument.steps[do][0], step)
+    return _spelled(f"{where} {do}", argument.steps[do][0], step)
 
 
 def render(value: object) -> bytes:
@@ -57,22 +58,20 @@ def render(value: object) -> bytes:
     return json.dumps(value, default=_spell, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
-def _bytes(operation: Operation, name: str, value: object) -> object:
+def _bytes(where: str, name: str, value: object) -> object:
     if isinstance(value, dict) and len(value) == 1:
         ((key, text),) = value.items()
         if isinstance(text, str) and key == "text":
             try:
                 return text.encode()
             except UnicodeEncodeError:
-                raise Refusal("bad_request", f"{operation.name}: argument {name} is not valid text") from None
+                raise Refusal("bad_request", f"{where}: argument {name} is not valid text") from None
         if isinstance(text, str) and key == "base64":
             try:
                 return base64.b64decode(text, validate=True)
             except (binascii.Error, ValueError):
-                raise Refusal("bad_request", f"{operation.name}: argument {name} is not valid base64") from None
-    raise Refusal(
-        "bad_request", f'{operation.name}: argument {name} must be {{"text": ...}} or {{"base64": ...}} in JSON'
-    )
+                raise Refusal("bad_request", f"{where}: argument {name} is not valid base64") from None
+    raise Refusal("bad_request", f'{where}: argument {name} must be {{"text": ...}} or {{"base64": ...}} in JSON')
 
 
 def _spell(value: object) -> dict[str, str]:

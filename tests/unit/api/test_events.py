@@ -79,6 +79,7 @@ async def test_what_is_asked_is_checked_as_at_the_other_doors_and_the_last_event
                 {"scope": "subtree", "since": 5, "values": "both"},
             ),
             ("path=/a&since=5", {"Last-Event-ID": "8"}, {"since": 8}),
+            ("path=/a&since=5", {"Last-Event-ID": ""}, {"since": 5}),
             ("path=/a", {}, {"since": None, "scope": "node", "values": "new"}),
         ):
             house.service.calls.clear()
@@ -113,6 +114,14 @@ async def test_bad_questions_have_named_errors(query: str, code: str) -> None:
     async with open_house() as house, house.client.get(f"{house.url}/v1/watch?{query}") as response:
         assert response.status in (400, 421) and (await response.json())["code"] == code
         assert not house.service.calls
+
+
+async def test_what_is_sent_back_after_a_break_is_checked_by_its_own_name() -> None:
+    async with open_house() as house:
+        headers = {"Last-Event-ID": "rubbish"}
+        async with house.client.get(f"{house.url}/v1/watch?path=/a&since=5", headers=headers) as response:
+            error = await response.json()
+            assert response.status == 400 and error["code"] == "bad_request" and "Last-Event-ID" in error["message"]
 
 
 async def test_a_refusal_before_the_first_event_is_an_ordinary_error() -> None:

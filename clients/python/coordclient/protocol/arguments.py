@@ -241,7 +241,7 @@ _hex = re.compile("[0-9a-f]*").fullmatch
 def _check_guards(operation: str, argument: Argument, value: object) -> list[dict[str, object]]:
     """Each a map {path, one of `_GUARDED`, is: for a number}, or {sequencer}."""
     return [
-        _check_guard(operation, f"{argument.name}[{index}]", one)
+        _check_guard(f"{operation}: {argument.name}[{index}]", one)
         for index, one in enumerate(_check_list(operation, argument, value, GUARDS_MAX))
     ]
 
@@ -254,26 +254,27 @@ def _check_list(operation: str, argument: Argument, value: object, bound: int) -
     return value
 
 
-def _check_guard(operation: str, where: str, guard: object) -> dict[str, object]:
+def _check_guard(where: str, guard: object) -> dict[str, object]:
     if not isinstance(guard, dict):
-        raise Refusal("bad_request", f"{operation}: {where} must be a map, not {type(guard).__name__}")
+        raise Refusal("bad_request", f"{where} must be a map, not {type(guard).__name__}")
     if list(guard) == ["sequencer"]:
-        return {"sequencer": check_value(operation, _SEQUENCER, guard["sequencer"])}
+        return {"sequencer": check_value(where, _SEQUENCER, guard["sequencer"])}
     names = [name for name in guard if name not in ("path", "is")]
     if len(names) != 1 or names[0] not in _GUARDED:
         known = ", ".join(_GUARDED)
-        raise Refusal("bad_request", f"{operation}: {where} has path and one of {known}, or sequencer alone")
+        raise Refusal("bad_request", f"{where} has path and one of {known}, or sequencer alone")
     [name] = names
-    checked = {
-        "path": _check_path(operation, _LOCK_PATH, guard.get("path")),
-        name: check_value(operation, _GUARDED[name], guard[name]),
-    }
+    try:
+        path = _check_path(where, _LOCK_PATH, guard.get("path"))
+    except Refusal as refusal:
+        raise _placed(where, refusal) from None
+    checked = {"path": path, name: check_value(where, _GUARDED[name], guard[name])}
     if name in _NUMBERS:
         checked["is"] = guard.get("is", "==")
     if checked.get("is", "==") not in _COMPARISONS or ("is" in guard and "is" not in checked):
-        raise Refusal("bad_request", f"{operation}: {where}: is, of a number, must be one of {' '.join(_COMPARISONS)}")
+        raise Refusal("bad_request", f"{where}: is, of a number, must be one of {' '.join(_COMPARISONS)}")
     if name == "checksum" and not _hex(str(guard[name])):
-        raise Refusal("bad_request", f"{operation}: {where}: a checksum is 16 hex digits, small letters")
+        raise Refusal("bad_request", f"{where}: a checksum is 16 hex digits, small letters")
     return checked
 
 
@@ -293,7 +294,16 @@ def _check_step(where: str, tables: Mapping[str, StepTable], step: object) -> di
         raise Refusal("bad_request", f"{where}: do must be one of {', '.join(tables)}, not {repr(do)[:80]}")
     table, fixed = tables[do]
     given = {name: argument for name, argument in step.items() if name != "do"}
-    return {"do": do, **fill(f"{where} {do}", table, given), **fixed}
+    where = f"{where} {do}"
+    try:
+        return {"do": do, **fill(where, table, given), **fixed}
+    except Refusal as refusal:
+        raise _placed(where, refusal) from None
+
+
+def _placed(where: str, refusal: Refusal) -> Refusal:
+    """What is said of a path names only the path: of several, say which."""
+    return Refusal("bad_path", f"{where}: {refusal.message}") if refusal.code == "bad_path" else refusal
 
 
 _CHECKS = {
