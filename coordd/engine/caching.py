@@ -183,9 +183,9 @@ class Caching:
         self._decisions[decision] = None
         return True
 
-    def take_decided(self) -> Iterable[tuple[bytes, Expiry | WaitEnd]]:
-        """Decisions that wait no more."""
-        decided, self._decided = self._decided, []
+    def take_decided(self, limit: int) -> list[tuple[bytes, Expiry | WaitEnd]]:
+        """At most `limit` decisions that wait no more. Many may have waited for the same reader."""
+        decided, self._decided = self._decided[:limit], self._decided[limit:]
         return [(decision.command, decision.entry) for decision in decided]
 
     def drop_decisions(self) -> list[Expiry | WaitEnd]:

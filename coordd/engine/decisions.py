@@ -39,7 +39,9 @@ class Decisions:
 
     def due(self, machine: Machine, epoch: int) -> Iterator[tuple[bytes, Entry]]:
         """What is decided now. The caller is inside its master lease."""
-        yield from self._caching.take_decided()
+        decided = self._caching.take_decided(self._left)
+        self._left -= len(decided)
+        yield from decided
         if self._left:
             for operation, names, entry in _decide(self._lessor, machine, epoch, self._left):
                 self._left -= 1

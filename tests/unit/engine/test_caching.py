@@ -329,6 +329,26 @@ def test_an_expiry_of_what_nobody_holds_waits_for_nobody() -> None:
     assert reader.holds("/a") and not reader.invalidated()
 
 
+def test_more_decisions_than_a_batch_holds_may_wait_for_one_reader() -> None:
+    cell = Cell()
+    dying = cell.open(lease_ms=1_000)
+    for group in range(9):
+        dying.do("acquire_all", locks=[{"path": f"/l/{group}-{one}"} for one in range(64)], lock_delay_ms=100)
+    reader = reader_of(cell)
+    assert reader.client.do("ls", path="/l", cache=True)["cached"]
+    machine = cell.master().engine.machine
+    while dying.session in machine.sessions:
+        reader.client.keep_alive()
+        reader.lease()
+        cell.run(50)
+    reader.lease()
+    caching = cell.master().engine._mastership.caching
+    cell.until(lambda: len(caching._decisions) == 9 * 64, cell.lease_ms)
+    assert len(machine.state.locks) == 9 * 64, "their lock-delays are over, and nothing is known of the reader"
+    cell.until(lambda: not machine.state.locks, 2 * cell.lease_ms)
+    assert not caching._decided and cell.refused("stat", path="/l") == "not_found"
+
+
 def test_an_expiry_that_waits_when_the_lease_is_lost_is_not_made_and_everybody_begins_whole() -> None:
     cell = Cell(3)
     dying = cell.open(lease_ms=1_000)
