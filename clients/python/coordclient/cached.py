@@ -6,11 +6,12 @@ under a cache lease has dropped it, or that lease is over. What this side owes f
 
 * **One lease for all that is held.** It counts from the *sending* of its request, less the drift bound, on every clock
   (`coordclient.session`), and never runs beyond the local lease of the session: in jeopardy nothing is believed.
-* **The entry is read before the lease is compared with the clock.** Was the lease running after the entry was read, it
-  was running when it was read; then the value was the present one at that moment, which lies within the call.
-* **A dropped cache begins another `Lease`, and each entry names its own.** Otherwise: 1. the lease is over, and a node
-  is written without asking here; 2. a thread reads the entry; 3. the lease is renewed, with the order to drop all, and
-  all is dropped; 4. the thread compares the clock with the new lease, and shows a value that was over before it began.
+* **An entry is shown that is held still after its lease was compared with the clock.** Then that it is over was not
+  acknowledged, and nobody gets a lease who owes that; so the lease was given before the write was begun, and the write
+  waits for its end. Without the second look: 1. the lease is over, and a node is written without waiting for this side;
+  2. a thread reads the entry; 3. it is dropped and that acknowledged, and the lease is renewed; 4. the thread compares
+  the clock with the renewed lease, and shows a value that was over before it began.
+* **A dropped cache begins another `Lease`, and each entry names its own**: the one of before is over for ever.
 * **Fills and invalidations have numbers of one queue.** A fill that is not younger than the last invalidation of its
   path is not kept, in whatever order the two are dealt with here: the value was read before the write. Which paths were
   invalidated is remembered for `INVALIDATED_MAX` of them; a fill older than what was forgotten is not kept either.
@@ -51,14 +52,16 @@ class Lease:
 
 
 class Kept(Generic[_T]):
-    """One entry. Whoever reads it sets `used`."""
+    """One entry. Whoever reads it sets `used`. `held`: it was not taken out; it may be shown only if that is so *after*
+    the clock was read."""
 
-    __slots__ = ("lease", "size", "used", "value")
+    __slots__ = ("held", "lease", "size", "used", "value")
 
     def __init__(self, value: _T, size: int, lease: Lease) -> None:
         self.value = value
         self.size = size
         self.lease = lease
+        self.held = True
         self.used = False
 
 
@@ -166,7 +169,7 @@ class Cached:
         """Whether an entry may be shown; `now_ns` is read after the entry was. What the clients' `get` does in place,
         because a call of a function would be a third of its time."""
         first, second = kept.lease.ends
-        return now_ns[0] < first and now_ns[1] < second
+        return now_ns[0] < first and now_ns[1] < second and kept.held
 
     def running(self, now: Reading) -> bool:
         """Whether what is held may be believed, in ms."""
@@ -224,6 +227,7 @@ class Cached:
         kept = self.tables[table].pop(path, None)
         if kept is None:
             return 0
+        kept.held = False  # also for a thread that has read the entry before
         del self._order[(table, path)]
         self.bytes -= kept.size
         return 1

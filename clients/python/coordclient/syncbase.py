@@ -128,7 +128,7 @@ class BaseClient:
             lease = kept.lease  # of the entry: see coordclient.cached
             first, wall = lease.ends
             first_ns, wall_ns = self._clocks_ns
-            if first_ns() < first and wall_ns() < wall:
+            if first_ns() < first and wall_ns() < wall and kept.held:
                 kept.used = True
                 lease.hits += 1
                 return kept.value

@@ -50,9 +50,11 @@ class World:
         self.registered: set[str] = set()
         self.writing: tuple[str, int] | None = None  # the path, and the number that is to be acknowledged
         self.number = 0
+        self.told = 0  # the number of the last invalidation
         self.heard = 0
+        self.asked: int | None = None  # a request for a lease that waits
         self.lease_until = 0
-        self.skipped = False
+        self.forgotten = False  # what the client holds, by a new reign
         self.epoch = 1
         self.cached.open(1)
 
@@ -148,32 +150,39 @@ class World:
                 self.down.append(("fill", path, self.applied[path], self.number, generation))
         elif kind == "acknowledge":
             self.heard = max(self.heard, what[0])
+            if self.asked is not None and not self.owes():
+                asked, self.asked = self.asked, None
+                self.grant(asked)
+        elif self.forgotten or (self.drops_early and self.owes()):
+            self.registered.clear()
+            self.forgotten = False
+            self.grant(what[0], 0 if self.owes() else LEASE_MS, drop=True)
+        elif self.owes():
+            # Who owes an acknowledgement gets no lease before it is there. It is not told to drop all: while the lease
+            # of before runs it may show what it holds, so the master must go on knowing all that.
+            self.asked = what[0]
         else:
-            # Who owes an acknowledgement gets no lease. It is not told to drop all: while the lease of before runs it
-            # may show what it holds, so the master must go on knowing all that.
-            drop = self.skipped or (self.drops_early and self.owes())
-            if drop:
-                self.registered.clear()
-                self.skipped = False
-            lease_ms = 0 if self.owes() else LEASE_MS
-            self.lease_until = max(self.lease_until, self.now + lease_ms * 1_000)
-            self.down.append(("lease", what[0], self.epoch, lease_ms, drop))
+            self.grant(what[0])
+
+    def grant(self, asked: int, lease_ms: int = LEASE_MS, *, drop: bool = False) -> None:
+        self.lease_until = max(self.lease_until, self.now + lease_ms * 1_000)
+        self.down.append(("lease", asked, self.epoch, lease_ms, drop))
 
     def owes(self) -> bool:
-        return self.writing is not None and self.heard < self.writing[1]
+        return self.heard < self.told
 
     def start_write(self) -> None:
+        """Nothing is skipped: also a client whose lease is over is told, though the write does not wait for it."""
         if self.writing is not None:
             return
         path = self.chance.choice(PATHS)
-        if path in self.registered and self.now < self.lease_until:
+        self.writing = (path, 0)
+        if path in self.registered:
             self.number += 1
+            self.told = self.number
             self.registered.discard(path)
             self.down.append(("invalidate", path, self.number))
             self.writing = (path, self.number)
-        else:
-            self.skipped |= path in self.registered
-            self.writing = (path, 0)
 
     def end_write(self) -> None:
         if self.writing is None:
@@ -181,8 +190,6 @@ class World:
         path, number = self.writing
         if self.heard < number and self.now < self.lease_until:
             return
-        if self.heard < number:
-            self.skipped = True
         self.writing = None
         self.applied[path] += 1
         self.acknowledged[path] = self.applied[path]
@@ -193,4 +200,4 @@ class World:
             return
         self.epoch += 1
         self.registered.clear()
-        self.skipped = True
+        self.forgotten, self.asked, self.heard = True, None, self.told

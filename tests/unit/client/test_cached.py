@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from coordclient import Client, clock
 from coordclient import cached as rules
 from coordclient.cached import ENTRY_BYTES, LOOK_AGAIN_MS, OVER, Cached, Kept
 from coordclient.session import DRIFT_PPM, Reading, local_ms
+from coordclient.values import File, stat_of
+from tests.unit.client.cache_scene import STAT
 
 LEASE = 1_500
 LOCAL = local_ms(LEASE, DRIFT_PPM)
@@ -165,6 +168,26 @@ def test_a_request_from_before_a_drop_gives_no_lease():
     cache.granted(number, 3, LEASE, False, SESSION)
     fill(cache, "/a", 1)
     assert shown(cache, "/a", at(0)) is None
+
+
+def test_a_thread_shows_nothing_that_was_taken_out_while_it_read_the_clocks():
+    client = Client(cache=True)
+    assert client._cache is not None
+    held = client._cache.held
+    held.open(3)
+    value = File(b"1", stat_of(STAT))
+    held.fill("get", "/a", value, 1, 1, held.generation)
+    held.granted(held.ask(clock.read()), 3, 60_000, False, (clock.read(), 60_000))
+    assert client.get("/a") is value
+    first_ns, wall_ns = client._clocks_ns
+
+    def late_ns() -> int:
+        held.invalidate(["/a"], 2)  # as the loop's thread may, between any two steps of this one
+        return wall_ns()
+
+    client._clocks_ns = (first_ns, late_ns)
+    client._worker.run = lambda *call: "asked"  # type: ignore[assignment, method-assign]
+    assert client.get("/a") == "asked"
 
 
 def test_a_lease_is_renewed_after_two_thirds_by_whoever_has_read_since():

@@ -57,6 +57,14 @@ class CountsFromTheAnswer(Cached):
         super().granted(number, epoch, lease_ms, drop, session)
 
 
+class LooksOnce(Cached):
+    """Breaks rule 2: an entry that was taken out meanwhile is compared with a lease that was given afterwards."""
+
+    def believed(self, kept, now_ns):
+        first, second = kept.lease.ends
+        return now_ns[0] < first and now_ns[1] < second
+
+
 class OneLeaseForEver(Cached):
     """Breaks rule 2: an entry that was read before all was dropped is compared with the lease of afterwards."""
 
@@ -110,7 +118,15 @@ def found(client, **how: bool) -> bool:
 
 @pytest.mark.parametrize(
     "broken",
-    [KeepsOldFills, CountsFromTheAnswer, OneLeaseForEver, DropsNothing, KeepsWhatWasOnItsWay, GoesOnAfterADrop],
+    [
+        KeepsOldFills,
+        CountsFromTheAnswer,
+        LooksOnce,
+        OneLeaseForEver,
+        DropsNothing,
+        KeepsWhatWasOnItsWay,
+        GoesOnAfterADrop,
+    ],
 )
 def test_each_broken_rule_shows_a_stale_read(broken):
     assert found(lambda: broken(10**6, WORLD_DRIFT_PPM)), broken.__doc__

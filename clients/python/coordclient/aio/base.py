@@ -160,7 +160,8 @@ class BaseClient:
         """
         if revision:
             return file_of(await self._keeper.call("get", {"path": path_of(path), "revision": revision}))
-        # What makes a hit cheap is that nothing is called for it.
+        # What makes a hit cheap is that nothing is called for it. In a loop nothing comes between these lines, so there
+        # is no second look at whether the entry is held.
         try:
             kept = self._files[path]
         except (KeyError, TypeError):
