@@ -366,11 +366,11 @@ def paths_of(keys: Iterable[tuple[str, str]]) -> frozenset[str]:
 
 def _may_be_kept(call: Call, result: dict[str, Any] | Refusal) -> bool:
     """Whether it is all that there is to say of the path at present."""
+    if call.arguments.get("revision"):
+        return False  # of an earlier time, and so is that there was nothing
     if isinstance(result, Refusal):
         return result.code == "not_found"
-    if call.operation == "ls":
-        return not (result.get("more") or call.arguments.get("after") or call.arguments.get("contents"))
-    return not call.arguments.get("revision")
+    return not (result.get("more") or call.arguments.get("after") or call.arguments.get("contents"))
 
 
 def _without_locks(result: dict[str, Any]) -> dict[str, Any]:

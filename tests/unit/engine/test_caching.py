@@ -39,6 +39,8 @@ def test_what_is_no_whole_present_truth_of_a_path_may_not_be_kept() -> None:
     reader = Reader(cell)
     revision = cell.do("get", path="/a")["stat"]["revision"]
     assert "cached" not in reader.client.do("get", path="/a", cache=True, revision=revision)
+    before = reader.client.do("get", path="/a", cache=True, revision=revision - 1)
+    assert before.code == "not_found" and "cached" not in before.details, "it is there now"
     assert "cached" not in reader.client.do("get", path="/", cache=True).details, "is_a_directory"
     assert "cached" not in reader.client.do("get", path="/a")
     without = cell.open()
