@@ -300,7 +300,8 @@ class Caching:
             elif self._sessions[queue.call.session].mute is not None:
                 self._conclude(queue, session_expired(queue.call.session))
             elif self.caches.lease(queue, until_ms):
-                self._conclude(queue, until_ms - self._now_ms)
+                # Less one: the request may have left when this clock, read in whole ms, was about to show the next one.
+                self._conclude(queue, until_ms - self._now_ms - 1)
 
     # ---- the turn ----
 

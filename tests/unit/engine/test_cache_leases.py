@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from coordclient.protocol.errors import Refusal
+from coordclient.session import DRIFT_PPM, local_ms
 from coordd.engine.inputs import Gone
 from tests.unit.engine.caching import Reader, reader_of, written
 from tests.unit.engine.cell import Cell
@@ -48,11 +49,22 @@ def test_rule_2_a_cache_lease_never_outlives_the_master_lease() -> None:
     assert proposer is not None and master.engine.replica.lease_valid(cell.now_ms)
     request = reader.client.send("cache_lease", master, number=reader.asked + 1)
     cell.settle()
-    assert cell.now_ms + cell.answers[request]["lease_ms"] == proposer.lease.until_ms
+    assert cell.now_ms + cell.answers[request]["lease_ms"] == proposer.lease.until_ms - 1
     cell.run(900)
     late = reader.client.send("cache_lease", master, number=reader.asked + 2)
     cell.settle()
     assert late not in cell.answers, "outside the master lease there is nothing to give"
+
+
+def test_rule_2_a_lease_is_over_for_the_slowest_clock_before_the_cell_takes_it_for_over() -> None:
+    cell = Cell(3)
+    reader = Reader(cell)
+    reader.lease()
+    (queue,) = cell.master().engine._mastership.caching.caches.queues.values()
+    told_ms = cell.answers[reader.lease()]["lease_ms"]
+    sent = cell.now_ms + 0.999  # by the master's clock, of which it reads whole ms
+    over = sent + local_ms(told_ms, DRIFT_PPM) / (1 - DRIFT_PPM / 1_000_000)
+    assert queue.until_ms - 2 < over <= queue.until_ms
 
 
 def test_rule_5_a_lease_waits_for_the_acknowledgement() -> None:
