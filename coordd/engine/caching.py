@@ -156,23 +156,29 @@ class Caching:
 
     def holds(self, call: Call, paths: frozenset[str]) -> bool:
         """Ask who holds these; True when the call has to wait, or was refused because too many do."""
-        held = WaitingCall(call, self._now_ms)
-        if not self.caches.knows(paths) or self.caches.ask(paths, held) is None:
+        if not self.caches.knows(paths):
             return False
-        limit = self._calls.full(call.operation)
-        if self._held >= self._settings.waiting_calls_max:
-            limit = f"{self._held} changes wait for caches; the limit is {self._settings.waiting_calls_max}"
-        elif self._held_bytes + held.size > self._settings.waiting_bytes_max:
-            limit = f"{self._held_bytes} bytes of changes wait; the limit is {self._settings.waiting_bytes_max}"
+        held = WaitingCall(call, self._now_ms)
+        limit = self._calls.full(call.operation) or self._held_full(held)
+        # What is refused is asked for all the same, because it may not have to wait at all; but nothing of it is kept.
+        if self.caches.ask(paths, held if limit is None else None) is None:
+            return False
+        if limit is not None:
+            self._say(call, Refusal("overloaded", limit))
+            return True
         self._held += 1
         self._held_bytes += held.size
-        if limit is not None:
-            held.gone = True
-            self._say(call, Refusal("overloaded", limit))
-        else:
-            self._calls.open[call.request] = held
-            self.caches.mark(held, paths)
+        self._calls.open[call.request] = held
+        self.caches.mark(held, paths)
         return True
+
+    def _held_full(self, held: WaitingCall) -> str | None:
+        """Which limit forbids one more change that waits, if any."""
+        if self._held >= self._settings.waiting_calls_max:
+            return f"{self._held} changes wait for caches; the limit is {self._settings.waiting_calls_max}"
+        if self._held_bytes + held.size > self._settings.waiting_bytes_max:
+            return f"{self._held_bytes} bytes of changes wait; the limit is {self._settings.waiting_bytes_max}"
+        return None
 
     def holds_decision(self, command: bytes, entry: Expiry | WaitEnd, paths: frozenset[str]) -> bool:
         """The same for a decision of the master's own, which is in decision meanwhile."""

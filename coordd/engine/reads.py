@@ -8,11 +8,14 @@ the lease is valid everybody is let through at once.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
+from typing import Any
 
 from coordd.engine.inputs import Call
 from coordd.engine.settings import EngineSettings
 
 _CALL_BYTES = 512  # reckoned for a call besides its contents
+_STEP_BYTES = 512  # and for a step or a guard of a transaction
 
 
 class WaitingCall:
@@ -22,16 +25,25 @@ class WaitingCall:
     proposed = False  # never: at the end of the mastership it may be said that nothing was done
 
     def __init__(self, call: Call, since_ms: int) -> None:
-        contents = call.arguments.get("contents")
         self.call = call
         self.since_ms = since_ms
-        self.size = _CALL_BYTES + (len(contents) if isinstance(contents, bytes) else 0)
+        self.size = _CALL_BYTES + _bytes_of(call.arguments)
         self.gone = False
 
     def leave(self, request: int) -> None:
         """Nobody waits for `request` any more."""
         assert request == self.call.request
         self.gone = True
+
+
+def _bytes_of(arguments: Mapping[str, Any]) -> int:
+    """What these arguments take besides what every call has: contents, and the steps of a transaction."""
+    contents = arguments.get("contents")
+    size = len(contents) if isinstance(contents, bytes) else 0
+    if "then" in arguments:
+        steps = arguments["then"] + arguments["else"]
+        size += _STEP_BYTES * (len(steps) + len(arguments["guards"])) + sum(map(_bytes_of, steps))
+    return size
 
 
 class WaitingCalls:

@@ -303,6 +303,38 @@ def test_bytes_of_changes_that_wait_are_bounded_too() -> None:
     assert requests[0] not in cell.answers and cell.answers[requests[1]].code == "overloaded"
 
 
+def test_the_steps_of_a_transaction_that_waits_count_too() -> None:
+    cell = Cell(3, waiting_bytes_max=4_000)
+    writer = written(cell)
+    reader_of(cell, "/a")
+    puts: list[Any] = [{"do": "put", "path": path, "contents": bytes(1_500)} for path in ("/a", "/b")]
+    otherwise: dict[str, Any] = {"else": puts[1:]}
+    requests = [
+        writer.call("txn", then=puts[:1]),
+        writer.call("txn", then=puts[:1], **otherwise),
+        writer.call("txn", guards=[{"path": "/a", "exists": True}] * 6, then=[{"do": "delete", "path": "/a"}]),
+    ]
+    cell.settle()
+    assert requests[0] not in cell.answers
+    assert [cell.answers[request].code for request in requests[1:]] == ["overloaded"] * 2
+
+
+def test_a_change_that_is_refused_because_too_many_wait_is_not_kept_meanwhile() -> None:
+    cell = Cell(3, waiting_calls_max=1)
+    writer = written(cell)
+    reader = reader_of(cell, "/a")
+    requests = [writer.call("put", path="/a", contents=bytes(100_000)) for _ in range(10)]
+    cell.settle()
+    assert [request in cell.answers for request in requests] == [False] + [True] * 9
+    (queue,) = cell.master().engine._mastership.caching.caches.queues.values()
+    kept = [wait.then for _, wait in queue.waits if wait.then is not None]
+    assert len(kept) == 1
+    reader.acknowledge()
+    cell.settle()
+    assert isinstance(cell.answers[requests[0]], dict)
+    assert isinstance(writer.do("put", path="/a"), dict), "there is room again"
+
+
 def test_a_change_that_nobody_waits_for_any_more_is_not_made() -> None:
     cell = Cell(3)
     writer = written(cell)
