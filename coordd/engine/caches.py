@@ -31,6 +31,13 @@ from coordd.engine.inputs import Call
 from coordd.engine.reads import WaitingCall
 
 ALL = 2**62  # above every number
+LISTED_BYTES_MAX = 256 * 1024  # of the paths in one push, which is one frame
+
+
+def _listed(paths: tuple[str, ...]) -> list[str] | None:
+    """What is told of these: None, which is every path, where they would not fit."""
+    size = sum(len(path.encode()) for path in paths)
+    return list(paths) if size <= LISTED_BYTES_MAX else None
 
 
 class Wait:
@@ -200,20 +207,23 @@ class Caches:
         if path in self._marks or queue.owing >= self._keys_max:
             return None
         if path not in queue.keys:
-            if len(queue.keys) >= self._keys_max or self._total >= self._total_max:
-                if not queue.keys:
-                    return None
-                self._ask_one(queue, (next(iter(queue.keys)),))
-            holders = self._holders.setdefault(path, {})
-            self._total += queue not in holders  # else it is owed, and held anew before that is acknowledged
-            holders[queue] = 0
+            is_new = queue not in self._holders.get(path, ())  # else it is owed, and held anew before it is forgotten
+            if is_new and self._total >= self._total_max:
+                if queue.keys and not queue.owed:
+                    self._ask_one(queue)  # what is owed counts too: there is room when that is acknowledged
+                return None
+            if len(queue.keys) >= self._keys_max:
+                self._ask_one(queue)
+            self._total += is_new
+            self._holders.setdefault(path, {})[queue] = 0
             queue.keys[path] = None
         self._number += 1
         return self._number
 
-    def _ask_one(self, queue: Queue, paths: tuple[str, ...]) -> None:
+    def _ask_one(self, queue: Queue) -> None:
         """Make room: the path that was held longest goes. Nothing waits for it."""
         self._number += 1
+        paths = (next(iter(queue.keys)),)
         self._owe(queue, self._number, paths)
         self._push(Push((queue.call.request,), {"number": self._number, "invalidate": list(paths)}))
 
@@ -282,7 +292,7 @@ class Caches:
             if not queue.gone:
                 requests.setdefault(paths, []).append(queue.call.request)
         for paths, to in requests.items():
-            self._push(Push(tuple(to), {"number": self._number, "invalidate": list(paths)}))
+            self._push(Push(tuple(to), {"number": self._number, "invalidate": _listed(paths)}))
 
     def _owe(self, queue: Queue, number: int, paths: tuple[str, ...]) -> None:
         queue.owed.append((number, paths))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from coordclient.protocol.codec import encode
+from coordclient.protocol.frames import FRAME_BYTES_MAX
 from coordd.engine.caches import Caches, Queue
 from coordd.engine.effects import Push
 from coordd.engine.inputs import Call
@@ -342,8 +344,47 @@ def test_all_together_hold_no_more_than_the_limit() -> None:
         books.caches.fill(first, path)
     books.caches.fill(second, "/a")
     assert books.caches.fill(third, "/a") is None
-    assert books.caches.fill(second, "/b"), "for its own oldest"
-    assert [paths for _, paths, _ in books.told()] == [["/a"]]
+    assert books.caches.fill(second, "/b") is None
+    told = books.told()
+    assert [paths for _, paths, _ in told] == [["/a"]], "its own oldest goes"
+    assert books.caches.fill(second, "/b") is None and not books.told(), "there is no room before that has gone"
+    books.caches.acknowledge(second, told[0][2])
+    assert books.caches.fill(second, "/b") and books.caches.held == 4
+
+
+def test_nor_when_nobody_acknowledges() -> None:
+    books = Books(keys_max=10, total_max=20)
+    queues = [books.leased(session) for session in range(1, 21)]
+    for number in range(40):
+        for queue in queues:
+            books.caches.fill(queue, f"/{number}")
+        assert books.caches.held <= 20
+
+
+def test_what_is_owed_and_held_anew_takes_no_second_place_in_a_full_table() -> None:
+    books = Books(keys_max=2, total_max=2)
+    queue = books.leased(1)
+    for path in ("/a", "/b"):
+        books.caches.fill(queue, path)
+    books.caches.ask(["/a"], "write")
+    assert books.caches.fill(queue, "/a") and books.caches.held == 2
+
+
+def test_a_list_of_paths_that_no_frame_holds_is_told_as_everything() -> None:
+    books = Books(keys_max=1_000, total_max=1_000)
+    queue = books.leased(1)
+    paths = [f"/{number:03}/" + "\N{EURO SIGN}" * 330 for number in range(1_000)]
+    for path in paths:
+        books.caches.fill(queue, path)
+    for count, is_listed in ((200, True), (800, False)):
+        part, paths = paths[:count], paths[count:]
+        assert books.caches.ask(part, "write") is not None
+        (push,) = books.pushes
+        assert len(encode(push.body)) < FRAME_BYTES_MAX - 1_000
+        assert push.body["invalidate"] == (part if is_listed else None)
+        books.told()
+        books.caches.acknowledge(queue, 10**9)
+        assert books.ready() == ["write"]
 
 
 def test_nothing_is_left_of_a_mastership_but_the_numbers() -> None:
