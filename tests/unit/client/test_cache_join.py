@@ -227,6 +227,17 @@ async def test_other_names_of_a_path_are_the_same_entry_and_another_cell_is_not(
     assert len(scene.keeper.life.calls.pending) == pending, "a cancelled read is given up"
 
 
+async def test_a_node_whose_short_name_is_the_long_name_of_another_is_not_held():
+    scene = Scene()
+    await filled(scene)
+    reading = scene.get("/ls/local/ls/here/a")  # its short form is /ls/here/a, and that means /a
+    await turns()
+    scene.keeper.asked[1][2].set_result(contents(b"another node", 2))
+    assert (await reading).contents == b"another node"
+    assert list(scene.held.files) == ["/a"], "get looks here by whatever name it is given"
+    assert scene.cache.look("get", "/ls/here/a").contents == b"1"
+
+
 @pytest.mark.parametrize("how", ["detached", "ended", "another life ended", "queue ended"])
 async def test_nothing_is_held_without_a_queue(how):
     scene = Scene()

@@ -124,13 +124,17 @@ class Cache:
         return value
 
     def _short(self, path: str) -> str | None:
-        """The path as the cell names it; None: whatever is wrong with it the cell says."""
+        """The path as the cell names it; None: whatever is wrong with it the cell says, or nothing is held of it.
+
+        That is so of a node "ls" in the root and of all below it, whose short names are long names of other nodes.
+        """
         if not path.startswith("/ls/"):
             return path
         try:
-            return parse_path(path, self._cell)
+            short = parse_path(path, self._cell)
         except Refusal:
             return None
+        return None if f"{short}/".startswith("/ls/") else short
 
     def _holds(self, short: str) -> bool:
         """Whether anything is held of this path, believed or not."""
