@@ -16,7 +16,7 @@ from coordd.node.service import Health
 
 # What others wait for, or what a session lives by: it overtakes everything else that waits for a step. Calls of one
 # session that are in flight together may take effect in any order, so nobody can tell but by the clock.
-URGENT = frozenset({"keep_alive", "attach", "release", "give_up", "acknowledge_kill"})
+URGENT = frozenset({"keep_alive", "attach", "release", "give_up", "acknowledge_kill", "invalidated"})
 
 
 class Node:

@@ -221,6 +221,11 @@ class Cached:
             min(at + length_ms, session_at + session_ms) * _NS for at, session_at in zip(sent, begun, strict=True)
         )
 
+    def forked(self) -> None:
+        """This is a child of the process that held it: nobody tells what is over, and no answer on its way counts."""
+        self.lease.ends = OVER
+        self._sent = None
+
     # --- room
 
     def _remove(self, table: str, path: str) -> int:

@@ -9,7 +9,6 @@ from coordclient.aio.cache import Cache
 from coordclient.aio.files import bytes_of_file, lockless_file_of
 from coordclient.aio.life import Life
 from coordclient.clock import in_ns
-from coordclient.protocol.codec import decode
 from coordclient.session import Session
 from coordclient.values import File
 
@@ -26,16 +25,16 @@ class FakeChannel:
     def __init__(self) -> None:
         self.sent: list[tuple[str, dict[str, Any]]] = []
         self.queue: Any = None
+        self.acknowledgements: list[Any] = []
         self.leases: list[asyncio.Future[Any]] = []
         self.lost = ""
 
     def begin_stream(self, number, acked, operation, arguments, stream) -> None:
         self.sent.append((operation, arguments))
-        self.queue = stream
-
-    def send(self, payload: bytes) -> None:
-        _, operation, arguments, _ = decode(payload[4:])
-        self.sent.append((operation, arguments))
+        if operation == "cache":
+            self.queue = stream
+        else:
+            self.acknowledgements.append(stream)
 
     async def request(self, number, acked, operation, arguments, timeout_ms) -> Any:
         self.sent.append((operation, arguments))

@@ -4,13 +4,9 @@ keeper are fakes that do at once what they are told to."""
 from __future__ import annotations
 
 import asyncio
-import os
-import warnings
-from collections.abc import Callable
 
 import pytest
 
-from coordclient.aio import cache as joined
 from coordclient.aio.cache import HITS_A_TURN
 from coordclient.aio.channel import ChannelError
 from coordclient.aio.files import (
@@ -21,10 +17,9 @@ from coordclient.aio.files import (
     lockless_file_of,
     lockless_stat_in,
 )
-from coordclient.aio.life import Life
-from coordclient.errors import NotFound, SessionExpired
+from coordclient.errors import NotFound
 from coordclient.protocol.errors import Refusal
-from tests.unit.client.cache_scene import STAT, FakeChannel, Scene, contents, filled, turns
+from tests.unit.client.cache_scene import STAT, Scene, contents, filled, turns
 
 
 async def test_the_first_read_waits_for_the_queue_then_asks_for_lease_and_value_and_the_next_is_a_hit():
@@ -238,83 +233,6 @@ async def test_a_node_whose_short_name_is_the_long_name_of_another_is_not_held()
     assert scene.cache.look("get", "/ls/here/a").contents == b"1"
 
 
-@pytest.mark.parametrize("how", ["detached", "ended", "another life ended", "queue ended"])
-async def test_nothing_is_held_without_a_queue(how):
-    scene = Scene()
-    await filled(scene)
-    if how == "detached":
-        scene.cache.detached(scene.keeper.life)
-    elif how == "queue ended":
-        scene.channel.queue.ended(Refusal("overloaded", "too many"))
-    else:
-        scene.cache.ended(scene.keeper.life if how == "ended" else Life(), SessionExpired("over"))
-    assert (scene.cache.look("get", "/a") is None) is (how != "another life ended")
-
-
-async def test_a_new_channel_begins_a_new_queue_and_the_old_one_says_nothing_any_more():
-    scene = Scene()
-    await filled(scene)
-    old = scene.channel.queue
-    scene.cache.detached(scene.keeper.life)
-    scene.channel = FakeChannel()
-    scene.cache.attached(scene.keeper.life, scene.channel)  # type: ignore[arg-type]
-    old.pushed({"number": 1, "invalidate": [], "epoch": 3})
-    old.ended(ChannelError("broke off"))
-    reading = scene.get()
-    await turns()
-    assert scene.operations() == ["cache"], "and no read before it is open"
-    scene.open()
-    await turns()
-    scene.lease()
-    scene.keeper.asked[-1][2].set_result(contents(b"2", 1))
-    assert (await reading).contents == b"2"
-    await turns()
-    assert scene.cache.look("get", "/a") is not None
-
-
-async def test_a_cell_that_knows_no_cache_is_read_without_one():
-    scene = Scene(opened=False)
-    reading = scene.get()
-    await turns()
-    scene.channel.queue.ended(Refusal("unknown_operation", "cache?"))
-    await turns()
-    operation, arguments, answer = scene.keeper.asked[0]
-    assert (operation, arguments) == ("get", {"path": "/a"})
-    answer.set_result(contents(b"1"))
-    assert (await reading).contents == b"1"
-    scene.cache.detached(scene.keeper.life)
-    scene.channel = FakeChannel()
-    scene.cache.attached(scene.keeper.life, scene.channel)  # type: ignore[arg-type]
-    scene.open()
-    await filled(scene)
-    assert scene.cache.look("get", "/a") is not None, "the next replica knows it"
-
-
-async def test_a_request_that_ends_after_its_queue_does_not_keep_the_next_one_from_opening():
-    scene = Scene()
-    await filled(scene)
-    scene.keeper.now += 1_500
-    reading = scene.get()
-    await turns()
-    scene.channel.queue.ended(Refusal("overloaded", "too many caches"))
-    scene.channel.leases[-1].set_exception(Refusal("overloaded", "too many caches"))
-    await turns()
-    assert scene.cache._timer is not None
-    assert not scene.cache._timer.cancelled()
-    reading.cancel()
-
-
-async def test_a_queue_for_which_there_is_no_room_is_opened_again_later(monkeypatch):
-    monkeypatch.setattr(joined, "OPEN_AGAIN_SECONDS", 0.0)
-    scene = Scene()
-    scene.channel.queue.ended(Refusal("overloaded", "too many caches"))
-    await turns()
-    assert scene.operations() == ["cache", "cache"]
-    scene.channel.queue.ended(None)
-    await turns()
-    assert scene.operations() == ["cache"] * 3
-
-
 async def test_a_master_that_is_none_any_more_is_left():
     scene = Scene()
     scene.channel.queue.ended(Refusal("not_master", "not me", address="http://b:1"))
@@ -354,19 +272,3 @@ async def test_a_task_that_reads_only_what_is_held_lets_its_loop_turn():
     for _ in range(HITS_A_TURN):
         await scene.cache.read("get", "/a", lockless_file_of, bytes_of_file)
     assert turned
-
-
-def exit_code_of_child(is_well: Callable[[], bool]) -> int:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons, of every process with threads
-        child = os.fork()
-    if not child:
-        os._exit(0 if is_well() else 1)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-async def test_a_child_after_a_fork_believes_nothing():
-    scene = Scene()
-    await filled(scene)
-    assert exit_code_of_child(lambda: scene.cache.look("get", "/a") is None) == 0
-    assert scene.cache.look("get", "/a") is not None, "the parent does"

@@ -19,15 +19,15 @@ from typing import Any, TypeVar
 from coordclient.aio.channel import Channel, ChannelError
 from coordclient.aio.keeper import Keeper
 from coordclient.aio.life import Life
-from coordclient.cached import OVER, Cached
+from coordclient.cached import Cached
 from coordclient.errors import CoordError, NotFound
 from coordclient.protocol.errors import ERRORS, Action, Refusal
-from coordclient.protocol.frames import frame
 from coordclient.protocol.paths import parse_path
 from coordclient.values import CacheInfo
 
 ANSWER_MS_MAX = 3_000  # for one request for a lease
 OPEN_AGAIN_SECONDS = 1.0  # where the cell has no room for a queue now
+ACKNOWLEDGE_AGAIN_SECONDS = 0.1  # where it has none for an acknowledgement
 HITS_A_TURN = 4_096  # a power of two: after so many reads a task lets its loop turn once
 _T = TypeVar("_T")
 _caches: weakref.WeakSet[Cache] = weakref.WeakSet()
@@ -144,10 +144,12 @@ class Cache:
         return self._queue is not None and self._queue.open
 
     async def _opened(self, life: Life, deadline_ms: int) -> bool:
-        """Wait until the queue is open; False where there will be none in time."""
+        """Wait until the queue is open; False where there will be none in time, or the cell has no room for it now."""
         while life.over is None and not self._refused:
             if self._is_open():
                 return True
+            if self._channel is not None and self._queue is None:
+                return False
             left_ms = deadline_ms - self._keeper.clocks()[0]
             if left_ms <= 0 or not await life.change(left_ms):
                 return False
@@ -229,11 +231,22 @@ class Cache:
         self._acknowledge = max(number, self._acknowledge)
 
     def _send_acknowledgement(self) -> None:
-        channel, life, number = self._channel, self._life, self._acknowledge
+        channel, life, queue, number = self._channel, self._life, self._queue, self._acknowledge
         self._acknowledge = 0
-        if number and channel is not None and life is not None:
-            acked = life.calls.acked
-            channel.send(frame([life.calls.reserve(), "invalidated", {"number": number}, acked]))
+        if number and channel is not None and life is not None and queue is not None:
+            acked, answer = life.calls.acked, Acknowledgement(self, queue, number)
+            channel.begin_stream(life.calls.reserve(), acked, "invalidated", {"number": number}, answer)
+
+    def acknowledged(self, queue: Queue, number: int, error: Refusal | ChannelError | None) -> None:
+        """The cell has heard it, or had no room for it: then it is said again, or this client would never again get a
+        lease."""
+        if isinstance(error, Refusal) and ERRORS[error.code].action is Action.RETRY:
+            loop = asyncio.get_running_loop()
+            loop.call_later(ACKNOWLEDGE_AGAIN_SECONDS, self._acknowledge_again, queue, number)
+
+    def _acknowledge_again(self, queue: Queue, number: int) -> None:
+        if queue is self._queue:
+            self._owe(number)
 
     # --- the lease
 
@@ -312,10 +325,28 @@ class Queue:
         self._cache.closed(self, error)
 
 
+class Acknowledgement:
+    """The answer to one `invalidated` call, for which nobody waits."""
+
+    __slots__ = ("_cache", "_number", "_queue")
+
+    def __init__(self, cache: Cache, queue: Queue, number: int) -> None:
+        self._cache = cache
+        self._queue = queue
+        self._number = number
+
+    def pushed(self, body: Any) -> None:
+        """Never: there is one answer."""
+
+    def ended(self, error: Refusal | ChannelError | None) -> None:
+        """That is it."""
+        self._cache.acknowledged(self._queue, self._number, error)
+
+
 def _forked() -> None:
-    """In a child: nobody tells it what is over. The client will refuse to ask the cell there."""
+    """In a child. The client will refuse to ask the cell there."""
     for cache in _caches:
-        cache.held.lease.ends = OVER
+        cache.held.forked()
 
 
 if hasattr(os, "register_at_fork"):
