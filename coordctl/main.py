@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -111,6 +112,8 @@ def invoke(arguments: Sequence[str]) -> int:
 
 def _words(error: Exception) -> str:
     """The message, and the holder where one is in the way."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     text = str(error) or type(error).__name__
     details = getattr(error, "details", None)
     holder = details.get("holder") if isinstance(details, dict) else None
@@ -134,6 +137,8 @@ def open_missing_streams() -> None:
 def main() -> NoReturn:
     """The entry point of the program `coordctl`."""
     open_missing_streams()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # what its encoding has not is spelled out, as stderr does
+        sys.stdout.reconfigure(errors="backslashreplace")
     if completion.VARIABLE in os.environ:
         completion.answer(cli)
     sys.exit(invoke(sys.argv[1:]))

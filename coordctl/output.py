@@ -58,7 +58,8 @@ def note(text: str) -> None:
 
 def print_json(value: object, *, line: bool = False) -> None:
     """One JSON document on stdout; `line`: on one line, for streams."""
-    print(json.dumps(value, indent=None if line else 2, ensure_ascii=False, default=jsonable))
+    escaped = (sys.stdout.encoding or "").lower() != "utf-8"  # any encoding has the letters that are left then
+    print(json.dumps(value, indent=None if line else 2, ensure_ascii=escaped, default=jsonable))
 
 
 def jsonable(value: object) -> object:

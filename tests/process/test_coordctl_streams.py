@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 
 import pytest
@@ -49,3 +51,23 @@ def test_a_closed_stdin_is_not_an_empty_file(cell):
     assert done.returncode == 2
     assert done.stderr.startswith("coordctl: there is no stdin")
     assert run(cell, "cat /streams-kept").stdout == "contents"
+
+
+def test_what_the_encoding_of_stdout_has_not_is_spelled_out(cell):
+    run(cell, "put /streams-ü ö")
+    for encoding, shown in (("ascii", b"streams-\\xfc"), ("latin-1", b"streams-\xfc"), ("utf-8", "streams-ü".encode())):
+        settings = {**environment(cell), "PYTHONIOENCODING": encoding}
+        done = [
+            subprocess.run(
+                [*COORDCTL, "ls", *form], capture_output=True, env=settings, timeout=WAIT_SECONDS, check=True
+            )
+            for form in ((), ("-o", "json"))
+        ]
+        assert shown in done[0].stdout.splitlines()
+        assert "streams-ü" in [entry["name"] for entry in json.loads(done[1].stdout.decode(encoding))]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="SKIPPED: needs /dev/full")
+def test_a_full_disk_below_stdout_is_a_line_and_no_traceback(cell):
+    done = run(cell, "history -R / --count 1", ">/dev/full")
+    assert (done.returncode, done.stderr) == (1, "coordctl: No space left on device\n")
