@@ -140,8 +140,6 @@ class Channel:
         door = (attachment, incarnation, self._number)
         spoken = Call(request, operation.name, arguments, session, call, acked, *door)
         self._service.submit(spoken, deliver, push if operation.streams else None)
-        if operation.streams:
-            self._reader.repeat()
 
     def _check_attach(self, arguments: dict[str, object]) -> None:
         if self._session and arguments["session"] != self._session:
@@ -205,6 +203,7 @@ class Channel:
         left = tuple(sorted(self._waiting | self._streams))
         self._waiting, self._streams = set(), set()
         self._service.gone(left)
+        self._reader.end()
 
 
 class ChannelDoor:

@@ -59,14 +59,15 @@ class Reader:
         self._service.congested(self._channel, True)
         self._call_later(LOOK_SECONDS, self._look_again)
 
-    def repeat(self) -> None:
-        """The node may not know of this channel what it was told before its first stream."""
+    def end(self) -> None:
+        """The channel is over; the node has nothing to remember of it."""
         if self._congested:
-            self._service.congested(self._channel, True)
+            self._congested = False
+            self._service.congested(self._channel, False)
 
     def _look_again(self) -> None:
         outlet, limits = self._outlet, self._limits
-        if outlet.is_closing():
+        if outlet.is_closing() or not self._congested:
             return
         unread = outlet.get_write_buffer_size()
         self._silent_looks = self._silent_looks + 1 if unread >= self._unread else 0

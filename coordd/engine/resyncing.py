@@ -33,7 +33,7 @@ class Resyncing:
         self._answers = answers
         self._drop = drop
         self._caught_up = caught_up
-        self._wanting: deque[Group] = deque()
+        self._wanting: dict[Group, None] = {}  # those where somebody waits for one, the longest waiting first
         self._running: deque[Resync] = deque()
 
     def want(self, watch: Watch) -> None:
@@ -46,9 +46,7 @@ class Resyncing:
         elif group.resync is not None:
             self._join(group.resync, watch)
         else:
-            if not group.wanting:
-                self._wanting.append(group)
-            group.wanting[watch] = None
+            group.wanting[watch] = self._wanting[group] = None
 
     def _join(self, resync: Resync, watch: Watch) -> None:
         watch.resync, watch.piece = resync, 0
@@ -56,10 +54,14 @@ class Resyncing:
 
     def leave(self, watch: Watch) -> None:
         """The watch is over, or is left alone."""
-        resync, watch.resync = watch.resync, None
+        group, resync, watch.resync = watch.group, watch.resync, None
         if resync is not None:
             for waits in (resync.todo, resync.later, resync.held):
                 waits.pop(watch, None)
+        elif watch in group.wanting:
+            del group.wanting[watch]
+            if not group.wanting:
+                del self._wanting[group]
 
     def go_on(self, watch: Watch) -> bool:
         """There may be room for its next piece; False where it waits for none."""
@@ -76,7 +78,9 @@ class Resyncing:
         """One turn of one of them, if there is any; True when more is left to do at once."""
         running = self._running
         while self._wanting and len(running) < RESYNCS_MAX:
-            self._begin(self._wanting.popleft(), places, now_ms)
+            group = next(iter(self._wanting))
+            del self._wanting[group]
+            self._begin(group, places, now_ms)
         if not running:
             return False
         resync = running.popleft()
@@ -96,11 +100,10 @@ class Resyncing:
 
     def _begin(self, group: Group, places: Places, now_ms: int) -> None:
         wanting, group.wanting = group.wanting, {}
-        if wanting:
-            group.resync = resync = Resync(group, places, now_ms)
-            for watch in wanting:
-                self._join(resync, watch)
-            self._running.append(resync)
+        group.resync = resync = Resync(group, places, now_ms)
+        for watch in wanting:
+            self._join(resync, watch)
+        self._running.append(resync)
 
     def _hand_out(self, resync: Resync, now_ms: int, looks: int, room: int) -> None:
         """The next piece to some of those who wait for it."""

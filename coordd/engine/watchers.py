@@ -24,10 +24,10 @@ class Line:
 
     __slots__ = ("calls", "full", "held", "number")
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, full: bool = False) -> None:
         self.number = number
         self.calls: dict[int, Watch] = {}  # call number -> watch
-        self.full = False
+        self.full = full
         self.held: dict[Watch, None] = {}  # that wait for the client to read
 
 
@@ -48,7 +48,12 @@ class Group:
         self.resync: Resync | None = None  # that is being gathered
 
     def wake(self, known_upto: int) -> None:
-        """There is something new; whoever rests was told everything up to `known_upto`."""
+        """There is something new; whoever rests was told everything up to `known_upto`.
+
+        What was made for others of this round is not all any more: who had it would need one more delivery than they,
+        and those after him two more, and the round would not end before the writes do.
+        """
+        self.bodies.clear()
         if self.todo:
             if self.again is None:
                 self.again = known_upto

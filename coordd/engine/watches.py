@@ -69,10 +69,11 @@ class Watches:
             "unwatch": self._on_unwatch,
         }
         self._reign = 0
+        self._full: set[int] = set()  # channels whose clients do not read, whether they watch or not
         self._clear()
 
     def _clear(self) -> None:
-        self._list = WatchList(self._settings)
+        self._list = WatchList(self._settings, self._full)
         self._queue: deque[Group] = deque()  # with something to do
         self._places: Places | None = None  # none while nobody watches
         self._resyncs = Resyncing(self._answers, self._drop, self._caught_up)
@@ -135,8 +136,8 @@ class Watches:
             return
         if watch is not None:
             watch.acknowledge(count)
-            if watch.has_room and watch.line is not None and not watch.line.full:
-                self._go_on(watch)
+            if watch.held and watch.has_room:
+                self._resume(watch)
         self._answers.append(Reply(call.request, {}))
 
     def _on_unwatch(self, call: Call, since_ms: int, sure: bool) -> None:
@@ -165,6 +166,7 @@ class Watches:
 
     def congested(self, channel: int, full: bool) -> None:
         """The client of that channel does not read any more what it was sent, or does again."""
+        (self._full.add if full else self._full.discard)(channel)
         line = self._list.lines.get(channel)
         if line is None:
             return
@@ -181,11 +183,17 @@ class Watches:
         if not self._list.watches:
             self._clear()
 
+    def _resume(self, watch: Watch) -> None:
+        """It waits, and there is room in its window: it goes on, or waits for its client to read alone."""
+        assert watch.line is not None, "who takes one answer needs no room"
+        if watch.line.full:
+            watch.line.held[watch] = None
+        else:
+            self._go_on(watch)
+
     def _go_on(self, watch: Watch) -> None:
         """There may be room for it again."""
-        if not watch.held:
-            return
-        assert watch.line is not None, "who takes one answer needs no room"
+        assert watch.held and watch.line is not None
         watch.held = False
         watch.line.held.pop(watch, None)
         if not self._resyncs.go_on(watch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 from coordclient.protocol.errors import Refusal
 from coordd.engine.inputs import Call
 from coordd.engine.settings import EngineSettings
@@ -11,10 +13,12 @@ Key = tuple[str, str]  # scope and path
 
 
 class WatchList:
-    """`watches` by request; `lines` by channel; `groups` by scope and path, then by values."""
+    """`watches` by request; `lines` by channel; `groups` by scope and path, then by values. `full`: channels whose
+    clients do not read, as somebody else keeps them."""
 
-    def __init__(self, settings: EngineSettings) -> None:
+    def __init__(self, settings: EngineSettings, full: Set[int]) -> None:
         self._settings = settings
+        self._full = full
         self.watches: dict[int, Watch] = {}
         self.lines: dict[int, Line] = {}
         self.groups: dict[Key, dict[str, Group]] = {}
@@ -44,7 +48,7 @@ class WatchList:
         if call.channel:
             line = self.lines.get(call.channel)
             if line is None:
-                line = self.lines[call.channel] = Line(call.channel)
+                line = self.lines[call.channel] = Line(call.channel, call.channel in self._full)
         watch = self.watches[call.request] = Watch(call.request, call.call, line, group, cursor)
         if line is not None:
             line.calls[call.call] = watch
@@ -62,7 +66,6 @@ class WatchList:
         del self.watches[watch.request]
         group.rest.pop(watch, None)
         group.todo.pop(watch, None)
-        group.wanting.pop(watch, None)
         if line is not None:
             del line.calls[watch.call]
             line.held.pop(watch, None)

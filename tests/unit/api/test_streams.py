@@ -102,8 +102,7 @@ async def test_a_channel_that_is_not_read_is_congested_until_half_of_it_was_read
     push(Piece({}))
     await until(lambda: service.congestion)
     number = service.calls[0].channel
-    await channel.take(calls([2, "watch", {"path": "/b"}, 0]))
-    assert service.congestion == [(number, True), (number, True)], "the node may have forgotten a channel without any"
+    assert service.congestion == [(number, True)]
     pipe.unread = limit // 2 + 1
     await asyncio.sleep(0)
     pipe.unread = limit // 2
@@ -120,6 +119,20 @@ async def test_a_channel_of_which_nothing_is_read_for_long_is_cut(monkeypatch: p
     ((_, push),) = service.streams.items()
     push(Piece({}))
     await until(lambda: pipe.cut)
+
+
+async def test_the_node_need_not_remember_a_channel_that_has_ended() -> None:
+    channel, service, pipe = make()
+    service.answer = lambda call: None
+    await channel.take(calls(WATCH))
+    pipe.unread = ApiLimits().congested_bytes + 1
+    ((_, push),) = service.streams.items()
+    push(Piece({}))
+    await until(lambda: service.congestion)
+    channel.end()
+    channel.end()
+    number = service.calls[0].channel
+    assert service.congestion == [(number, True), (number, False)], "the node would remember it for ever"
 
 
 async def test_a_channel_without_streams_is_not_looked_at() -> None:

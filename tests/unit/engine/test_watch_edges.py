@@ -252,3 +252,86 @@ def test_a_long_poll_that_is_due_while_news_wait_for_their_turn_gets_the_news(mo
     cell.now_ms += 1
     cell.settle()
     assert all(len(cell.answers[request]["events"]) == 1 for request in waiting)
+
+
+def test_what_is_acknowledged_while_its_channel_is_not_read_goes_on_when_it_is():
+    cell = Cell()
+    watcher, node = Watcher(cell, "/a", 77), cell.master()
+    for number in range(5):
+        put(cell, "/a", bytes([number]) * 100_000)
+    assert len(watcher.look()) == 3, "its window is full"
+    node.inbox.append(Congested(77, True))
+    watcher.acknowledge()
+    assert not watcher.look()
+    node.inbox.append(Congested(77, False))
+    cell.settle()
+    assert len(watcher.look()) == 2
+
+
+def test_a_piece_that_is_acknowledged_while_its_channel_is_not_read_is_followed_by_the_next(short: Limits):
+    cell = Cell()
+    for number in range(40):
+        put(cell, f"/d/{number}", bytes(20_000))
+    watcher, node = Watcher(cell, "/d", 77, scope="children", since=1), cell.master()
+    had = len(watcher.entries)
+    assert not watcher.resyncs, "its window is full in the middle"
+    node.inbox.append(Congested(77, True))
+    watcher.acknowledge()
+    watcher.look()
+    node.inbox.append(Congested(77, False))
+    cell.settle()
+    watcher.look()
+    assert len(watcher.entries) > had
+
+
+def test_who_comes_and_goes_while_resyncs_have_to_wait_leaves_nothing(monkeypatch: pytest.MonkeyPatch, short: Limits):
+    monkeypatch.setattr("coordd.engine.resyncing.RESYNCS_MAX", 1)
+    cell = Cell()
+    for number in range(40):
+        put(cell, f"/d/{number}", bytes(20_000))
+    Watcher(cell, "/d", scope="children", since=1)
+    waiting = cell.master().engine._watches._resyncs._wanting
+    for number in range(20):
+        Watcher(cell, f"/other/{number % 2}", since=1).end()
+        assert not waiting
+    leaves, stays = Watcher(cell, "/other", since=1), Watcher(cell, "/other", since=1)
+    leaves.end()
+    assert len(waiting) == 1
+    cell.run(1_500)
+    stays.look()
+    assert stays.resyncs == 1
+
+
+@pytest.mark.parametrize("count", [200, 800])
+def test_a_round_ends_after_as_many_steps_as_it_has_watches_however_fast_the_writes_come(
+    monkeypatch: pytest.MonkeyPatch, count: int
+):
+    monkeypatch.setattr(watches, "LOOKS_PER_STEP", 20)
+    cell = Cell()
+    alike = [cell.call("watch", channel=number, call=1, path="/a", values="none") for number in range(1, count + 1)]
+    cell.settle()
+    node = cell.master()
+    steps = 0
+    while any(len(cell.pushed[request]) == 1 for request in alike):
+        cell.call("put", path="/a", contents=b"")
+        node.step()
+        node.sync()
+        steps += 1
+    assert steps <= count // 20 + 2
+
+
+def test_a_channel_that_is_not_read_is_told_nothing_of_a_watch_that_comes_then():
+    cell = Cell()
+    put(cell, "/a")
+    node = cell.master()
+    node.inbox.append(Congested(77, True))
+    cell.settle()
+    first = Watcher(cell, "/a", 77, since=0)
+    first.end()
+    again = Watcher(cell, "/a", 77, since=0)
+    assert not first.look() and not again.look()
+    node.inbox.append(Congested(77, False))
+    cell.settle()
+    assert len(again.look()) == 1
+    other = Watcher(cell, "/a", 77, since=0)
+    assert len(other.events) == 1
