@@ -82,7 +82,9 @@ class EventStreams:
         item: Piece | Refusal | dict[str, object] | None = first
         while not isinstance(item, Refusal | dict):
             await self._write(response, b": still here\n\n" if item is None else item.form(_event))
-            if item is not None:
+            if item is None:
+                stream.remind()
+            else:
                 stream.taken()
             item = await stream.next(self._limits.event_idle_seconds)
         said = item.to_wire() if isinstance(item, Refusal) else item
@@ -131,20 +133,24 @@ class _Stream:
     def taken(self) -> None:
         """One more delivery is on its way to the client; said when nothing more waits here, one word at a time."""
         self._taken += 1
-        if not self._items and not self._acknowledging:
+        self.remind()
+
+    def remind(self) -> None:
+        """Say what is not said yet, or was refused because a queue was full: without it nothing more may come."""
+        if self._taken > self._acknowledged and not (self._items or self._acknowledging or self._over):
             self._acknowledge()
 
     def _acknowledge(self) -> None:
-        self._acknowledging = self._service.new_request()
-        self._acknowledged = self._taken
-        arguments: dict[str, object] = {"watch": _CALL, "deliveries": self._taken}
-        self._service.submit(Call(self._acknowledging, "watched", arguments, channel=self._channel), self._said)
+        self._acknowledging, taken = self._service.new_request(), self._taken
+        arguments: dict[str, object] = {"watch": _CALL, "deliveries": taken}
 
-    def _said(self, result: dict[str, object] | Refusal) -> None:
-        self._acknowledging = 0
-        refused = isinstance(result, Refusal)  # a queue was full: the next delivery, or the next word, says it again
-        if not self._over and not refused and not self._items and self._taken > self._acknowledged:
-            self._acknowledge()
+        def said(result: dict[str, object] | Refusal) -> None:
+            self._acknowledging = 0
+            if not isinstance(result, Refusal):
+                self._acknowledged = taken
+                self.remind()
+
+        self._service.submit(Call(self._acknowledging, "watched", arguments, channel=self._channel), said)
 
     def end(self) -> None:
         """The client has gone, or everything is said."""

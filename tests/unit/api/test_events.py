@@ -175,6 +175,24 @@ async def test_a_silent_stream_says_that_it_is_alive_and_hang_ups_are_noticed() 
         await until(lambda: request in house.service.left)
 
 
+async def test_an_acknowledgement_that_is_refused_is_said_again_in_the_silence_that_follows() -> None:
+    async with open_house(ApiLimits(event_idle_seconds=0.01)) as house, asyncio.TaskGroup() as tasks:
+        tasks.create_task(begin(house, CHANGE))
+        async with stream(house) as response:
+            house.service.answer = lambda call: Refusal("overloaded", "later")
+            push(house, {**CHANGE, "revision": 8})
+            await until(lambda: len(house.service.calls) >= 5)
+            house.service.answer = lambda call: {}
+            refused = len(house.service.calls)
+            while len(house.service.calls) == refused:
+                await read_event(response)
+            for _ in range(8):
+                await read_event(response)
+            said = house.service.calls[2:]
+            assert {call.operation for call in said} == {"watched"} and said[-1].arguments["deliveries"] == 2
+            assert len(house.service.calls) == refused + 1, "once it is heard, it is not said again"
+
+
 async def test_event_streams_are_limited() -> None:
     async with open_house(ApiLimits(event_streams=1)) as house, asyncio.TaskGroup() as tasks:
         tasks.create_task(begin(house, CHANGE))
