@@ -8,7 +8,7 @@
   broken off is forgotten, and the next registration gets another, or the changes.
 * What is acknowledged was given (pieces of a resync: received). So what is not given is at most what the cell sends
   without acknowledgement, and once as much over a new registration, for none is made while that much waits here.
-* Acknowledgements are lazy: by a quarter of the cell's window.
+* Acknowledgements are lazy: by a quarter of the cell's window, and by each piece of a resync.
 
 `received` runs where the channel is read, `take` where the application takes: whoever drives this lets one at a
 time in.
@@ -155,7 +155,8 @@ class Watching:
         self._pieces += nodes
         if delivery.more:
             # Whatever comes before it in the queue is acknowledged with it: the rest must come for any of it to count.
-            self._count(self._received, 0, delivery.cost)
+            # Each is, because the cell reckons its bytes otherwise: its window may be full before so many are done.
+            self._done, self.due = self._received, True
             return
         resync, self._pieces = Resync(delivery.revision, tuple(self._pieces)), None
         self._since, self.settled = delivery.revision, True
@@ -224,7 +225,7 @@ class Watching:
         self._done_events += events
         self._done_bytes += size
         enough = self._done_events >= LAZY_EVENTS or self._done_bytes >= LAZY_BYTES
-        self.due = enough or self._done - self._acknowledged >= LAZY_DELIVERIES
+        self.due = self.due or enough or self._done - self._acknowledged >= LAZY_DELIVERIES
 
 
 def _cost(path: str, before: bytes | None, after: bytes | None) -> int:

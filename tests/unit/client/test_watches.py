@@ -15,7 +15,6 @@ from coordclient.aio.life import Life
 from coordclient.aio.watch import Watch
 from coordclient.aio.watches import Watcher, Watches
 from coordclient.errors import ClientClosed, LimitReached, SessionExpired, Unavailable
-from coordclient.protocol.codec import decode
 from coordclient.protocol.errors import Refusal
 from coordclient.watching import BACKLOG_EVENTS, LAZY_EVENTS, Watching
 from tests.unit.client.test_watching import row
@@ -27,18 +26,21 @@ class Line:
     def __init__(self) -> None:
         self.sent: list[tuple[str, dict[str, Any]]] = []
         self.streams: dict[int, Any] = {}
+        self.words: dict[int, Any] = {}  # of one answer
         self.lost: list[str] = []
 
     def begin_stream(self, number: int, acked: int, operation: str, arguments: Any, stream: Any) -> None:
         self.sent.append((operation, dict(arguments)))
-        self.streams[number] = stream
+        (self.streams if operation == "watch" else self.words)[number] = stream
 
     def forget_stream(self, number: int) -> None:
         del self.streams[number]
 
-    def send(self, payload: bytes) -> None:
-        _, operation, arguments, _ = decode(payload[4:])
-        self.sent.append((operation, arguments))
+    def answer(self, error: Refusal | None = None) -> None:
+        """To the words that were said so far."""
+        words, self.words = self.words, {}
+        for word in words.values():
+            word.ended(error)
 
     def lose(self, reason: str) -> None:
         self.lost.append(reason)

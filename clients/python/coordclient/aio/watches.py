@@ -25,7 +25,6 @@ from coordclient.errors import (
     error_of,
 )
 from coordclient.protocol.errors import ERRORS, Action, Refusal
-from coordclient.protocol.frames import frame
 from coordclient.watching import Delivery, Watching
 from coordclient.worker import call_safely
 
@@ -85,6 +84,36 @@ class Watches:
     def _go_on(self) -> None:
         if self._open and not self.keeper.guard.closed:
             self.keeper.alive().watched = True
+
+
+class _Word:
+    """Something told about a watch. Where the cell's queues were full it is told again, for as long as the channel
+    lasts: without an acknowledgement the watch would stand still for ever."""
+
+    def __init__(
+        self, keeper: Keeper, life: Life, channel: Channel, operation: str, arguments: dict[str, object]
+    ) -> None:
+        self._keeper = keeper
+        self._life = life
+        self._channel = channel
+        self._operation = operation
+        self._arguments = arguments
+        self._tries = 0
+
+    def say(self) -> None:
+        """Send it, if the channel is the present one."""
+        if self._channel is self._keeper.channel:
+            calls = self._life.calls
+            self._channel.begin_stream(calls.reserve(), calls.acked, self._operation, self._arguments, self)
+
+    def pushed(self, body: Any) -> None:
+        """It has one answer."""
+
+    def ended(self, error: Refusal | ChannelError | None) -> None:
+        """That answer."""
+        if isinstance(error, Refusal) and ERRORS[error.code].action is Action.RETRY:
+            self._tries += 1
+            asyncio.get_running_loop().call_later(self._keeper.backoff_ms(self._tries) / 1_000, self.say)
 
 
 class Watcher:
@@ -279,8 +308,7 @@ class Watcher:
     def _tell(self, operation: str, arguments: dict[str, object]) -> None:
         """A word to which no answer is waited for."""
         if self._channel is not None and self._life is not None:
-            calls = self._life.calls
-            self._channel.send(frame([calls.reserve(), operation, arguments, calls.acked]))
+            _Word(self.keeper, self._life, self._channel, operation, arguments).say()
 
     # --- who waits
 
