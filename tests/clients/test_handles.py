@@ -92,6 +92,18 @@ async def test_an_ephemeral_node_goes_with_its_last_owner(make_client, path):
     assert await gone(other, path)
 
 
+async def test_a_stale_handle_keeps_no_later_node_alive(make_client, path):
+    client, other = make_client(), make_client()
+    stale = await client.open(path, create="file", ephemeral=True, parents=True)
+    await other.delete(path)
+    with pytest.raises(StaleHandle):
+        await stale.read()
+    again = await client.open(path, create="file", ephemeral=True)
+    await again.close()
+    assert await gone(other, path)
+    await stale.close()
+
+
 async def test_an_ephemeral_directory_goes_when_it_is_closed_and_empty(make_client, path):
     client, other = make_client(), make_client()
     directory = await client.open(path + "/d", create="directory", ephemeral=True, parents=True)

@@ -53,6 +53,7 @@ class Opening:
         self._key = short_of(path)
         self._under = under
         self._open = False
+        self._stat: Stat | None = None  # of what was opened
 
     async def open(self, create: Kind | None, ephemeral: bool, parents: bool) -> Stat:
         """Find or make it; nothing is left behind where that fails."""
@@ -104,8 +105,8 @@ class Opening:
             await self._call("stat", {"path": path, "if_instance": instance})
 
     def _keeps(self, stat: Stat) -> Stat:
-        if stat.ephemeral:
-            self.life.opens.opened(self._key, stat.instance)
+        self._stat = stat
+        self.life.opens.opened(self._key, stat.instance if stat.ephemeral else None)
         return stat
 
     async def _call(self, operation: str, arguments: dict[str, object]) -> Mapping[str, Any]:
@@ -134,7 +135,11 @@ class Opening:
         if not self._open:
             return None
         self._open = False
-        instance = self.life.opens.end(self._key)
+        opens, stat, instance = self.life.opens, self._stat, None
+        if stat is None:
+            instance = opens.failed(self._key)
+        elif stat.ephemeral:
+            instance = opens.closed(self._key, stat.instance)
         if instance is None or self.life.over is not None:
             return None
         closing = {"path": self._key, "instance": instance}
