@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from coordd.machine.reading import ENTRY_BYTES, ROW_BYTES, describe
-from coordd.machine.state import Change, Node
+from coordd.machine.state import Change, Node, text_bytes
 
 DELIVERY_BYTES = 64 * 1024  # one delivery ends with the revision that reaches so many
 DELIVERY_EVENTS = 256  # or so many events
@@ -71,11 +71,6 @@ def _row_bytes(change: Change, values: str) -> int:
     if values != "none" and change.after:
         size += len(change.after)
     return size
-
-
-def text_bytes(text: str) -> int:
-    """At least as many bytes as the text has in UTF-8."""
-    return len(text) if text.isascii() else 4 * len(text)
 
 
 # ---- what there is ----

@@ -14,7 +14,7 @@ from typing import Any
 from coordclient.protocol.errors import ERRORS, Action, Refusal
 from coordclient.protocol.paths import PATH_BYTES_MAX
 from coordd.machine.limits import CALL_WINDOW, Limits
-from coordd.machine.state import Reply, Session, client_bytes
+from coordd.machine.state import Reply, Session, client_bytes, text_bytes
 
 # What a late copy of an acquire is told when its hold has gone since. Never again "granted".
 REVOKED = Refusal("not_held", "this call was granted, and an operator has taken its hold back since")
@@ -88,14 +88,16 @@ def reply_bytes(reply: Reply) -> int:
     if isinstance(reply, dict):
         stat: Any = reply.get("stat")
         if stat is not None:
-            return 384 + len(stat["path"]) + len(stat["owner"]) + len(reply.get("contents", b""))  # type: ignore[arg-type]
+            texts = text_bytes(stat["path"]) + text_bytes(stat["owner"])
+            return 384 + texts + len(reply.get("contents", b""))  # type: ignore[arg-type]
         for name in ("results", "entries"):  # of a transaction, and of what it listed
             several = reply.get(name)
             if isinstance(several, list):
-                return 64 + sum(map(reply_bytes, several))
+                names = sum(text_bytes(one.get("name", "")) for one in several)
+                return 64 + names + sum(map(reply_bytes, several))
         holds = reply.get("holds")  # of a resume, or of an unlock, whose one path is in no row
         return 64 if not isinstance(holds, list) else sum(map(_row_bytes, holds), 64 + PATH_BYTES_MAX)
-    size = 256 + len(reply.message)
+    size = 256 + text_bytes(reply.message)
     if reply.details:
         size += _details_bytes(reply.details)
     return size
@@ -103,7 +105,7 @@ def reply_bytes(reply: Reply) -> int:
 
 def _row_bytes(row: dict[str, object]) -> int:
     path = row.get("path")
-    return 256 + 4 * len(path) if isinstance(path, str) else 32  # a row with a path has a sequencer too
+    return 256 + 4 * text_bytes(path) if isinstance(path, str) else 32  # a row with a path has a sequencer too
 
 
 def _details_bytes(details: dict[str, object]) -> int:

@@ -114,6 +114,7 @@ def _check_node(state: State, node: Node) -> None:
         assert node.temporary or not node.parent.temporary, f"{path} stays, so what is above it stays"
     if node.children is not None:
         assert all(child.parent is node and child is state.nodes[child.path] for child in node.children.values())
+        assert list(node.children.names()) == sorted(node.children)
         assert not node.contents
     assert node.checksum == checksum_of(node.contents)
     assert node.instance <= node.acl_generation <= node.revision <= state.revision

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ from coordclient.protocol.errors import Refusal
 from coordclient.protocol.paths import is_below, name_of
 from coordd.machine.namespace import check_instance, find, stat_of
 from coordd.machine.pages import page
-from coordd.machine.state import Arguments, Change, Node, State, checksum_of
+from coordd.machine.state import Arguments, Change, Node, State, checksum_of, text_bytes
 
 ENTRY_BYTES = 384  # of one stat in an answer, without its texts
 ROW_BYTES = 320  # of one change in an answer, without its texts
@@ -49,9 +50,8 @@ def ls(state: State, arguments: Arguments, session: int) -> dict[str, object]:
     children = node.children
     if children is None:
         raise Refusal("not_a_directory", f"{node.path} is a file")
-    after, contents = arguments["after"], arguments["contents"]
-    names = sorted(name for name in children if name > after) if after else sorted(children)
-    rows = map(children.__getitem__, names)
+    contents, names = arguments["contents"], children.names()
+    rows = (children[names[place]] for place in range(bisect_right(names, arguments["after"]), len(names)))
     size_of = _bytes_with_contents if contents else _bytes_of
     chosen, more = page(state, rows, size_of, arguments["count"], f"an entry of {node.path}")
     entries = [{"name": name_of(child.path), **_row(child, contents)} for child in chosen]
@@ -65,7 +65,7 @@ def _row(node: Node, contents: bool) -> dict[str, object]:
 
 
 def _bytes_of(node: Node) -> int:
-    return ENTRY_BYTES + 2 * len(node.path) + len(node.owner)
+    return ENTRY_BYTES + 2 * text_bytes(node.path) + text_bytes(node.owner)
 
 
 def _bytes_with_contents(node: Node) -> int:
@@ -90,7 +90,7 @@ def _found(state: State, path: str) -> Node | Refusal:
 
 
 def _many_bytes(found: Node | Refusal, size_of: Callable[[Node], int]) -> int:
-    return ENTRY_BYTES + 2 * len(found.message) if isinstance(found, Refusal) else size_of(found)
+    return ENTRY_BYTES + 2 * text_bytes(found.message) if isinstance(found, Refusal) else size_of(found)
 
 
 def _many_row(path: str, found: Node | Refusal, contents: bool) -> dict[str, object]:
@@ -170,7 +170,7 @@ def _past_stat(first: Change, last: Change | None) -> dict[str, object]:
 
 
 def list_changes(state: State, arguments: Arguments, session: int) -> dict[str, object]:
-    """The changes of a node or a subtree, newest first, as many as were asked for and fit."""
+    """The changes of a node or a subtree, newest first, whole revisions, about as many as were asked for and fit."""
     path, subtree, count = arguments["path"], arguments["subtree"], arguments["count"]
     after, upto = arguments["since"], arguments["upto"] or state.revision
     room = state.limits.answer_bytes
@@ -180,8 +180,9 @@ def list_changes(state: State, arguments: Arguments, session: int) -> dict[str, 
         if change.revision <= after:
             break
         if change.revision <= upto and (is_below(change.path, path) if subtree else change.path == path):
-            room -= ROW_BYTES + len(change.path) + len(change.principal)
-            if room < 0 or len(chosen) >= count:
+            room -= ROW_BYTES + text_bytes(change.path) + text_bytes(change.principal)
+            first = not chosen or chosen[0].revision == change.revision
+            if room < 0 or (len(chosen) >= count and not first):  # the first is whole: the next piece begins below it
                 more = True
                 _leave_whole(chosen, change.revision)
                 break
@@ -191,7 +192,7 @@ def list_changes(state: State, arguments: Arguments, session: int) -> dict[str, 
 
 
 def _leave_whole(chosen: list[Change], cut: int) -> None:
-    """No part of the revision `cut`, where the answer was full, unless it has nothing else."""
+    """No part of the revision `cut`, where the answer was full; one that alone is too large for an answer is cut."""
     if chosen and chosen[0].revision != cut:
         while chosen[-1].revision == cut:
             chosen.pop()

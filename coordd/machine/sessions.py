@@ -32,6 +32,7 @@ from coordd.machine.state import (
     killed_by_operator,
     mute_of,
     refuse_limit,
+    text_bytes,
     token_of,
 )
 
@@ -187,7 +188,7 @@ def _begin_incarnation(state: State, session: Session, secret: str, client: dict
 
 def _resumed_holds(state: State, session: Session) -> list[dict[str, object]]:
     holds = list(each_hold(session))
-    size = sum(256 + 4 * len(hold.lock.node.path) for hold in holds)
+    size = sum(256 + 4 * text_bytes(hold.lock.node.path) for hold in holds)
     check_answer(state, size, f"the list of the holds of session {session.id}")
     return [
         {

@@ -7,12 +7,14 @@ what differs. So it costs what is looked at, however large the tree is. Locks ar
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from types import SimpleNamespace
 from typing import cast
 
 from coordclient.protocol.paths import name_of
+from coordd.machine.children import Children
 from coordd.machine.state import Node, Session, State
 
 
@@ -52,6 +54,27 @@ class Overlay(MutableMapping[str, Node]):
         return self._size
 
 
+class _Children(Overlay):
+    """The children of a node of a shadow."""
+
+    __slots__ = ()
+    _base: Children
+
+    def names(self) -> Sequence[str]:
+        """As those of `Children`."""
+        base = self._base
+        names = base.names()
+        changed = [name for name, node in self._new.items() if (node is None) is (name in base)]
+        if changed:
+            names = list(names)
+            for name in changed:
+                if name in base:
+                    del names[bisect_left(names, name)]
+                else:
+                    insort(names, name)
+        return names
+
+
 class _Nodes(Overlay):
     """The nodes of a shadow: those of the state are copied when they are asked for."""
 
@@ -67,7 +90,7 @@ class _Nodes(Overlay):
         for name in Node.__slots__:
             setattr(copy, name, getattr(node, name))
         if node.children is not None:
-            copy.children = cast("dict[str, Node]", Overlay(node.children))
+            copy.children = cast("Children", _Children(node.children))
         if node.parent is not None:
             copy.parent = self[node.parent.path]
             assert copy.parent.children is not None

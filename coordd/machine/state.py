@@ -17,6 +17,7 @@ from hashlib import blake2b, blake2s
 from typing import Any, NamedTuple, NoReturn
 
 from coordclient.protocol.errors import Refusal
+from coordd.machine.children import Children
 from coordd.machine.limits import LIMITS, Limits
 
 Reply = dict[str, object] | Refusal
@@ -104,7 +105,7 @@ class Node:
     ) -> None:
         self.path = path
         self.parent = parent
-        self.children: dict[str, Node] | None = {} if directory else None
+        self.children = Children() if directory else None
         self.contents = b""
         self.checksum = EMPTY_CHECKSUM
         self.instance = self.content_generation = self.acl_generation = self.revision = revision
@@ -386,6 +387,11 @@ def check_answer(state: State, size: int, what: str) -> None:
         raise Refusal("too_large", f"{what} has about {size} bytes; the limit is {state.limits.answer_bytes}")
 
 
+def text_bytes(text: str) -> int:
+    """At least as many bytes as the text has in UTF-8."""
+    return len(text) if text.isascii() else 4 * len(text)
+
+
 def client_bytes(client: dict[str, str]) -> int:
     """About how many bytes the labels of a client take."""
-    return sum(len(key) + len(text) + 8 for key, text in client.items())
+    return sum(text_bytes(key) + text_bytes(text) + 8 for key, text in client.items())

@@ -20,6 +20,7 @@ from coordd.machine.state import (
     client_bytes,
     describe_hold,
     refuse_limit,
+    text_bytes,
     token_of,
 )
 
@@ -40,7 +41,7 @@ def why(state: State, arguments: Arguments, session: int) -> dict[str, object]:
     lock = state.locks.get(path)
     losses = state.losses.get(path, ())
     size = 0 if lock is None else _answer_bytes(state, lock)
-    size += sum(256 + client_bytes(loss[2]) + len(loss[3]) + len(loss[9]) for loss in losses)
+    size += sum(256 + client_bytes(loss[2]) + text_bytes(loss[3]) + text_bytes(loss[9]) for loss in losses)
     check_answer(state, size, f"all about the lock {path}")
     return {
         "revision": state.revision,
@@ -52,12 +53,13 @@ def why(state: State, arguments: Arguments, session: int) -> dict[str, object]:
 
 
 def _answer_bytes(state: State, lock: Lock) -> int:
-    size = 128 + len(lock.node.path)
+    size = 128 + text_bytes(lock.node.path)
     for hold in lock.holders.values():
-        size += 192 + len(hold.actor) + len(hold.revoked) + len(hold.principal) + client_bytes(hold.client)
+        texts = text_bytes(hold.actor) + text_bytes(hold.revoked) + text_bytes(hold.principal)
+        size += 192 + texts + client_bytes(hold.client)
     for waiter in lock.waiters.values():
         session = state.sessions[waiter.session]
-        size += 160 + len(waiter.actor) + len(session.principal) + client_bytes(session.client)
+        size += 160 + text_bytes(waiter.actor) + text_bytes(session.principal) + client_bytes(session.client)
     return size
 
 
@@ -103,9 +105,9 @@ def session_info(state: State, arguments: Arguments, session: int) -> dict[str, 
         raise Refusal("not_found", f"there is no session {number}" if number else "session_info: of which session?")
     holds = list(each_hold(found))
     places = [place for call in sorted(found.waiters) for place in places_of(found.waiters[call])]
-    size = _session_bytes(found) + sum(len(path) for path in found.ephemerals)
-    size += sum(256 + len(hold.lock.node.path) + len(hold.revoked) for hold in holds)
-    size += sum(128 + len(place.lock.node.path) for place in places)
+    size = _session_bytes(found) + sum(map(text_bytes, found.ephemerals))
+    size += sum(256 + text_bytes(hold.lock.node.path) + text_bytes(hold.revoked) for hold in holds)
+    size += sum(128 + text_bytes(place.lock.node.path) for place in places)
     check_answer(state, size, f"all about session {number}")
     queues = {place.lock.node.path: place.lock for place in places}
     if sum(len(lock.waiters) for lock in queues.values()) > state.limits.places_steps:
@@ -148,7 +150,7 @@ def _hold_row(hold: Hold) -> dict[str, object]:
 
 
 def _session_bytes(session: Session) -> int:
-    return 256 + len(session.principal) + len(session.killed) + client_bytes(session.client)
+    return 256 + text_bytes(session.principal) + text_bytes(session.killed) + client_bytes(session.client)
 
 
 def _session_row(session: Session) -> dict[str, object]:

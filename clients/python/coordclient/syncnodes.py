@@ -81,8 +81,8 @@ class NodesClient(BaseClient):
 
     def history(self, path: str, *, since: int = 0, upto: int = 0, count: int = 100, subtree: bool = False) -> History:
         """The changes of a node (or of all in its subtree) after revision `since` up to `upto` (0: now), newest first,
-        at most `count` (1 to 1000), as far as the cell keeps them: who, when, at which revision. Where there are
-        `more`, go on with `upto` one below the last revision.
+        at most `count` (1 to 1000; more where the newest revision alone has more), as far as the cell keeps them: who,
+        when, at which revision. Where there are `more`, go on with `upto` one below the last revision.
 
         >>> [(change.revision, change.kind) for change in client.history("/config").changes]
         """

@@ -129,3 +129,46 @@ def test_sessions_come_in_pages_by_age() -> None:
     found = pages(cell, "list_sessions", "sessions", "session")
     assert joined(found) == sessions and len(found) > 1
     assert pages(cell, "list_sessions", "sessions", "session", count=6) == [sessions[:6], sessions[6:12], sessions[12:]]
+
+
+def test_names_in_other_scripts_are_reckoned_by_their_bytes() -> None:
+    cell = Cell()
+    top = "/" + "字" * 85 + "/" + "字" * 85
+    paths = [f"{top}/{number:03}" + "字" * 83 for number in range(448)]
+    session = cell.open()
+    for first in range(0, len(paths), 64):
+        cell.acquire_all(session, *paths[first : first + 64])
+    answers = [
+        cell.query("ls", path=top),
+        cell.query("get_many", paths=paths[:256]),
+        cell.query("get_many", paths=[path + "x" for path in paths[:256]]),
+        cell.query("history", path="/", subtree=True, count=1000),
+        cell.query("locks", path="/"),
+        cell.do("txn", then=[{"do": "ls", "path": top, "count": 120}] * 2),
+    ]
+    assert [len(encode(answer)) <= cell.limits.answer_bytes for answer in answers] == [True] * len(answers)
+    assert cell.refused("txn", then=[{"do": "put", "path": "/a"}, *[{"do": "ls", "path": top}] * 2]).code == "too_large"
+    assert not cell.exists("/a")
+
+
+def test_a_directory_is_sorted_once_and_kept_so_also_in_a_transaction_that_is_refused() -> None:
+    cell, names = crowd(bound=100_000)
+    children = cell.machine.state.nodes["/d"].children
+    assert children is not None
+    kept = children.names()
+    listing: dict[str, Any] = {"do": "ls", "path": "/d"}
+    steps = [
+        {"do": "put", "path": "/d/a"},
+        listing,
+        {"do": "delete", "path": "/d/n05"},
+        {"do": "put", "path": "/d/n07x"},
+        {"do": "put", "path": "/d/n08", "contents": b"again"},
+        listing,
+    ]
+    later = sorted({"a", "n07x", *names} - {"n05"})
+    assert cell.refused("txn", then=[*steps, {"do": "delete", "path": "/nothing"}]).code == "not_found"
+    assert children.names() is kept and kept == names
+    results = cell.do("txn", then=steps)["results"]
+    assert [[entry["name"] for entry in results[at]["entries"]] for at in (1, 5)] == [["a", *names], later]
+    cell.do("put", path="/d/z")
+    assert children.names() is kept and kept == [*later, "z"]

@@ -346,3 +346,14 @@ def test_what_is_no_transaction_is_refused_by_its_place(cell: Cell, given: Any, 
     with pytest.raises(Refusal, match=words) as raised:
         cell.command("txn", **given)
     assert raised.value.code in ("bad_request", "bad_path")
+
+
+def test_a_trial_has_the_nodes_that_the_state_has_afterwards(cell: Cell) -> None:
+    for path in ("/d/a", "/d/b", "/e"):
+        cell.do("put", path=path, parents=True)
+    steps = [put("/d/c"), step("delete", "/d/a"), put("/e", b"new"), step("ls", "/d")]
+    arguments: Any = cell.command("txn", then=steps).arguments
+    shadow = transactions.attempt(cell.machine.state, None, "p", "then", arguments["then"])
+    found = {path: len(node.contents) for path, node in shadow.nodes.items()}
+    txn(cell, steps)
+    assert found == {path: len(node.contents) for path, node in cell.machine.state.nodes.items()}

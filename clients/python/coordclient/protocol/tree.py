@@ -60,7 +60,7 @@ _ROWS = (
             PATH,
             Argument("since", Kind.INT, 0),  # only changes with a larger revision
             Argument("upto", Kind.INT, 0),  # and with none larger than this; 0: the present
-            Argument("count", Kind.INT, 100, low=1, high=HISTORY_COUNT_MAX),
+            Argument("count", Kind.INT, 100, low=1, high=HISTORY_COUNT_MAX),  # whole revisions: the first may have more
             Argument("subtree", Kind.BOOL, False),
         ),
         "{revision, complete_after, changes: [{revision, path, kind: 'created' | 'changed' | 'deleted', directory,"
