@@ -40,7 +40,7 @@ def test_how_locks_fail(code, tmp_path, monkeypatch):
 
 def test_the_page_has_its_examples():
     assert len(FAILURES) == 6
-    assert len([code for _, code in CLIENT if code.startswith("from coordclient import")]) == 4
+    assert len([code for _, code in CLIENT if code.startswith("from coordclient import")]) == 5
 
 
 RUNS = re.compile(r"^with Client\((cache=True.*)?\) as client:$", re.MULTILINE)
