@@ -34,7 +34,9 @@ class Holders:
         words = [",".join(endpoints), str(directory), str(HOLDERS), "1"]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         command = [sys.executable, "-m", "tests.clients.programs.stopped_writers", *words]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True
+        )
         self._pids: dict[int, int] = {}
         self._said: list[queue.SimpleQueue[tuple[str, int]]] = [queue.SimpleQueue() for _ in range(HOLDERS)]
         threading.Thread(target=self._listen, daemon=True).start()
@@ -50,12 +52,15 @@ class Holders:
             self._said[int(number)].put((word, int(last)))
 
     def hears(self, number: int) -> tuple[str, int]:
-        return self._said[number].get(timeout=SECONDS_MAX)
+        try:
+            return self._said[number].get(timeout=SECONDS_MAX)
+        except queue.Empty:
+            if number in self._pids:
+                os.kill(self._pids[number], signal.SIGUSR1)  # it says on stderr where its threads are
+            raise AssertionError(f"nothing was heard of holder {number} for {SECONDS_MAX} s") from None
 
     def end(self) -> None:
-        self.process.kill()
-        for pid in list(self._pids.values()):
-            os.kill(pid, signal.SIGKILL)
+        os.killpg(self.process.pid, signal.SIGKILL)  # the holders, too
         self.process.wait()
         assert self.process.stdout is not None
         self.process.stdout.close()
@@ -72,6 +77,8 @@ def files(tmp_path) -> Path:
     connection.close()
     for number in range(1, HOLDERS):
         shutil.copy(tmp_path / "0.db", tmp_path / f"{number}.db")
+    for number in range(HOLDERS):
+        os.mkfifo(tmp_path / f"{number}.go")
     return tmp_path
 
 
@@ -95,7 +102,9 @@ def succeed(client: Client, directory: Path, number: int, holders: Holders) -> t
         os.kill(pid, signal.SIGCONT)
         connection = opened(str(directory), number, SECONDS_MAX)
         write(connection, lock.path, lock.token)
+        go = os.open(directory / f"{number}.go", os.O_RDWR)
         word, status = holders.hears(number)
+        os.close(go)
         write(connection, lock.path, lock.token)
         connection.close()
         assert word == "ended"
