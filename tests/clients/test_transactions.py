@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from coordclient import BadRequest, Client, Conflict, Exists, NotFound
+from coordclient import BadRequest, Client, Conflict, Exists, NotFound, TooLarge
 from coordclient.values import Entry, File, Stat
 
 
@@ -115,3 +115,16 @@ def test_threads_have_the_same(cell, path):
         assert client.get(path).contents == b"2"
         with pytest.raises(Conflict):
             client.txn().put(path, b"3", if_generation=1).commit()
+
+
+async def test_what_no_frame_holds_is_refused_before_it_is_sent_and_costs_no_session(make_client, path):
+    client = make_client()
+    async with client.lock(path) as lock:
+        txn = client.txn()
+        for number in range(6):
+            txn.put(f"{path}-{number}", bytes(100_000))
+        with pytest.raises(TooLarge, match="the limit of one call is 524288"):
+            await txn.commit()
+        with pytest.raises(TooLarge):
+            await txn.plan()
+        lock.check()

@@ -12,9 +12,9 @@ from coordclient.aio.link import Link
 from coordclient.aio.pulse import Pulse
 from coordclient.calls import Call, Then, Verdict
 from coordclient.endpoints import CHANCE_MAX
-from coordclient.errors import BadRequest
+from coordclient.errors import BadRequest, TooLarge
 from coordclient.protocol.errors import ERRORS, Action
-from coordclient.protocol.frames import frame
+from coordclient.protocol.frames import FRAME_BYTES_MAX, frame
 from coordclient.serving import Serving
 from coordclient.session import Reading
 
@@ -44,12 +44,17 @@ class Traffic:
         return self._chance.randrange(CHANCE_MAX)
 
     def send(self, channel: Channel, life: Life, call: Call) -> None:
-        """One call goes out on the channel."""
+        """One call goes out on the channel; or ends by its error, where it never can."""
         try:
             payload = frame([call.number, call.operation, call.arguments, life.calls.acked])
         except (TypeError, ValueError, OverflowError) as error:
             life.calls.give_up(call)
             settle_error(call.tag, BadRequest(f"{call.operation}: an argument cannot be sent: {error}"))
+            return
+        if len(payload) - 4 > FRAME_BYTES_MAX:  # the replica would cut the channel, and all that is on it
+            text = f"{call.operation}: it has {len(payload) - 4} bytes; the limit of one call is {FRAME_BYTES_MAX}"
+            life.calls.give_up(call)
+            settle_error(call.tag, TooLarge(text))
             return
         life.calls.sent(call)
         channel.send(payload)
