@@ -61,7 +61,8 @@ class Work:
 
 
 class Runs:
-    """Runs the command, one run at a time. A signal that asks coordctl to end is passed on, and the end awaited."""
+    """Runs the command, one run at a time. A signal that asks coordctl to end is passed on, unless the terminal has
+    told the command already, and the end awaited."""
 
     def __init__(self, command: Sequence[str], watched: str) -> None:
         self.command = command
@@ -77,6 +78,8 @@ class Runs:
         for number in _PASSED_ON:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._pass_on)
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, self._interrupt)
 
     @property
     def busy(self) -> bool:
@@ -93,6 +96,14 @@ class Runs:
         if self._process is not None:
             self._told = True
             self._process.send_signal(number)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        """Ctrl-C: the command has got it from the terminal, too. Who types it again does not want to wait for it."""
+        if self._asked == number:
+            self._process = None
+            raise KeyboardInterrupt
+        self._asked = number
+        self._told = self._process is not None
 
     def start(self, work: Work) -> None:
         """Begin a run; Failure if it cannot be started. The changes come on its stdin, a JSON line each."""
@@ -118,6 +129,6 @@ class Runs:
         return code if code >= 0 else Exit.SIGNAL - code
 
     def wait(self) -> None:
-        """For the end of the run that goes on, if one does: whoever typed Ctrl-C typed it to the command, too."""
+        """For the end of the run that goes on, if one does."""
         if self._process is not None:
             self._process.wait()

@@ -114,16 +114,21 @@ def _place(name: str, place: Place) -> str:
 
 def _contents_of(transaction: Transaction) -> dict[Step, bytes]:
     """What is in the files that steps name."""
+    from coordclient.protocol.operations import CONTENTS_BYTES_MAX
+
     found = {}
     for step in (*transaction.then, *transaction.otherwise):
         if step.file is None:
             continue
         try:
             with open(step.file.text, "rb") as file:
-                found[step] = file.read(TEXT_BYTES_MAX)
+                found[step] = file.read(CONTENTS_BYTES_MAX + 1)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise Misread(f"{step.file.text}: {reason}", step.file.place) from None
+        if len(found[step]) > CONTENTS_BYTES_MAX:
+            text = f"{step.file.text}: more than {CONTENTS_BYTES_MAX} bytes, which is the most that a file can have"
+            raise Misread(text, step.file.place)
     return found
 
 

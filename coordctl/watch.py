@@ -167,7 +167,7 @@ class _Following:
                 code = runs.ended()
                 if code is not None and once:
                     return code
-                if code:
+                if code and not runs.asked_to_end:
                     complain(f"{runs.command[0]} ended with {code}; the watch goes on")
                 if runs.busy:
                     wait_for_more(self._follower, runs.wake)
@@ -179,7 +179,7 @@ class _Following:
                 else:
                     wait_for_more(self._follower, runs.wake)
         finally:
-            runs.wait()  # whoever typed Ctrl-C typed it to the command, too
+            runs.wait()  # also where the watch ends by an error
 
 
 COMMANDS: tuple[click.Command, ...] = (watch,)

@@ -166,6 +166,10 @@ def test_contents_come_from_files_and_a_file_that_cannot_be_read_is_pointed_at(a
     text.write_text(f"then put /a -f {tmp_path / 'contents'}")
     _, _, _, cell = ask(TxnResult(True, 9, (STAT,), ()), "-f", str(text))
     assert cell.branches == [[{"do": "put", "path": "/a", "contents": b"\xff\0"}]]
+    text.write_text("then\nput /a -f /dev/zero")
+    code, _, err, cell = ask(DONE, "-f", str(text))
+    words = "more than 262144 bytes, which is the most that a file can have"
+    assert (code, err) == (2, f"coordctl: {text}:2:11: /dev/zero: {words}\n")
     text.write_text(f"then\nput /a -f {tmp_path / 'nothing'}")
     code, _, err, _ = ask(DONE, "-f", str(text))
     assert (code, err) == (2, f"coordctl: {text}:2:11: {tmp_path / 'nothing'}: No such file or directory\n")

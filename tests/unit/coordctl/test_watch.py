@@ -145,10 +145,13 @@ def test_work_is_full_at_its_bounds(monkeypatch: pytest.MonkeyPatch, bound: str,
     assert work.full
 
 
+_ASKING = (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
+
+
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Runs]]:
     """A run whose command is a fake, and the signal handlers of this process put back."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, *_ASKING)}
 
     def start(popen: Callable[..., object]) -> Runs:
         monkeypatch.setattr(subprocess, "Popen", popen)
@@ -183,6 +186,28 @@ def test_a_signal_reaches_the_command_once_also_while_it_is_started(started: Any
     if not early:
         signal.raise_signal(signal.SIGTERM)
     assert (fake.sent, found.asked_to_end) == ([signal.SIGTERM], signal.SIGTERM)
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_ctrl_c_waits_for_the_command_also_while_it_is_started_and_a_second_one_does_not(
+    started: Any, early: bool
+) -> None:
+    fake = Fake()
+
+    def popen(*_arguments: object, **_more: object) -> Fake:
+        if early:
+            signal.raise_signal(signal.SIGINT)
+        return fake
+
+    found = started(popen)
+    if not early:
+        signal.raise_signal(signal.SIGINT)
+    assert (found.busy, found.asked_to_end) == (True, signal.SIGINT)
+    assert fake.sent == ([signal.SIGINT] if early else []), "later it has it from the terminal"
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    found.wait()  # for nothing
+    assert not found.busy
 
 
 def test_a_command_that_cannot_be_run_is_exit_126(started: Any) -> None:
