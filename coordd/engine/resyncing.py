@@ -2,7 +2,7 @@
 
 So many at a time, because each holds what it has gathered until all who wait for it have had it; others wait for their
 turn. Where nobody takes a piece for a while, its watches are left alone until they have room again: then they want
-another one.
+another one. So are those without room where it has gone out for long and others wait: a piece now and then keeps no place.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from coordd.machine.machine import Machine
 RESYNCS_MAX = 8
 STUCK_MS = 10_000
 STUCK_WHILE_OTHERS_WAIT_MS = 1_000
+LONG_MS = 20_000
 
 
 class Resyncing:
@@ -87,6 +88,7 @@ class Resyncing:
         if not resync.revision:
             if resync.gather(machine, places, ruling):
                 resync.group.resync = None
+                resync.told_from_ms = now_ms
         else:
             self._hand_out(resync, now_ms, looks, room)
             self._leave_stuck(resync, now_ms)
@@ -146,6 +148,7 @@ class Resyncing:
 
     def _leave_stuck(self, resync: Resync, now_ms: int) -> None:
         patience_ms = STUCK_WHILE_OTHERS_WAIT_MS if self._wanting else STUCK_MS
-        if not (resync.todo or resync.later) and now_ms - resync.moved_ms >= patience_ms:
+        stuck = not (resync.todo or resync.later) and now_ms - resync.moved_ms >= patience_ms
+        if stuck or (self._wanting and now_ms - resync.told_from_ms >= LONG_MS):
             for watch in list(resync.held):
                 self.leave(watch)

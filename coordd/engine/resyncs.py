@@ -33,6 +33,7 @@ class Resync:
         self.later: dict[Watch, None] = {}  # have had one in this round
         self.held: dict[Watch, None] = {}  # wait for room
         self.moved_ms = now_ms  # when somebody had a piece last
+        self.told_from_ms = now_ms  # when all was gathered
         self._seen_upto = places.upto
         self._walk = [group.path]
         self._found: dict[str, Glance] = {}

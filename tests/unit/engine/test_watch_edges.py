@@ -335,3 +335,23 @@ def test_a_channel_that_is_not_read_is_told_nothing_of_a_watch_that_comes_then()
     assert len(again.look()) == 1
     other = Watcher(cell, "/a", 77, since=0)
     assert len(other.events) == 1
+
+
+def test_a_piece_now_and_then_keeps_nobody_waiting_for_long(monkeypatch: pytest.MonkeyPatch, short: Limits):
+    monkeypatch.setattr("coordd.engine.resyncing.RESYNCS_MAX", 1)
+    monkeypatch.setattr("coordd.engine.resyncing.LONG_MS", 3_000)
+    cell = Cell()
+    for number in range(40):
+        put(cell, f"/d/{number}", bytes(60_000))
+    slow, quick = Watcher(cell, "/d", scope="children", since=1), Watcher(cell, "/d/1", since=1)
+    for taken in range(1, 5):
+        quick.look()
+        assert not quick.resyncs
+        cell.run(800)
+        slow.acknowledge(taken)
+    quick.look()
+    assert quick.resyncs == 1
+    while not slow.resyncs:
+        slow.acknowledge()
+        slow.look()
+    assert len(slow.entries) == 40, "it has had another one"
