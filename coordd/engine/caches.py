@@ -79,7 +79,7 @@ class Queue:
         self.owing = 0  # how many paths that are
         self.until_ms = 0  # of the last lease, by the master's clock
         self.asked: WaitingCall | None = None  # the request for a lease that waits
-        self.waits: list[tuple[int, Wait]] = []  # for the acknowledgement of that number
+        self.waits: dict[int, list[Wait]] = {}  # by the number that is to be acknowledged, one of those in `owed`
 
     def leave(self, request: int) -> None:
         """The channel has ended."""
@@ -163,7 +163,8 @@ class Caches:
             for queue in left:
                 self.end(queue)
         for queue in [queue for queue in self._waited if queue.until_ms <= now_ms]:
-            self._acknowledged(queue, ALL)
+            waits, queue.waits = queue.waits, {}
+            self._end_waits(queue, list(chain.from_iterable(waits.values())))
         if self._ended and self._look_ms <= now_ms:
             ended, self._ended = self._ended, {}
             for queue in chain.from_iterable(ended.values()):
@@ -277,7 +278,7 @@ class Caches:
 
     def _wait_for(self, queue: Queue, number: int, wait: Wait) -> None:
         if queue.until_ms > self._now_ms:
-            queue.waits.append((number, wait))
+            queue.waits.setdefault(number, []).append(wait)
             self._waited[queue] = None
             wait.left += 1
 
@@ -305,21 +306,19 @@ class Caches:
 
     def acknowledge(self, queue: Queue, number: int) -> None:
         """The client has dropped all that it was told to up to this number."""
+        over: list[Wait] = []
         while queue.owed and queue.owed[0][0] <= number:
             asked, paths = queue.owed.popleft()
             queue.owing -= len(paths)
+            over += queue.waits.pop(asked, ())
             for path in paths:
                 if self._holders.get(path, {}).get(queue) == asked:  # else it is held anew since
                     self._drop(path, queue)
-        self._acknowledged(queue, number)
+        self._end_waits(queue, over)
 
-    def _acknowledged(self, queue: Queue, number: int) -> None:
-        """Waits for that much of this queue are over: by its word, or by the end of its lease."""
-        if not queue.waits:
-            return
-        over = [wait for asked, wait in queue.waits if asked <= number]
-        queue.waits = [(asked, wait) for asked, wait in queue.waits if asked > number]
-        if not queue.waits:
+    def _end_waits(self, queue: Queue, over: list[Wait]) -> None:
+        """These wait for that queue no more: by its word, or by the end of its lease."""
+        if over and not queue.waits:
             del self._waited[queue]
         for wait in over:
             wait.left -= 1

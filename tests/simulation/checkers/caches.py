@@ -50,7 +50,7 @@ class CacheWaits(Checker):
         for queue in _queues(caches):
             if queue.until_ms > engine.replica.proposer.lease.until_ms:
                 raise self.broken(f"replica {process.name} gave session {queue.call.session} more than its own lease")
-            for _, wait in queue.waits:
+            for wait in chain.from_iterable(queue.waits.values()):
                 waiting[wait] = before.get(wait, now_ms)
         for change in caches._marked:
             if isinstance(change, WaitingCall):  # again the same request, where it has to wait once more

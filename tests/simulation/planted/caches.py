@@ -125,7 +125,8 @@ def _not_awaited(right: Any) -> Any:
         wait = right(self, paths, then)
         if wait is not None:
             for queue in list(self._waited):
-                queue.waits = [pair for pair in queue.waits if pair[1] is not wait]
+                left = ((number, [one for one in waits if one is not wait]) for number, waits in queue.waits.items())
+                queue.waits = {number: waits for number, waits in left if waits}
                 if not queue.waits:
                     del self._waited[queue]
 

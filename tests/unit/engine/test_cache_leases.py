@@ -327,7 +327,7 @@ def test_a_change_that_is_refused_because_too_many_wait_is_not_kept_meanwhile() 
     cell.settle()
     assert [request in cell.answers for request in requests] == [False] + [True] * 9
     (queue,) = cell.master().engine._mastership.caching.caches.queues.values()
-    kept = [wait.then for _, wait in queue.waits if wait.then is not None]
+    kept = [wait.then for waits in queue.waits.values() for wait in waits if wait.then is not None]
     assert len(kept) == 1
     reader.acknowledge()
     cell.settle()
