@@ -2,7 +2,8 @@
 
 So many at a time, because each holds what it has gathered until all who wait for it have had it; others wait for their
 turn. Where nobody takes a piece for a while, its watches are left alone until they have room again: then they want
-another one. So are those without room where it has gone out for long and others wait: a piece now and then keeps no place.
+another one. So are those without room, where it has gone out for long and others wait: a piece now and then is not
+enough to keep a place.
 """
 
 from __future__ import annotations
