@@ -18,7 +18,7 @@ from coordd.api.limits import ApiLimits
 from coordd.api.reader import Outlet
 
 PING = b"\x89\x00"  # a whole WebSocket message
-_LOOKS = 6  # in `silent_seconds`
+_LOOKS = 3  # in `silent_seconds`: an idle client is asked every 16 s, and a silent one twice
 
 _log = structlog.get_logger("coordd.api")
 

@@ -28,7 +28,7 @@ class ApiLimits:
     outbox_bytes: int = 4 * 1024 * 1024  # replies that a channel's client has not read
     congested_bytes: int = 256 * 1024  # unread: from here on its streams wait
     congested_seconds: float = 60.0  # without any of it being read: the channel is cut
-    silent_seconds: float = 30.0  # without a sign of life of a channel's client, or its lease where that is longer
+    silent_seconds: float = 24.0  # without a sign of life of a channel's client, or its lease where that is longer
     event_streams: int = 10_000  # GET /v1/watch
     event_idle_seconds: float = 15.0  # of silence, after which an event stream says that it is alive
     channel_in_flight: int = 4_096  # calls of one channel without an answer

@@ -56,13 +56,13 @@ def silence(heart: Heart, pipe: Pipe, clock: Clock) -> float:
 
 async def test_whoever_says_nothing_is_asked_and_cut_after_half_a_minute() -> None:
     heart, pipe, clock = begin()
-    assert 30 <= silence(heart, pipe, clock) <= 35
-    assert pipe.written and set(pipe.written) == {PING} and not clock.due
+    assert 24 <= silence(heart, pipe, clock) <= 32
+    assert len(pipe.written) >= 2 and set(pipe.written) == {PING} and not clock.due
 
 
 async def test_a_client_with_a_session_may_stand_still_for_its_lease() -> None:
-    assert 60 <= silence(*begin(lease_ms=60_000)) <= 65
-    assert 30 <= silence(*begin(lease_ms=1_000)) <= 35
+    assert 60 <= silence(*begin(lease_ms=60_000)) <= 76
+    assert 24 <= silence(*begin(lease_ms=1_000)) <= 32
 
 
 async def test_a_client_that_speaks_is_not_asked_and_one_that_answers_not_cut() -> None:
@@ -116,7 +116,7 @@ async def dead_client(house: House) -> AsyncIterator[asyncio.StreamReader]:
         writer.close()
 
 
-@pytest.mark.parametrize(("lease_ms", "asked"), [(10, 5), (100, 19)])
+@pytest.mark.parametrize(("lease_ms", "asked"), [(10, 2), (100, 9)])
 async def test_a_client_that_died_without_a_word_is_cut_and_all_that_it_held_given_back(
     lease_ms: int, asked: int
 ) -> None:
