@@ -33,7 +33,9 @@ def _own_paths(cell: str, operation: Operation, arguments: dict[object, object])
         elif argument.kind in (Kind.LOCKS, Kind.GUARDS, Kind.STEPS):
             listed = arguments.get(argument.name)
             if isinstance(listed, list):
-                arguments = {**arguments, argument.name: [_own_path(cell, one) for one in listed]}
+                where = f"{operation.name}: {argument.name}"
+                own = [_own_path(cell, f"{where}[{index}]", one) for index, one in enumerate(listed)]
+                arguments = {**arguments, argument.name: own}
     return arguments
 
 
@@ -41,11 +43,15 @@ def _short(cell: str, path: object) -> object:
     return parse_path(path, cell) if isinstance(path, str) and path.startswith("/ls/") else path
 
 
-def _own_path(cell: str, lock: object) -> object:
-    path = lock.get("path") if isinstance(lock, dict) else None
-    if isinstance(lock, dict) and isinstance(path, str) and path.startswith("/ls/"):
-        return {**lock, "path": parse_path(path, cell)}
-    return lock
+def _own_path(cell: str, where: str, one: object) -> object:
+    """Of one of several locks, guards or steps; an error says of which."""
+    path = one.get("path") if isinstance(one, dict) else None
+    if isinstance(one, dict) and isinstance(path, str) and path.startswith("/ls/"):
+        try:
+            return {**one, "path": parse_path(path, cell)}
+        except Refusal as refusal:
+            raise Refusal(refusal.code, f"{where}: {refusal.message}") from None
+    return one
 
 
 def too_deep(value: object) -> bool:
