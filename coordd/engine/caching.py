@@ -229,7 +229,7 @@ class Caching:
     # ---- queues and leases ----
 
     def _on_cache(self, call: Call, since_ms: int, sure: bool) -> None:
-        limit = self._calls.full()
+        limit = self._calls.full(call.operation)
         if call.attachment == 0:
             self._say(call, Refusal("bad_request", "cache: invalidations need a channel that speaks for the session"))
         elif not sure:

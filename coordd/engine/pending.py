@@ -19,7 +19,7 @@ from coordd.engine.lessor import Wait
 from coordd.engine.settings import EngineSettings
 
 WAITS = frozenset(row.name for row in OPERATIONS.values() if row.waits)
-_PATIENT = WAITS | {"keep_alive"}
+_PATIENT = WAITS | {"keep_alive", "cache"}
 CallKey = tuple[int, int]  # session, call number
 
 
@@ -98,8 +98,8 @@ class PendingCalls:
     def full(self, operation: str = "") -> str | None:
         """Which limit forbids one more request, if any.
 
-        What waits (acquires, and KeepAlives that are held) leaves a quarter to what ends the waiting: releases,
-        cancels, the end of a session.
+        What stays (acquires that wait, KeepAlives that are held, queues of caches) leaves a quarter to what ends the
+        waiting: releases, cancels, the end of a session.
         """
         limit = self._settings.requests_max
         limit -= limit // 4 if operation in _PATIENT else 0

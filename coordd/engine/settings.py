@@ -23,7 +23,7 @@ class EngineSettings:
     queue_bytes_max: int = 32 * 1024 * 1024
     waiting_calls_max: int = 16_384  # reads and KeepAlives that wait for a confirming round
     waiting_bytes_max: int = 8 * 1024 * 1024
-    requests_max: int = 131_072  # everything unanswered; waiting acquires may be three quarters of it
+    requests_max: int = 131_072  # everything unanswered; three quarters of it may be what waits for others
     decisions_per_step_max: int = 128  # expiries and ends of lock-delays proposed in one step
     cached_paths_per_session_max: int = 10_000
     cached_paths_max: int = 1_000_000  # of all sessions together

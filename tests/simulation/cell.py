@@ -263,8 +263,8 @@ class Cell:
 
 
 def engine_settings(swarm: Swarm, replica: int) -> EngineSettings:
-    """The engine's settings in this seed. The queue of each cache is a request that stays open: there is room for it in
-    the quarter that waiting acquires leave."""
+    """The engine's settings in this seed. The queue of each cache is a request that stays open: there is room for it
+    beside the acquires that wait."""
     requests_max = swarm.requests_max + (4 * swarm.clients if swarm.caches else 0)
     return EngineSettings(
         settings_of(swarm, replica),

@@ -271,6 +271,18 @@ def test_queues_requests_for_leases_and_reads_that_wait_are_bounded() -> None:
     assert cell.answers[asked].code == cell.answers[opened].code == "overloaded"
 
 
+def test_queues_of_caches_leave_room_for_the_release_that_others_wait_for() -> None:
+    cell = Cell(requests_max=4)
+    clients = [cell.open() for _ in range(4)]
+    hold = clients[0].do("acquire", path="/l")
+    waiting = clients[1].call("acquire", path="/l")
+    opened = [client.call("cache") for client in clients]
+    cell.settle()
+    assert [request in cell.answers for request in opened] == [False, False, True, True]
+    assert clients[0].do("release", path="/l", hold=hold["hold"])
+    assert cell.answers[waiting]["token"]
+
+
 def test_a_queue_needs_a_channel_that_speaks_for_a_session() -> None:
     cell = Cell(3)
     client = cell.open()
