@@ -30,6 +30,7 @@ from coordd.machine.snapshot import DIGEST_BYTES, describe_lock, describe_losses
 from coordd.machine.state import Applied, Reply, State
 
 _SHARE = 16  # one byte is inspected for so many bytes of the log
+TURNS = 4  # sessions, losses, changes, and nodes, which also take the turns of what there is none of
 _CREDIT_MAX = 4096  # bytes inspected in one slot, and one item more
 
 
@@ -79,13 +80,13 @@ def _inspect(state: State, size: int) -> int:
 
 
 def _next(state: State) -> bytes:
-    turn = state.inspected % 4
+    turn = state.inspected % TURNS
     if turn == 1 and state.sessions:
         return _next_session(state)
     if turn == 2 and state.losses:
         return encode(describe_losses(state, next_in_turn(state)))
     if turn == 3 and state.changes:
-        return encode(state.changes[state.inspected // 4 % len(state.changes)])
+        return encode(state.changes[state.inspected // TURNS % len(state.changes)])
     return _next_node(state)
 
 

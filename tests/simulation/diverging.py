@@ -36,7 +36,8 @@ class DivergingCell(Cell):
         replicas = max(3, swarm.replicas)
         self.crooked, self._from_slot = chance.randint(1, replicas), chance.randrange(1, 60)
         self._make_crooked = chance.choice((_dates_wrongly, _loses_a_bit))
-        self._round = range(0)  # of the count of inspections: the one that begins where it is wrong for the first time
+        self._wrong_from: int | None = None  # the first batch that is applied wrongly; a no-op may have its slot
+        self._round = range(0)  # of the count of inspections: the one that begins there
         super().__init__(seed, trace, replace(swarm, replicas=replicas, snapshot_bytes=NO_SNAPSHOTS_BYTES))
         self.nemesis.lost.add(self.crooked)  # as good as lost: one less may be
 
@@ -57,9 +58,10 @@ class DivergingCell(Cell):
             __slots__ = ()
 
             def apply_batch(self, slot: int, payload: bytes) -> list[Applied]:
-                if self.applied_upto < from_slot <= slot:
-                    begin = self.state.inspected + 1  # what is inspected takes turns of three
-                    cell._round = range(begin, begin + 3 * max(map(len, _inspected(self.state))))
+                if slot >= from_slot and cell._wrong_from in (None, slot):  # again after each restart
+                    cell._wrong_from = slot
+                    begin = self.state.inspected + 1
+                    cell._round = range(begin, begin + history.TURNS * max(map(len, _inspected(self.state))))
                 applied: list[Applied] = super().apply_batch(slot, payload)
                 return applied
 

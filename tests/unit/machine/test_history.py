@@ -50,11 +50,11 @@ def live(machine: Machine, slots: int) -> None:
 
 
 def a_round(machine: Machine) -> int:
-    """So many of these slots, and every node, session and path with losses was inspected: the four take turns."""
+    """So many of these slots, and every node, session and path with losses was inspected: they take turns."""
     copy = Machine.restore(machine.snapshot())
     live(copy, slots := 1)
     state = copy.state
-    end = state.inspected + 4 * max(len(state.nodes), len(state.sessions), len(state.losses))
+    end = state.inspected + history.TURNS * max(len(state.nodes), len(state.sessions), len(state.losses))
     while state.inspected < end:
         live(copy, 1)
         slots += 1
