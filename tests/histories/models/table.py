@@ -76,8 +76,19 @@ class Table(Model[Files]):
         return int(op.result.get("revision", 0)) if op.outcome == "ok" else 0
 
     def helps(self, state: Files, op: Operation, due: Operation) -> bool:
-        """Where it leaves what somebody open saw, or what another of unknown outcome asks for (`level` knows)."""
-        return bool(op.arguments.get("chained")) or any(_is_wanted(due, key, value) for key, value in _left(op))
+        """Where the two cannot change places, and `due` does not undo all of it; or for another of unknown outcome.
+
+        In an order that uses as few of unknown outcome as can be, each as late as can be, one comes right before such
+        a one, or before another of unknown outcome that it does not commute with (`level` knows).
+        """
+        if op.arguments.get("chained"):
+            return True
+        before = self.step(state, op)
+        both = None if before is None else self.step(before, due)
+        if both is None:
+            return False
+        alone = self.step(state, due)
+        return alone is None or (both != alone and both != self.step(alone, op))
 
     def level(self, ops: Sequence[Operation], starts: Iterable[Files]) -> list[Operation]:
         """Values that nobody has seen, nor asked for, are one value. What was seen has been written."""
@@ -91,7 +102,7 @@ class Table(Model[Files]):
         leveled = [_seen_to_be_done(_with_unseen(op, asked | seen.keys()), seen, sources) for op in ops]
         unknown = [(at, op) for at, op in enumerate(leveled) if not op.known and not self.observes(op)]
         for at, op in unknown:
-            if any(_may_want(other, _left(op)) for place, other in unknown if place != at):
+            if any(_may_matter(op, other) for place, other in unknown if place != at):
                 leveled[at] = replace(op, arguments={**op.arguments, "chained": True})
         return leveled
 
@@ -143,34 +154,18 @@ def _left(op: Operation) -> set[tuple[str, str | None]]:
     return {(key, value) for branch in (True, False) for what, key, value in _branch(op, branch) if what not in READS}
 
 
-def _may_want(op: Operation, left: set[tuple[str, str | None]]) -> bool:
-    """Whether an operation of unknown outcome does something else where this was left."""
-    guards = dict(op.arguments["guards"])
+def _asked(op: Operation) -> set[str]:
+    """The keys by which it goes one way or another."""
     made = {key for branch in (True, False) for what, key, _ in _branch(op, branch) if what in CONDITIONED}
-    return any(key in made or (key in guards and (guards[key] == value or op.arguments["else"])) for key, value in left)
+    return made | {key for key, _ in op.arguments["guards"]}
 
 
-def _is_wanted(due: Operation, key: str, value: str | None) -> bool:
-    """Whether what `due` was told speaks of this being there."""
-    guards = due.arguments["guards"]
-    if due.outcome == "refused":
-        branches = (True, False)
-        if (key, value) in guards or key in {one for one, _ in guards}:
-            return True
-        return any(
-            what in ("make", "delete") and one == key for side in branches for what, one, _ in _branch(due, side)
-        )
-    succeeded, seen = due.result["succeeded"], iter(due.result.get("seen", ()))
-    for one, wanted in guards:
-        if one == key and ((wanted == value) if succeeded else (wanted != value)):
-            return True
-    for what, one, _ in _branch(due, succeeded):
-        told = next(seen, None) if what == "get" else None
-        if one == key and (
-            (what == "get" and told == value) or (what != "put" and (value is None) == (what == "make"))
-        ):
-            return True
-    return False
+def _may_matter(op: Operation, other: Operation) -> bool:
+    """Whether it may make a difference that `op` comes right before `other`, both of unknown outcome."""
+    first = {key for key, _ in _left(op)}
+    second = {key for key, _ in _left(other)}
+    parted = len(first) > 1 and first & second  # what the other does not write over stays
+    return bool(first & _asked(other) or second & _asked(op) or parted)
 
 
 def _shown(value: Any) -> str:
