@@ -1,6 +1,6 @@
 """The seeds of every `./dev test`. A failing one is named together with the command that tells its story.
 
-About two minutes of one core: the process tests go on beside them.
+About three minutes of one core: the process tests go on beside them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import pytest
 
 from tests.simulation.runs import replay_command, run_seed
 
-SEEDS = {"agreement": 60, "changes": 60, "cell": 200, "changing cell": 40, "diverging cell": 20}
+SEEDS = {"agreement": 50, "changes": 50, "cell": 100, "changing cell": 40, "diverging cell": 20}
 CHUNK = 10
 QUIET_SEEDS = 4
 
