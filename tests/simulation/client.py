@@ -65,7 +65,13 @@ class ClientProcess:
         keeper._traffic._chance = keeper._link._chance = chance
         keeper.draw_secret = lambda: chance.randbytes(24).hex()
         keeper._link._http = SimHttp(self.port)  # type: ignore[assignment]
+        if seat.clocks_kept:
+            keeper.leave_replica = self._mistrusts  # type: ignore[method-assign]
         return client
+
+    def _mistrusts(self, reason: str) -> None:
+        """The library takes what a replica says for impossible, and would go to another; here none says so."""
+        self.loop.errors.append({"message": f"takes a replica for a wrong one: {reason}"})
 
     def life(self) -> Any:
         """What this process has of its session and its holds, if it has one."""
@@ -88,6 +94,14 @@ class ClientProcess:
             return []
         now = self.seat.reading()
         return [hold for hold in life.holds.all.values() if _would_be_safe(hold, now)]
+
+    def cached_ms(self) -> int:
+        """For how long from now on it would answer reads of some file from its cache."""
+        if not self.alive or self.works or self.client._cache is None:
+            return 0
+        held = self.client._cache.held
+        left = [end // 1_000_000 - ms for end, ms in zip(held.lease.ends, self.seat.reading(), strict=True)]
+        return max(0, min(left)) if held.files else 0
 
     def kill(self) -> None:
         """The process is gone without a word."""
@@ -302,12 +316,12 @@ class Seat:
             if decode(payload)[1] != "keep_alive"
         )
 
-    def break_channel(self) -> None:
+    def break_channel(self, how: str = "") -> None:
         """A connection breaks: both sides are told, or one, or none; what was sent may still come, late."""
         if self.process is None or not self.process.port.sockets:
             return
         socket = self.process.port.sockets[max(self.process.port.sockets)]
-        how = self._chance.choice(("both", "client", "replica", "silent"))
+        how = how or self._chance.choice(("both", "client", "replica", "silent"))
         if self.world.tracing:
             self.world.tell(self.name, f"connection {socket.number} to {socket.target} breaks ({how})")
         if how in ("both", "client"):
@@ -316,6 +330,10 @@ class Seat:
             self._doors[socket.target].cut(self.process.port.name, socket.number)
         if how == "silent":
             socket.silent = True
+
+    def cached_ms(self) -> int:
+        """For how long its process would answer reads of some file from its cache."""
+        return 0 if self.process is None else self.process.cached_ms()
 
     def hold_frames(self, break_after_us: int, late_after_us: int) -> None:
         """What the client sends waits in the connection's buffer; the client gives up; much later it arrives."""

@@ -1,5 +1,6 @@
 """What caches may cost: a cache lease ends with the master lease at the latest, nothing waits longer than one for a
-client that does not answer, and who uses no cache pays nothing.
+client that does not answer, and who uses no cache pays nothing. Locks are not cached: what may be kept says nothing of
+them, and a lock on what is there waits for no cache.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from coordd.engine.effects import Effects
+from coordd.engine.effects import Effects, Reply
 from coordd.engine.inputs import Input
 from coordd.engine.reads import WaitingCall
 from coordd.paxos.messages import Promise
@@ -31,6 +32,7 @@ class CacheWaits(Checker):
         self._lease_ms = lease_ms
         self._in_use = in_use
         self._since: dict[tuple[int, int], dict[Any, int]] = {}  # replica and its life -> what waits, since when
+        self._revisions: dict[tuple[int, int], int] = {}  # replica and its life -> its revision before this step
         self.waits = self.longest_ms = 0
 
     def stepped(self, process: Process, inputs: Sequence[Input], effects: Effects, now_ms: int) -> None:
@@ -38,6 +40,7 @@ class CacheWaits(Checker):
         leases, caches = engine.replica.caching, engine._mastership.caching.caches
         if leases is None:
             self._since.pop((process.name, process.life), None)
+            self._revisions.pop((process.name, process.life), None)
             return
         if not self._in_use:
             if leases.wanted or caches.in_use:
@@ -54,6 +57,8 @@ class CacheWaits(Checker):
                 waiting[wait] = before.get(wait, now_ms)
         for change in caches._marked:
             if isinstance(change, WaitingCall):  # again the same request, where it has to wait once more
+                if change.call.request not in before:
+                    self._check_lock(process, change)
                 waiting[change.call.request] = before.get(change.call.request, now_ms)
         for what, since_ms in waiting.items():
             self.longest_ms = max(self.longest_ms, now_ms - since_ms)
@@ -62,6 +67,23 @@ class CacheWaits(Checker):
                 raise self.broken(f"replica {process.name}: {words} has waited for {now_ms - since_ms} ms")
         self.waits += len(waiting.keys() - before.keys())
         self._since[process.name, process.life] = waiting
+        self._revisions[process.name, process.life] = engine.machine.revision
+        for answer in effects.answers:
+            if isinstance(answer, Reply) and isinstance(answer.result, dict) and "cached" in answer.result:
+                self._check_kept(process, answer.result)
+
+    def _check_lock(self, process: Process, waiting: WaitingCall) -> None:
+        """It begins to wait; the node was there before this step, and is still."""
+        call = waiting.call
+        node = process.engine.machine.state.nodes.get(call.arguments.get("path"))
+        before = self._revisions.get((process.name, process.life), 0)
+        if call.operation == "acquire" and node is not None and node.instance <= before:
+            raise self.broken(f"replica {process.name}: a lock on {node.path}, which is there, waits for caches")
+
+    def _check_kept(self, process: Process, result: dict[str, Any]) -> None:
+        stats = [entry["stat"] for entry in result["entries"]] if "entries" in result else [result["stat"]]
+        if any(stat["lock_generation"] is not None for stat in stats):
+            raise self.broken(f"replica {process.name}: an answer that may be kept tells of locks: {result}")
 
     def spoke(self, process: Process, messages: Sequence[tuple[int, Any]]) -> None:
         """Who uses no cache waits for none: only a promise from before a restart, repeated, says more than nothing."""

@@ -1,7 +1,8 @@
 """Memory bounds: no limit is exceeded, and when nobody is left, hardly anything is held for anybody.
 
 What a replica holds is counted without knowing what is there: every container that can be reached from its engine and
-its doors, but the machine (whose limits are part of the state's invariants) and the log (looked at here). So a table of
+its doors, but the machine (whose limits are part of the state's invariants), the log, and what resyncs have gathered
+(looked at here). So a table of
 a later feature that is never emptied is found, too.
 """
 
@@ -16,6 +17,8 @@ from coordd.engine import places
 from coordd.engine.digests import RECENT_SLOTS
 from coordd.engine.effects import Effects
 from coordd.engine.inputs import Input
+from coordd.engine.resyncing import RESYNCS_MAX
+from coordd.engine.resyncs import Resync
 from coordd.machine.machine import Machine
 from coordd.paxos import log as paxos_log
 from coordd.paxos.log import SlotLog
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 LIMITS_EVERY, ALL_EVERY = 7, 400
 HELD_MAX = 4_000  # at any time, by a replica with a handful of clients
 LEFT_MAX = 300  # without any client
+REMOVED_MAX = 100  # nodes, while a resync is told
 BOUNDED = ("._digests._histories", "._watches._places")  # looked at by themselves
 
 _CONTAINERS = (dict, list, set, tuple, deque, frozenset)
@@ -89,12 +93,18 @@ class MemoryBounds(Checker):
 
 
 def _of_watches(engine: Any) -> tuple[tuple[str, int, int], ...]:
-    """Changes by place: those that the state keeps, and a segment of which it may keep a part."""
-    known, state = engine._watches._places, engine.machine.state
+    """Changes by place: those that the state keeps, and a segment of which it may keep a part. Resyncs: each as many
+    nodes as there are; those that were removed since are few."""
+    known, state, resyncs = engine._watches._places, engine.machine.state, engine._watches._resyncs._running
     if known is None:
         return ()
     count = sum(segment.count for segment in known._segments)
-    return (("changes by place", count, len(state.changes) + 2 * places.SEGMENT_CHANGES + 2 * STEPS_MAX),)
+    gathered = max((len(resync._found) + len(resync._rest) for resync in resyncs), default=0)
+    return (
+        ("changes by place", count, len(state.changes) + 2 * places.SEGMENT_CHANGES + 2 * STEPS_MAX),
+        ("resyncs at once", len(resyncs), RESYNCS_MAX),
+        ("nodes in a resync", gathered, 2 * len(state.nodes) + REMOVED_MAX),
+    )
 
 
 def held_by(root: Any) -> int:
@@ -136,4 +146,4 @@ def _fields(thing: Any) -> list[tuple[str, Any]]:
 def _is_looked_into(thing: Any) -> bool:
     if isinstance(thing, _CONTAINERS):
         return True
-    return type(thing).__module__.startswith("coordd.") and not isinstance(thing, Machine | SlotLog | type)
+    return type(thing).__module__.startswith("coordd.") and not isinstance(thing, Machine | SlotLog | Resync | type)
