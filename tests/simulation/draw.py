@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from random import Random
 
@@ -67,7 +68,7 @@ def _with_what_is_new(chance: Random, older: Swarm) -> Swarm:
     """What came later is drawn last: a seed that has nothing of it is as it was before."""
     newer = chance.choices(NEWER, k=chance.choice((0, 0, 1, 2)))
     caches = chance.choice((0.0, 0.0, 0.5, 1.0))
-    return replace(
+    drawn = replace(
         older,
         workers=(*older.workers, *newer, *(("readers",) if caches else ())),
         watchers=chance.choices((0, 1, 2), (6, 3, 1))[0],
@@ -76,6 +77,67 @@ def _with_what_is_new(chance: Random, older: Swarm) -> Swarm:
         changes_kept=chance.choice((3, 40, 10_000, 10_000)),
         changes_bytes=chance.choice((2_000, 8 * 1024 * 1024, 8 * 1024 * 1024)),
     )
+    about = chance.choices((_nothing_alone, _stale_caches, _changed_meanwhile, _short_histories), (60, 15, 10, 15))[0]
+    return about(chance, drawn)
+
+
+def _nothing_alone(chance: Random, drawn: Swarm) -> Swarm:
+    """Most cells are about nothing alone."""
+    return drawn
+
+
+def _stale_caches(chance: Random, drawn: Swarm) -> Swarm:
+    """Readers to whom nothing is told while others write and masters go, all at once: by itself that is rare."""
+    return replace(
+        drawn,
+        clients=max(4, drawn.clients),
+        caches=1.0,
+        workers=(drawn.workers[0], "registers", "readers", "readers", "readers"),
+        safety_ms=24_000,
+        lease_ms=max(2_000, drawn.lease_ms),  # longer than a hand-over waits for caches
+        session_lease_ms=(12_000,),  # who is deaf takes some time to notice
+        think_ms=100,
+        requests_max=max(24, drawn.requests_max),
+        faults={**_some(drawn.faults), "client_deaf": chance.choice((600, 1_200))},
+    )
+
+
+def _changed_meanwhile(chance: Random, drawn: Swarm) -> Swarm:
+    """Transactions in a slow cell: they find another state than there was when it was asked whom they concern."""
+    return replace(
+        drawn,
+        clients=max(4, drawn.clients),
+        caches=1.0,
+        watchers=3,
+        workers=(drawn.workers[0], "registers", "readers", "readers", *("transactions",) * 3),
+        safety_ms=24_000,
+        lease_ms=max(600, drawn.lease_ms),
+        latency_us=(1_000, 20_000),
+        session_lease_ms=(12_000,),
+        think_ms=100,
+        requests_max=16_384,
+        faults={**_some(drawn.faults), "client_deaf": chance.choice((1_200, 2_500))},
+    )
+
+
+def _short_histories(chance: Random, drawn: Swarm) -> Swarm:
+    """Watchers who are slow or begin in the past, of nodes whose changes are hardly kept, at a master who is busy."""
+    return replace(
+        drawn,
+        watchers=max(1, drawn.watchers),
+        workers=(*drawn.workers[:2], "registers", "tokens", "watches", "watches"),
+        safety_ms=24_000,
+        think_ms=chance.choice((100, 200)),
+        busy_us=chance.choice((1_000, 10_000)),
+        watch_window=chance.choice((3, 20, 20)),
+        changes_kept=chance.choice((3, 40)),
+        faults={**_some(drawn.faults), "client_break": chance.choice((250, 600))},
+    )
+
+
+def _some(faults: Mapping[str, int]) -> Mapping[str, int]:
+    """Two of them: more would leave no time for what the cell is about."""
+    return dict(list(faults.items())[:2])
 
 
 def _workers(chance: Random) -> tuple[str, ...]:

@@ -209,10 +209,10 @@ class Process(Performing):
             self._wake()
             self.world.after(self._tick_us(), self._tick, life)
 
-    def _wake(self) -> None:
+    def _wake(self, busy_us: int = 0) -> None:
         if self.up and not (self._turn_due or self.paused or self._blocked or self._in_gap):
             self._turn_due = True
-            self.world.after(20 + self._chance.randrange(80), self._turn, self.life)
+            self.world.after(20 + self._chance.randrange(80) + busy_us, self._turn, self.life)
 
     def _turn(self, life: int) -> None:
         if life != self.life:
@@ -265,7 +265,7 @@ class Process(Performing):
             self._begin_sync()
         self._perform(effects)
         if effects.unfinished:
-            self._wake()
+            self._wake(self._chance.randrange(self.swarm.busy_us) if self.swarm.busy_us else 0)
         if effects.left and self.up:
             self.retire("left")
             self.on_left(self)

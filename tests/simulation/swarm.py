@@ -37,6 +37,7 @@ class Swarm:
     sync_helper: bool = False  # syncs run beside the turns (a helper process) and not inside them
     sync_early: float = 0.0  # share of helper syncs that reach the disk at their beginning, not at their end
     gap_rate: float = 0.0  # share of turns with a pause between taking the inputs and reading the clock
+    busy_us: int = 0  # a turn that leaves something to do at once takes up to so long
     down_ms: tuple[int, int] = (5, 200)
     snapshot_bytes: int = 50_000
     kept_slots: int = 1_000  # below a snapshot, in memory, for peers that are a little behind

@@ -39,7 +39,7 @@ class PlainWatch:
     def __init__(self, following: Following, lag: int) -> None:
         self.following = following
         self.call = 0  # of the present connection; 0: it is not registered there
-        self._lag = lag  # it acknowledges when so many deliveries wait for that
+        self.lag = lag  # it acknowledges when so many deliveries wait for that
         self.deliveries = self.acknowledged = 0
         self._entries: dict[str, Version] | None = None  # of a resync that is not whole yet
 
@@ -74,7 +74,7 @@ class PlainWatch:
 
     def owes(self, *, quiet: bool) -> bool:
         """Whether it acknowledges now; when nothing comes any more it always does, sooner or later."""
-        return self.deliveries - self.acknowledged > (0 if quiet else self._lag)
+        return self.deliveries - self.acknowledged > (0 if quiet else self.lag)
 
 
 def told_of(event: Mapping[str, Any]) -> Told:

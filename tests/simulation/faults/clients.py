@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
+from coordd.engine.inputs import HandOverRequest
 from tests.simulation.faults.fault import Fault
 from tests.simulation.faults.nemesis import Nemesis, long_us
 from tests.simulation.network import DROP, HOLD, Name
@@ -47,6 +48,28 @@ def _cut(nemesis: Nemesis, chance: Random) -> None:
     nemesis.world.after(long_us(chance, 100_000, 15_000_000), nemesis.heal, links)
 
 
+def _deaf(nemesis: Nemesis, chance: Random) -> bool:
+    """Nothing that a replica says reaches the one with the longest cache lease, so it believes for a while in what is
+    over; it may be heard itself. Then the replica may end their connection, or the mastership may go to another."""
+    client, replicas = max(nemesis.clients, key=lambda client: client.cached_ms()), list(nemesis.processes)
+    if not client.cached_ms():
+        return False
+    then = chance.choice(("nothing", "broken", "handed over"))
+    how, both = chance.choice((DROP, HOLD)), then != "nothing" and chance.random() < 0.5
+    links = nemesis.network.cut_between(replicas, [client.name], how, both)
+    nemesis.world.after(long_us(chance, 500_000, 8_000_000), nemesis.heal, links)
+    if then == "broken":
+        client.break_channel("replica")
+    elif then == "handed over":
+        nemesis.later(long_us(chance, 1_000, 100_000), lambda: _hand_over(nemesis))
+    return True
+
+
+def _hand_over(nemesis: Nemesis) -> None:
+    for master in nemesis.masters():
+        master.put(HandOverRequest(None))
+
+
 def _late_frames(nemesis: Nemesis, chance: Random) -> None:
     """Its frames wait in the buffer of a connection that it gives up, and come much later."""
     nemesis.client(chance).hold_frames(long_us(chance, 20_000, 500_000), long_us(chance, 500_000, 15_000_000))
@@ -73,5 +96,6 @@ FAULTS = (
     Fault("client_mute", 0.3, 2_000, 12_000, _mute, of_clients=True),
     Fault("client_cut", 0.3, 1_500, 10_000, _cut, of_clients=True),
     Fault("client_heir", 0.4, 300, 3_000, _heir, of_clients=True),
+    Fault("client_deaf", 0.0, 400, 2_500, _deaf, of_clients=True),  # only where a cell is about it
     Fault("client_late_frames", 0.3, 1_500, 8_000, _late_frames, of_clients=True),
 )

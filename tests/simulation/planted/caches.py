@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 from coordclient.aio.cache import Cache
@@ -10,6 +11,9 @@ from coordd.engine import caching as caching_module
 from coordd.engine.caches import Caches
 from coordd.engine.caching import Caching
 from coordd.engine.reads import WaitingCall
+from coordd.engine.visibility import Visibility
+from coordd.engine.watches import Watches
+from coordd.machine import touches
 from coordd.paxos.caching import CacheLeases
 from coordd.paxos.lease import Grants
 from tests.simulation.planted import Bug
@@ -145,8 +149,37 @@ def _only_itself(right: Any) -> Any:
     return lambda keys: frozenset(path for _, path in keys)
 
 
-# Rule 7 has two looks, and either makes up for most of what the other misses, and for a refill too: so the second is
-# taken away together with what it would hide. Alone it is held by `unit/engine/test_caches.py`.
+def _hides_nothing(right: Any) -> Any:
+    return lambda self: None
+
+
+def _told_under_a_veil(right: Any) -> Any:
+    def work(self: Any, now_ms: int, ruling: bool) -> bool:
+        caching, self._caching = self._caching, SimpleNamespace(view=SimpleNamespace(clear=True))
+        try:
+            return bool(right(self, now_ms, ruling))
+        finally:
+            self._caching = caching
+
+    return work
+
+
+# ---- 8: locks ----
+
+
+def _locks_and_all(right: Any) -> Any:
+    return lambda result: result
+
+
+def _changes_its_node(right: Any) -> Any:
+    def of_acquire(state: Any, session: Any, arguments: Any) -> Any:
+        return right["acquire"](state, session, arguments) | {("node", arguments["path"])}
+
+    return {**right, "acquire": of_acquire}
+
+
+# Rule 7 has two looks. The second makes up for all that the first one misses, and for a refill too: without the first
+# alone everybody waits longer and no promise is broken, so it is taken away together with the second.
 BUGS = (
     Bug("new master waits for no cache", "caches", "cell", [(CacheLeases, "wait_for", _nothing_to_wait_for)]),
     Bug("promise forgets cache leases", "caches", "cell", [(Grants, "cached_ms", _grant_says_nothing)]),
@@ -184,4 +217,14 @@ BUGS = (
         [(Caching, "touched", _no_path_foreseen), (Caching, "applied", _no_look_when_applied)],
     ),
     Bug("parents are not asked", "caches", "cell", [(caching_module, "paths_of", _only_itself)]),
+    Bug("no look when applied", "caches", "cell", [(Caching, "applied", _no_look_when_applied)]),
+    Bug(
+        "veil hides nothing",
+        "caches",
+        "cell",
+        [(Visibility, "veil", _hides_nothing), (Visibility, "lift", _hides_nothing)],
+    ),
+    Bug("watchers are told under a veil", "caches", "cell", [(Watches, "work", _told_under_a_veil)]),
+    Bug("state of locks is kept", "caches", "cell", [(caching_module, "_without_locks", _locks_and_all)]),
+    Bug("lock asks caches", "caches", "cell", [(touches, "_FINDERS", _changes_its_node)]),
 )

@@ -12,23 +12,28 @@ from tests.simulation.client import ClientProcess
 from tests.simulation.work.work import Work, Worker, without_answer
 
 FILES = ("/r/0", "/r/1", "/r/2")
+TABLE = ("/p/0", "/p/1", "/p/2")  # what transactions change, whose order is looked for as that of one table
 NODES = (*FILES, "/c/0", "/d/0/n0", "/d/0/n1", "/p/0", "/h/0", "/l/0", "/l", "/e", "/o/d0", "/d/0", "/r")
-DIRECTORIES = ("/r", "/d/0", "/d/1", "/d", "/c", "/e", "/l", "/o")
+DIRECTORIES = ("/r", "/d/0", "/d/1", "/d", "/c", "/e", "/l", "/o", "/p", "/")
 
 
 async def _read(work: Work, process: ClientProcess, chance: Random) -> None:
-    """A few nodes for a while, quickly; or one file alone, so that nothing else is waited for in between."""
-    hot = chance.random() < 0.4
-    files = chance.sample(FILES, 1 if hot else 2)
+    """A few nodes for a while, quickly; or one file alone, so that nothing else is waited for in between; or, where
+    transactions make and remove files, the top, whose listing tells how many there are."""
+    hot, tabled = chance.random() < 0.6, "transactions" in work.swarm.workers
+    files = chance.sample(TABLE if tabled and chance.random() < 0.6 else FILES, 1 if hot else 2)
     nodes, directories = chance.sample(NODES, 2), chance.sample(DIRECTORIES, 2)
-    pause = chance.choice((0.0, 0.002, 0.02, 0.05))
-    for _ in range(chance.randint(3, 60 if hot else 30)):
+    alone = "get" if hot else ""
+    if tabled and chance.random() < 0.5:
+        alone, directories = "ls", ["/"]
+    pause = chance.choice({"get": (0.02, 0.05), "ls": (0.004, 0.02)}.get(alone, (0.0, 0.002, 0.02, 0.05)))
+    for _ in range(chance.randint(3, 100 if alone == "ls" else 60 if alone else 30)):
         if process.closing or work.stop:
             return
-        what = "get" if hot else chance.choices(("get", "stat", "ls"), (60, 20, 20))[0]
+        what = alone or chance.choices(("get", "stat", "ls"), (60, 20, 20))[0]
         path = chance.choice({"get": files, "stat": nodes, "ls": directories}[what])
         known = work.fresh.told
-        seen = await (_get(work, process, path) if what == "get" else _look(process, what, path))
+        seen = await (_get(work, process, path) if what == "get" and path in FILES else _look(process, what, path))
         if work.swarm.clocks_kept:
             work.fresh.read(process.name, what, path, seen, known)
         await process.loop.rest(pause)
@@ -51,6 +56,9 @@ async def _get(work: Work, process: ClientProcess, path: str) -> Seen:
 async def _look(process: ClientProcess, what: str, path: str) -> Seen:
     client = process.client
     try:
+        if what == "get":
+            contents, stat = await client.get(path)
+            return look_of(stat)._replace(contents=contents)
         if what == "stat":
             return look_of(await client.stat(path))
         return tuple((entry.name, look_of(entry.stat)) for entry in await client.ls(path))

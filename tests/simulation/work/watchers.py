@@ -20,15 +20,19 @@ PLACES: tuple[tuple[Scope, str], ...] = (
     ("node", "/c/0"),
     ("node", "/l/0"),
     ("node", "/d"),
+    ("node", "/p/1"),
     ("children", "/"),
     ("children", "/r"),
     ("children", "/c"),
     ("children", "/d/0"),
     ("children", "/e"),
+    ("children", "/t"),
     ("subtree", "/"),
     ("subtree", "/r"),
     ("subtree", "/d"),
+    ("subtree", "/p"),
     ("subtree", "/l"),
+    ("subtree", "/t"),
 )
 
 
@@ -45,10 +49,16 @@ async def _watch_around(work: Work, process: ClientProcess, chance: Random) -> N
 
 def draw_watch(work: Work, process: ClientProcess, chance: Random) -> PlainWatch:
     """Of somewhere, from some revision on; some of them acknowledge late, and some hardly ever."""
-    scope, path = chance.choice(PLACES)
+    scope, path = draw_place(work, chance)
     values = chance.choice(VALUES)
     lag = chance.choice((0, 0, 3, 30))
     return PlainWatch(work.watching.follow(process.name, path, scope, values, draw_since(work, chance)), lag)
+
+
+def draw_place(work: Work, chance: Random) -> tuple[Scope, str]:
+    """Mostly where something is."""
+    there = [place for place in PLACES if place[1] in work.tree.present]
+    return chance.choice(there if there and chance.random() < 0.8 else PLACES)
 
 
 def draw_since(work: Work, chance: Random) -> int | None:
@@ -61,13 +71,16 @@ def draw_since(work: Work, chance: Random) -> int | None:
 
 
 async def last_watches(work: Work, process: ClientProcess, since_us: int) -> None:
-    """Each of its watches, and a few new ones, is told of everything."""
+    """Each of its watches, and a few new ones, is told of everything, and acknowledges at once: in a small window a
+    large resync takes a second for each piece otherwise."""
     client, seat = _client(process), process.seat.name
     chance = work.world.chance(f"last {process.name}")
     upto = work.tree.revision
     try:
         for _ in range(3):
             await client.add(draw_watch(work, process, chance))
+        for watch in client.watches:
+            watch.lag = 0
         while process.alive and not process.closing:
             client.look()
             late = [str(watch.following) for watch in client.watches if is_behind(watch.following, upto)]

@@ -9,13 +9,13 @@ from coordclient.changes import Event, Resync
 from tests.simulation.checkers.tree import Version
 from tests.simulation.checkers.watching import Following, Told
 from tests.simulation.client import ClientProcess
-from tests.simulation.work.watchers import PLACES, VALUES, draw_since, is_behind
+from tests.simulation.work.watchers import VALUES, draw_place, draw_since, is_behind
 from tests.simulation.work.work import Work, Worker
 
 
 async def _watch(work: Work, process: ClientProcess, chance: Random) -> None:
     """One watch, for a while; at the end of the run until it has been told of everything."""
-    scope, path = chance.choice(PLACES)
+    scope, path = draw_place(work, chance)
     values = chance.choice(VALUES)
     since, whole = draw_since(work, chance), chance.random() < 0.5
     pause = chance.choice((0.0, 0.02, 0.3, 1.5))
