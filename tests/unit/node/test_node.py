@@ -107,6 +107,16 @@ async def test_keep_alives_and_releases_have_an_inbox_of_their_own() -> None:
         assert (await answer(node, operation)).code == "overloaded", "it has the same limit"  # type: ignore[union-attr]
 
 
+async def test_a_flood_of_reads_refuses_no_renewal_of_a_cache() -> None:
+    """Otherwise every cached reader would ask the master instead, and make the flood larger."""
+    node, _, driver = make(inbox_max=1)
+    driver.posted = [Gone(())]
+    assert (await answer(node, "get")).code == "overloaded"  # type: ignore[union-attr]
+    call = Call(node.new_request(), "cache_lease", {"number": 1})
+    node.submit(call, lambda result: None)
+    assert driver.urgent == [call]
+
+
 async def test_status_is_answered_by_any_replica_about_itself() -> None:
     node, _, driver = make()
     status = await answer(node, "status")
