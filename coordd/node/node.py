@@ -14,8 +14,8 @@ from coordd.node.driver import Driver
 from coordd.node.hub import Deliver, Hub, TakePiece
 from coordd.node.service import Health
 
-# What others wait for, or what a session or a cache lives by: it overtakes everything else that waits for a step. Calls of one
-# session that are in flight together may take effect in any order, so nobody can tell but by the clock.
+# What others wait for, or what a session or a cache lives by: it overtakes everything else that waits for a step. Calls
+# of one session that are in flight together may take effect in any order, so nobody can tell but by the clock.
 URGENT = frozenset({"keep_alive", "attach", "release", "give_up", "acknowledge_kill", "invalidated", "cache_lease"})
 
 
