@@ -9,6 +9,7 @@ A retry (same session, same call number) finds the first try in `by_call` and wa
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sized
 from typing import NamedTuple, Protocol
 
 from coordclient.protocol.errors import Refusal
@@ -36,10 +37,11 @@ class Holder(Protocol):
 class Pending:
     """One logged call. `requests`: everybody who waits for the answer; nobody where all are gone.
 
-    `resumes` is the session that it resumes, 0 where it does no such thing.
+    `resumes` is the session that it resumes, 0 where it does no such thing; `steps` is how much it does when it is
+    applied: one, or as many as the longer branch of a transaction has.
     """
 
-    __slots__ = ("call", "command", "operation", "proposed", "requests", "resumes", "session", "since_ms")
+    __slots__ = ("call", "command", "operation", "proposed", "requests", "resumes", "session", "since_ms", "steps")
 
     def __init__(self, call: Call, command: bytes, now_ms: int) -> None:
         self.operation = call.operation
@@ -52,6 +54,11 @@ class Pending:
         resumes = call.arguments["session"] if call.operation == "resume_session" else 0
         assert isinstance(resumes, int)
         self.resumes = resumes
+        self.steps = 1
+        if call.operation == "txn":
+            then, otherwise = call.arguments["then"], call.arguments["else"]
+            assert isinstance(then, Sized) and isinstance(otherwise, Sized)
+            self.steps = max(1, len(then), len(otherwise))
 
     def leave(self, request: int) -> None:
         """Nobody waits for `request` any more."""
@@ -131,14 +138,18 @@ class PendingCalls:
         self.open[request] = entry
 
     def fill(self, commands: list[bytes], entries: list[Entry]) -> None:
-        """Move as much of the queue as fits into a batch that begins with `commands`."""
+        """Move as much of the queue as fits into a batch that begins with `commands`.
+
+        A step of a transaction counts as a command does: a batch is applied in one go, and nobody is heard meanwhile.
+        """
         count_max, bytes_max = self._settings.batch_commands_max, self._settings.batch_bytes_max
-        queue, size = self.queue, sum(map(len, commands))
-        while queue and len(commands) < count_max:
+        queue, size, count = self.queue, sum(map(len, commands)), len(commands)
+        while queue and count < count_max:
             entry = queue[0]
             command = entry.command
             size += len(command)
-            if size > bytes_max and commands:
+            count += entry.steps
+            if (size > bytes_max or count > count_max) and commands:
                 break
             queue.popleft()
             self.queue_bytes -= len(command)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from coordclient.protocol.errors import Refusal
 from coordd.engine.inputs import DiskFull, DiskHasRoom, Gone
@@ -110,6 +111,41 @@ def test_a_batch_is_bounded_in_commands_and_in_bytes():
     assert max(count for count, _ in sizes) == BATCH_COMMANDS_MAX
     assert all(size <= BATCH_BYTES_MAX for _, size in sizes)
     assert len(sizes) == 4
+
+
+def work_of_batches(cell: Cell) -> list[list[int]]:
+    """For each batch that is made of what comes now and waits for the disk: the steps of its commands."""
+    node = cell.master()
+    seen = node.engine.replica.chosen_upto + WINDOW
+    node.step()
+    node.disk_held = False
+    cell.settle()
+    values = [r.value for r in node.disk.records if isinstance(r, AcceptedRecord) and r.slot > seen]
+    batches: list[list[Any]] = [[command.arguments for command in decode_batch(value[1:])[1]] for value in values]
+    return [[max(1, len(args.get("then", ())), len(args.get("else", ()))) for args in batch] for batch in batches]
+
+
+def test_a_batch_is_bounded_in_steps_of_transactions():
+    """A batch is applied in one go: bounded by bytes alone it had 11,000 steps, and the master was deaf for 0.2 s."""
+    cell = Cell()
+    stuck(cell)
+    steps = [{"do": "put", "path": f"/{number}", "contents": b""} for number in range(128)]
+    requests = [cell.call("txn", guards=[], then=steps) for _ in range(6)]
+    unlikely: dict[str, Any] = {"guards": [{"path": "/", "exists": False}], "then": steps[:1], "else": steps[1:100]}
+    requests += [cell.call("txn", **unlikely)]
+    requests += [cell.call("txn", guards=[], then=[]), *(cell.call("put", path="/a") for _ in range(300))]
+    work = work_of_batches(cell)
+    assert all("revision" in cell.answers[request] for request in requests[:8])
+    assert work == [[128] * 4, [128, 128, 99, 1] + [1] * 156, [1] * 144], "in their order, and as many as fit"
+
+
+def test_a_transaction_of_more_steps_than_a_batch_has_is_alone_in_one():
+    cell = Cell(batch_commands_max=4, decisions_per_step_max=1)
+    stuck(cell)
+    steps = [{"do": "put", "path": f"/{number}", "contents": b""} for number in range(9)]
+    requests = [cell.call("put", path="/a"), cell.call("txn", guards=[], then=steps), cell.call("put", path="/b")]
+    assert work_of_batches(cell) == [[1], [9], [1]]
+    assert cell.answers[requests[1]]["succeeded"] and cell.answers[requests[2]]["stat"]
 
 
 def test_everything_that_queued_meanwhile_goes_into_one_slot():
