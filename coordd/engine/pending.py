@@ -21,6 +21,7 @@ from coordd.engine.settings import EngineSettings
 
 WAITS = frozenset(row.name for row in OPERATIONS.values() if row.waits)
 _PATIENT = WAITS | {"keep_alive", "cache"}
+_STEPS = {"acquire_all": ("locks",), "txn": ("then", "else")}  # the arguments of which each element is a step
 CallKey = tuple[int, int]  # session, call number
 
 
@@ -38,7 +39,7 @@ class Pending:
     """One logged call. `requests`: everybody who waits for the answer; nobody where all are gone.
 
     `resumes` is the session that it resumes, 0 where it does no such thing; `steps` is how much it does when it is
-    applied: one, or as many as the longer branch of a transaction has.
+    applied: one, or as many as it takes locks, or as the longer branch of a transaction has.
     """
 
     __slots__ = ("call", "command", "operation", "proposed", "requests", "resumes", "session", "since_ms", "steps")
@@ -55,10 +56,10 @@ class Pending:
         assert isinstance(resumes, int)
         self.resumes = resumes
         self.steps = 1
-        if call.operation == "txn":
-            then, otherwise = call.arguments["then"], call.arguments["else"]
-            assert isinstance(then, Sized) and isinstance(otherwise, Sized)
-            self.steps = max(1, len(then), len(otherwise))
+        for name in _STEPS.get(call.operation, ()):
+            several = call.arguments[name]
+            assert isinstance(several, Sized)
+            self.steps = max(self.steps, len(several))
 
     def leave(self, request: int) -> None:
         """Nobody waits for `request` any more."""

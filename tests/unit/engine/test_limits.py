@@ -122,7 +122,10 @@ def work_of_batches(cell: Cell) -> list[list[int]]:
     cell.settle()
     values = [r.value for r in node.disk.records if isinstance(r, AcceptedRecord) and r.slot > seen]
     batches: list[list[Any]] = [[command.arguments for command in decode_batch(value[1:])[1]] for value in values]
-    return [[max(1, len(args.get("then", ())), len(args.get("else", ()))) for args in batch] for batch in batches]
+    return [
+        [max(1, *(len(args.get(name, ())) for name in ("then", "else", "locks"))) for args in batch]
+        for batch in batches
+    ]
 
 
 def test_a_batch_is_bounded_in_steps_of_transactions():
@@ -137,6 +140,16 @@ def test_a_batch_is_bounded_in_steps_of_transactions():
     work = work_of_batches(cell)
     assert all("revision" in cell.answers[request] for request in requests[:8])
     assert work == [[128] * 4, [128, 128, 99, 1] + [1] * 156, [1] * 144], "in their order, and as many as fit"
+
+
+def test_a_batch_is_bounded_in_locks_that_are_acquired_together():
+    cell = Cell()
+    clients = [cell.open() for _ in range(12)]
+    stuck(cell)
+    names = [[{"path": f"/{at}-{number}"} for number in range(64)] for at in range(len(clients))]
+    requests = [client.call("acquire_all", locks=locks) for client, locks in zip(clients, names, strict=True)]
+    assert work_of_batches(cell) == [[64] * 8, [64] * 4]
+    assert all(len(cell.answers[request]["locks"]) == 64 for request in requests)
 
 
 def test_a_transaction_of_more_steps_than_a_batch_has_is_alone_in_one():
