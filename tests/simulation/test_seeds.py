@@ -1,6 +1,6 @@
 """The seeds of every `./dev test`. A failing one is named together with the command that tells its story.
 
-About three minutes of one core: the process tests go on beside them.
+About two minutes of one core: the process tests go on beside them.
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ import pytest
 
 from tests.simulation.runs import replay_command, run_seed
 
-SEEDS = {"agreement": 50, "changes": 50, "cell": 100, "changing cell": 40, "diverging cell": 20}
+SEEDS = {"agreement": 40, "changes": 40, "cell": 80, "changing cell": 20, "diverging cell": 20}
 CHUNK = 10
-QUIET_SEEDS = 4
 
 
 @pytest.mark.slow
@@ -19,13 +18,9 @@ QUIET_SEEDS = 4
     ("kind", "first"), [(kind, first) for kind, count in SEEDS.items() for first in range(0, count, CHUNK)]
 )
 def test_no_promise_is_broken(kind: str, first: int) -> None:
-    failed = [outcome for seed in range(first, first + CHUNK) if (outcome := run_seed(kind, seed)).report is None]
+    outcomes = [run_seed(kind, seed) for seed in range(first, first + CHUNK)]
+    reports = [outcome.report for outcome in outcomes if outcome.report is not None]
+    failed = [outcome for outcome in outcomes if outcome.report is None]
     assert not failed, "\n".join(f"{outcome.text}{replay_command(kind, outcome.seed)}" for outcome in failed)
-
-
-@pytest.mark.slow
-def test_a_quiet_run_proves_nothing() -> None:
-    reports = [run_seed(kind, seed).report for kind in SEEDS for seed in range(QUIET_SEEDS)]
-    assert all(report is not None for report in reports)
-    assert sum(report.acknowledged for report in reports if report) > 50 * len(reports)
-    assert sum(report.faults.total() for report in reports if report) > 5 * len(reports)
+    assert sum(report.acknowledged for report in reports) > 50 * CHUNK, "a quiet run proves nothing"
+    assert sum(report.faults.total() for report in reports) > 2 * CHUNK
