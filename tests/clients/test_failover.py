@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from contextlib import suppress
 
 import pytest
 
@@ -105,7 +106,9 @@ async def test_one_endpoint_is_enough_the_rest_is_learned_from_the_cell(cell3, m
 async def test_without_a_quorum_calls_end_in_time_and_say_whether_anything_was_done(cell3, make_client):
     client = make_client(cell3.endpoints, request_timeout=1.0)
     lock = client.lock("/held", lock_delay=60)
-    await lock.acquire()
+    while not lock.held:
+        with suppress(Unavailable):  # a second may be short on a busy machine
+            await lock.acquire()
     master = cell3.master()
     for replica in cell3.addresses:
         if replica != master:

@@ -10,7 +10,7 @@ import pytest
 
 from coordclient import Client
 from coordd.testing import TestCell
-from tests.process.coordctl_runs import Coordctl, Family
+from tests.coordctl.runs import Coordctl, Family
 
 LEASE, DELAY, KILL_AFTER = 1.0, 1.0, 0.3
 OPTIONS = ("--lease", str(LEASE), "--lock-delay", str(DELAY), "--kill-after", str(KILL_AFTER))

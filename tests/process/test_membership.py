@@ -12,7 +12,7 @@ import pytest
 from coordclient import Client, CoordError
 from coordd.exits import Exit
 from coordd.testing.cells import RunningCell, start_cell
-from tests.process.coordctl_runs import Coordctl
+from tests.coordctl.runs import Coordctl
 
 pytestmark = pytest.mark.slow
 FAST = {"cell": {"lease_ms": 600, "heartbeat_ms": 100}}

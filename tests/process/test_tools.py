@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.coordctl_runs import children, eventually
+from tests.coordctl.runs import children, eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "clients" / "python")))}

@@ -41,16 +41,18 @@ def test_the_exit_status_tells_whether_tests_passed(tmp_path: Path, body: str, s
     ("statuses", "said"),
     [((0, 0), 0), ((5, 0), 0), ((5, 5), 5), ((5, 1), 1), ((0, 2), 2), ((1, 0), 1), ((0, -9), 137)],
 )
-def test_one_lane_that_fails_fails_the_run_and_no_tests_are_none_in_both(statuses: tuple[int, int], said: int) -> None:
+def test_one_lane_that_fails_fails_the_run_and_no_tests_are_none_in_all(statuses: tuple[int, int], said: int) -> None:
     assert tool.worst(*statuses) == said
 
 
-def test_both_lanes_are_seen_and_what_the_second_finds_is_not_lost(tmp_path: Path, monkeypatch, capfdbinary) -> None:
+def test_all_lanes_are_seen_and_what_any_of_them_finds_is_not_lost(tmp_path: Path, monkeypatch, capfdbinary) -> None:
     (tmp_path / "test_good.py").write_text("def test_it():\n    pass\n")
     (tmp_path / "test_bad.py").write_text("def test_it():\n    assert 0, 'the second lane'\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
-    lanes = [["test_good.py"], ["test_bad.py"]]
+    (tmp_path / "test_skipped.py").write_text("import pytest\ndef test_it():\n    pytest.skip('the third lane')\n")
+    lanes = [["test_good.py"], ["test_bad.py"], ["test_skipped.py"]]
     assert tool.run_lanes(lanes, ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(tmp_path)]) == 1
     said = capfdbinary.readouterr().out
     assert said.index(b"1 passed in") < said.index(b"the second lane") < said.index(b"1 failed in")
+    assert said.index(b"1 failed in") < said.index(b"1 skipped in")

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from coordd.testing.cells import start_cell
-from tests.process.coordctl_runs import COORDCTL, WAIT_SECONDS, environment
+from tests.coordctl.runs import COORDCTL, WAIT_SECONDS, environment
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from coordd.testing.cells import RunningCell, start_cell
-from tests.process.coordctl_runs import COORDCTL, WAIT_SECONDS, Coordctl, Family, environment
+from tests.coordctl.runs import COORDCTL, WAIT_SECONDS, Coordctl, Family, environment
 
 BASH = shutil.which("bash")
 pytestmark = pytest.mark.skipif(BASH is None, reason="SKIPPED: needs bash (apt-get install bash)")

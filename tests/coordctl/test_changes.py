@@ -14,7 +14,7 @@ import pytest
 
 from coordclient import Client
 from coordd.testing.cells import RunningCell, start_cell
-from tests.process.coordctl_runs import WAIT_SECONDS, Coordctl
+from tests.coordctl.runs import WAIT_SECONDS, Coordctl
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 

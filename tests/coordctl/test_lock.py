@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from coordd.testing.cells import RunningCell, start_cell
-from tests.process.coordctl_runs import COORDCTL, WAIT_SECONDS, Coordctl, environment, eventually
+from tests.coordctl.runs import COORDCTL, WAIT_SECONDS, Coordctl, environment, eventually
 
 FORWARDED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from coordd.testing.cells import RunningCell, start_cell
-from tests.process.coordctl_runs import COORDCTL, WAIT_SECONDS, Coordctl, Family, environment, eventually
+from tests.coordctl.runs import COORDCTL, WAIT_SECONDS, Coordctl, Family, environment, eventually
 
 LEASE, DELAY, KILL_AFTER = 1.5, 1.5, 1.0
 OPTIONS = ("--lease", str(LEASE), "--lock-delay", str(DELAY), "--kill-after", str(KILL_AFTER))

@@ -12,7 +12,7 @@ import pytest
 
 from coordclient import Client
 from coordd.testing.cells import RunningCell, start_cell
-from tests.process.coordctl_runs import Coordctl, Family, Holding
+from tests.coordctl.runs import Coordctl, Family, Holding
 
 LEASE, DELAY, KILL_AFTER = 1.5, 1.5, 1.0
 OPTIONS = ("--lease", str(LEASE), "--lock-delay", str(DELAY), "--kill-after", str(KILL_AFTER))

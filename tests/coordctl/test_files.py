@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from coordd.testing.cells import RunningCell, start_cell
-from tests.process.coordctl_runs import Coordctl
+from tests.coordctl.runs import Coordctl
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ import pytest
 from coordclient import Client
 from coordctl.completion import SHELLS
 from coordd.testing.cells import RunningCell, start_cell
-from tests.process.coordctl_runs import COORDCTL, ROOT, WAIT_SECONDS, Coordctl, environment
+from tests.coordctl.runs import COORDCTL, ROOT, WAIT_SECONDS, Coordctl, environment
 
 TAB, CTRL_U, CTRL_X = "\t", "\x15", "\x18"
 START = {
