@@ -16,6 +16,11 @@ from typing import Any, Protocol
 ROOT = Path(__file__).resolve().parents[2]
 WAIT_SECONDS = 30.0
 COORDCTL = (sys.executable, "-m", "coordctl")
+# A lock that is given up soon, and a command that does not listen to TERM, with a child in a process session of its own
+# and an orphan.
+LEASE, DELAY, KILL_AFTER = 1.5, 1.5, 1.0
+OPTIONS = ("--lease", str(LEASE), "--lock-delay", str(DELAY), "--kill-after", str(KILL_AFTER))
+STUBBORN = "trap '' TERM; setsid sleep 61 & (setsid sh -c 'sleep 62; true' &) ; sleep 63; sleep 64"
 
 
 class Reachable(Protocol):

@@ -20,23 +20,10 @@ TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 
 
 @pytest.fixture(scope="module")
-def cell() -> Iterator[RunningCell]:
-    with start_cell(1) as cell:
-        yield cell
-
-
-@pytest.fixture(scope="module")
 def client(cell: RunningCell) -> Iterator[Client]:
     """For what is no matter of coordctl's: quicker."""
     with Client(cell.endpoints) as client:
         yield client
-
-
-@pytest.fixture
-def ctl(cell: RunningCell) -> Iterator[Coordctl]:
-    ctl = Coordctl(cell)
-    yield ctl
-    ctl.close()
 
 
 def fields(line: str | bytes) -> list[str]:

@@ -4,25 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 
 import pytest
 
-from coordd.testing.cells import RunningCell, start_cell
+from coordd.testing.cells import start_cell
 from tests.coordctl.runs import Coordctl
-
-
-@pytest.fixture(scope="module")
-def cell() -> Iterator[RunningCell]:
-    with start_cell(1) as cell:
-        yield cell
-
-
-@pytest.fixture
-def ctl(cell: RunningCell) -> Iterator[Coordctl]:
-    ctl = Coordctl(cell)
-    yield ctl
-    ctl.close()
 
 
 def test_what_was_put_is_what_cat_prints_byte_for_byte(ctl: Coordctl) -> None:

@@ -5,40 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from coordclient import Client
-from coordd.testing.cells import RunningCell, start_cell
-from tests.coordctl.runs import Coordctl, Family, Holding
+from coordd.testing.cells import RunningCell
+from tests.coordctl.runs import DELAY, KILL_AFTER, LEASE, OPTIONS, STUBBORN, Coordctl, Family, Holding
 
-LEASE, DELAY, KILL_AFTER = 1.5, 1.5, 1.0
-OPTIONS = ("--lease", str(LEASE), "--lock-delay", str(DELAY), "--kill-after", str(KILL_AFTER))
-# A command that does not listen to TERM, with a child in a process session of its own and an orphan.
-STUBBORN = "trap '' TERM; setsid sleep 61 & (setsid sh -c 'sleep 62; true' &) ; sleep 63; sleep 64"
 GENTLE = "exec sleep 65"
-
-
-@pytest.fixture(scope="module")
-def cell() -> Iterator[RunningCell]:
-    with start_cell(1) as cell:
-        yield cell
-
-
-@pytest.fixture
-def ctl(cell: RunningCell) -> Iterator[Coordctl]:
-    ctl = Coordctl(cell)
-    yield ctl
-    ctl.close()
-
-
-@pytest.fixture
-def family(tmp_path: Path) -> Iterator[Family]:
-    family = Family(tmp_path)
-    yield family
-    family.close()
 
 
 def hold(ctl: Coordctl, family: Family, path: str, script: str = STUBBORN) -> Holding:

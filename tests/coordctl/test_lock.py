@@ -5,27 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
 
 import pytest
 
-from coordd.testing.cells import RunningCell, start_cell
 from tests.coordctl.runs import COORDCTL, WAIT_SECONDS, Coordctl, environment, eventually
 
 FORWARDED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
-
-
-@pytest.fixture(scope="module")
-def cell() -> Iterator[RunningCell]:
-    with start_cell(1) as cell:
-        yield cell
-
-
-@pytest.fixture
-def ctl(cell: RunningCell) -> Iterator[Coordctl]:
-    ctl = Coordctl(cell)
-    yield ctl
-    ctl.close()
 
 
 @pytest.mark.parametrize(

@@ -5,37 +5,20 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
-from coordd.testing.cells import RunningCell, start_cell
-from tests.coordctl.runs import COORDCTL, WAIT_SECONDS, Coordctl, Family, environment, eventually
-
-LEASE, DELAY, KILL_AFTER = 1.5, 1.5, 1.0
-OPTIONS = ("--lease", str(LEASE), "--lock-delay", str(DELAY), "--kill-after", str(KILL_AFTER))
-STUBBORN = "trap '' TERM; setsid sleep 61 & (setsid sh -c 'sleep 62; true' &) ; sleep 63; sleep 64"
-
-
-@pytest.fixture(scope="module")
-def cell() -> Iterator[RunningCell]:
-    with start_cell(1) as cell:
-        yield cell
-
-
-@pytest.fixture
-def ctl(cell: RunningCell) -> Iterator[Coordctl]:
-    ctl = Coordctl(cell)
-    yield ctl
-    ctl.close()
-
-
-@pytest.fixture
-def family(tmp_path: Path) -> Iterator[Family]:
-    family = Family(tmp_path)
-    yield family
-    family.close()
+from tests.coordctl.runs import (
+    COORDCTL,
+    KILL_AFTER,
+    LEASE,
+    OPTIONS,
+    STUBBORN,
+    WAIT_SECONDS,
+    Coordctl,
+    Family,
+    environment,
+    eventually,
+)
 
 
 def lost_line(words: str) -> str:

@@ -8,14 +8,7 @@ import subprocess
 
 import pytest
 
-from coordd.testing.cells import start_cell
 from tests.coordctl.runs import COORDCTL, WAIT_SECONDS, environment
-
-
-@pytest.fixture(scope="module")
-def cell():
-    with start_cell(1) as running:
-        yield running
 
 
 def run(cell, command, *closed):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from coordd.testing.cells import RunningCell, start_cell
+from coordd.testing.cells import RunningCell
 from tests.coordctl.runs import COORDCTL, WAIT_SECONDS, Coordctl, Family, environment
 
 BASH = shutil.which("bash")
@@ -52,12 +52,6 @@ class Shell:
     def close(self) -> None:
         os.close(self.screen)  # the terminal hangs up, and everything on it gets SIGHUP
         os.waitpid(self.pid, 0)
-
-
-@pytest.fixture(scope="module")
-def cell() -> Iterator[RunningCell]:
-    with start_cell(1) as cell:
-        yield cell
 
 
 @pytest.fixture
