@@ -1,9 +1,8 @@
 """Memory bounds: no limit is exceeded, and when nobody is left, hardly anything is held for anybody.
 
 What a replica holds is counted without knowing what is there: every container that can be reached from its engine and
-its doors, but the machine (whose limits are part of the state's invariants), the log, and what resyncs have gathered
-(looked at here). So a table of
-a later feature that is never emptied is found, too.
+its doors, but the machine and its state (whose limits are part of the state's invariants), the log, and what resyncs
+have gathered (looked at here). So a table of a later feature that is never emptied is found, too.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from coordd.engine.effects import Effects
 from coordd.engine.inputs import Input
 from coordd.engine.resyncing import RESYNCS_MAX
 from coordd.engine.resyncs import Resync
-from coordd.machine.machine import Machine
 from coordd.paxos import log as paxos_log
 from coordd.paxos.log import SlotLog
 from coordd.paxos.state import SLOTS_AHEAD_MAX
@@ -146,4 +144,7 @@ def _fields(thing: Any) -> list[tuple[str, Any]]:
 def _is_looked_into(thing: Any) -> bool:
     if isinstance(thing, _CONTAINERS):
         return True
-    return type(thing).__module__.startswith("coordd.") and not isinstance(thing, Machine | SlotLog | Resync | type)
+    module = type(thing).__module__
+    if not module.startswith("coordd.") or module.startswith("coordd.machine."):  # others refer to parts of its state
+        return False
+    return not isinstance(thing, SlotLog | Resync | type)
