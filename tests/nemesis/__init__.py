@@ -7,7 +7,7 @@
 | `world` | the daemons, the clients, everything between them |
 | `proxy`, `dialers` | links that are late, shut, torn; who dialled |
 | `shim`, `mounts` | slow and failing syncs, wall clocks that jump; a disk that can be filled |
-| `worker`, `work` | a client process and the kinds of its work |
+| `worker`, `work` | a client process and the kinds of its work (`work_...`) |
 | `readers` | reads by POST that wait for whatever answer comes |
 | `record` | the protected side that looks at tokens |
 | `history` | what the clients did and believed, in files |

@@ -23,7 +23,8 @@ from coordd.storage.disk import RealDisk
 from coordd.storage.store import Store
 from tests.nemesis.history import OK, read
 from tests.nemesis.spans import CHANGES
-from tests.nemesis.work import COUNTERS
+from tests.nemesis.work import COUNTERS, Bench, shown
+from tests.nemesis.work_tables import look
 from tests.nemesis.world import CELL, SEGMENT_BYTES, World
 
 RECOVERY_SECONDS_MAX = 120.0
@@ -100,11 +101,15 @@ async def replicas_agree(world: World) -> int:
 
 
 async def read_everything(world: World) -> None:
-    """Every register, counter and file as it is now, and what is left of sessions that are over: it must be nothing."""
-    keys = sorted({op.args["key"] for op in read(world.histories()).of("get", "put", "swap", "add", "delete")})
+    """Every register, table, counter and file as it is now, and what is left of sessions that are over: nothing."""
+    history = read(world.histories())
+    keys = sorted({op.args["key"] for op in history.of("get", "put", "swap", "add", "delete")})
+    tables = sorted({op.args["table"] for op in history.of("txn", "look")})
     async with aio.Client(world.endpoints, name="nemesis", request_timeout=30.0) as client:
-        for key in keys:
-            await _read_register(world, client, key)
+        files = {key: await _read_register(world, client, key) for key in keys}
+        for table in tables:
+            files |= await _read_table(world, client, table)
+        world.notes.note(WHO, "final state", files=files)
         for counter in range(COUNTERS):
             contents, _ = await client.get(f"/count/{counter}")
             world.notes.note(WHO, "final counter", counter=counter, value=int(contents))
@@ -127,14 +132,25 @@ async def _foreign_sessions(client: aio.Client) -> list[str]:
     ]
 
 
-async def _read_register(world: World, client: aio.Client, key: str) -> None:
+async def _read_register(world: World, client: aio.Client, key: str) -> tuple[str, int] | None:
+    """What is there, in few letters, and its generation."""
     number = world.notes.begin(WHO, "get", key=key)
     try:
-        value = (await client.get(key)).contents.rstrip(b".").decode()
+        contents, stat = await client.get(key)
     except NotFound:
         world.notes.end(WHO, number, OK, value=None)
-    else:
-        world.notes.end(WHO, number, OK, value=value)
+        return None
+    world.notes.end(WHO, number, OK, value=contents.rstrip(b".").decode())
+    return shown(contents), stat.content_generation
+
+
+async def _read_table(world: World, client: aio.Client, table: str) -> dict[str, tuple[str, int] | None]:
+    bench = Bench(WHO, client, world.notes, world.chance, world.directory)
+    seen = await look(bench, WHO, table) or {}
+    return {
+        f"{table}/{key}": None if one.value is None else (shown(one.value.encode()), one.generation)
+        for key, one in seen.items()
+    }
 
 
 async def _files(client: aio.Client, path: str) -> list[str]:

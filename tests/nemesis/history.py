@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 OK, UNKNOWN, NOT_DONE = "ok", "unknown", "not_done"
+NOTHING, DIRECTORY, UNTOLD = "-", "/", "?"  # in place of contents
 THREADS = "~threads"  # the thread flavour's client of a process has a session of its own
 
 

@@ -11,6 +11,7 @@ from textwrap import wrap
 
 from tests.nemesis.checks import CHECKS
 from tests.nemesis.checks.service import LeftOut, left_out
+from tests.nemesis.checks.watches import changes_in
 from tests.nemesis.history import NOT_DONE, OK, UNKNOWN, History, client_of, process_of
 from tests.nemesis.schedule import AREAS, BY_NAME
 from tests.nemesis.spans import Span, acknowledged_ns, longest_gap, overlapping
@@ -20,7 +21,16 @@ FOUND_SHOWN_MAX = 5
 WIDTH = 110
 OUT_NS = NS  # so long without an acknowledged change counts as "out"
 # A run that did less than this per minute proves nothing.
-FLOOR_PER_MINUTE = {"faults": 5, "changes": 60, "increments": 10, "grants": 10, "reads": 30}
+FLOOR_PER_MINUTE = {
+    "faults": 5,
+    "changes": 60,
+    "increments": 10,
+    "grants": 10,
+    "reads": 30,
+    "reads from a cache": 50,
+    "transactions": 20,
+    "events": 200,
+}
 FILES = {
     "report.txt": "this report",
     "history-*": "what each client process asked, was told and believed; history-nemesis: the faults, and the end",
@@ -36,7 +46,7 @@ class Work:
     operations: Mapping[str, int]  # by client: operations that were answered
     processes: int  # of clients; a new one takes the place of each that was killed
     outcomes: Mapping[str, int]  # ok, unknown, not_done, refused
-    totals: Mapping[str, int]  # changes, increments, grants, reads
+    totals: Mapping[str, int]  # what a floor is set for
     more: Mapping[str, int]  # what else was done, that no floor is set for
     expired: int
     fenced: int
@@ -60,6 +70,7 @@ def tell(history: History) -> Work:
     gap = longest_gap(moments[1:-1], whole)
     faults = [note for note in history.noted("fault") if note.more["on"]]
     during = (note for note in faults if overlapping(Span(note.more["from_ns"], note.at_ns), gap))
+    told = (line for note in history.noted("events") for line in note.more["batches"])
     return Work(
         operations=clients,
         processes=sum(note.who == process_of(note.who) for note in history.noted("begin")),
@@ -68,9 +79,13 @@ def tell(history: History) -> Work:
             "changes": len(changes),
             "increments": sum(op.ok for op in history.of("increment")),
             "grants": len(history.noted("enter")),
-            "reads": sum(op.ok for op in history.of("get")),
+            "reads": sum(op.ok for op in history.of("get", "look")),
+            "reads from a cache": sum({note.who: note.more["hits"] for note in history.noted("cache")}.values()),
+            "transactions": sum(op.ok for op in history.of("txn")),
+            "events": sum(1 for line in told for _ in changes_in(line.partition(" ")[2])),
         },
         more={
+            "resyncs of a watch": len(history.noted("resync")),
             "listings and looks at names": sum(op.ok for op in history.of("list", "has")),
             "other questions": sum(op.ok for op in history.of("ask")) + len(history.noted("asked")),
             "looks at a held lock": len(history.noted("look")),

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from tests.nemesis.history import History
 
-CHANGES = ("put", "swap", "add", "delete", "create", "name", "unname", "increment")
+CHANGES = ("put", "swap", "add", "delete", "create", "name", "unname", "increment", "txn")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,12 @@
 """The kinds of work of a client process. Each is one thread of control that goes on until it is cancelled.
 
-Here are files of all kinds and counters; locks are in `work_locks`, directories and questions in `work_names`, and the
-same once more in the thread flavour in `work_threads`.
+Here are files of all kinds and counters; locks are in `work_locks`, directories and questions in `work_names`,
+transactions in `work_tables`, watches in `work_watches`; and some of it once more in the thread flavour in
+`work_threads`.
 
-Names: /reg/PERIOD/K (registers; new ones every few seconds, so that each has a short history), /dir/PERIOD/K/NAME (so
-are directories), /count/K under /lock/count/K (plain get and put), /lock/hold/K (held, looked at, its token written to
+Names: /reg/PERIOD/K (registers; new ones every few seconds, so that each has a short history), /reg/PERIOD/tK/KEY (so
+have tables, changed by transactions), /reg/end/WORKER (the last thing that a watch is told), /dir/PERIOD/K/NAME (so
+have directories), /count/K under /lock/count/K (plain get and put), /lock/hold/K (held, looked at, its token written to
 the record), /made/WHO/... (each path once), /alive/WORKER/SESSION (ephemeral).
 """
 
@@ -23,12 +25,15 @@ from tests.nemesis.history import NOT_DONE, OK, UNKNOWN, Writer, now_ns
 REGISTERS, COUNTERS = 4, 2
 PERIOD_NS = 12 * 10**9
 BULK_BYTES = 64 * 1024
+AGAIN = 3  # so many times more a client with a cache reads what it has read
+SHOWN_MAX = 100
 LOCK_DELAYS_S = (0.8, 3.0)
 
 
 @dataclass
 class Bench:
-    """What all work of one process shares. `pace`: how much longer than usual the pauses are."""
+    """What all work of one process shares. `pace`: how much longer than usual the pauses are; `again`: how often more
+    than once something is read."""
 
     name: str
     client: aio.Client
@@ -36,6 +41,7 @@ class Bench:
     chance: random.Random
     record: Path
     pace: float = 1.0
+    again: int = 0
     own: set[int] = field(default_factory=set)  # sessions that have their ephemeral file
 
     async def pause(self, low: float = 0.02, high: float = 0.12) -> None:
@@ -60,6 +66,12 @@ def outcome_of(error: BaseException, history: Writer, name: str) -> str:
     return error.code
 
 
+def shown(contents: bytes) -> str:
+    """Contents in few letters, by which any two can be told apart: what was written, and the dots behind it."""
+    value = contents.rstrip(b".")
+    return f"{value[:SHOWN_MAX].decode(errors='replace')}*{len(contents) - len(value)}"
+
+
 # --- registers
 
 
@@ -73,14 +85,17 @@ async def use_registers(bench: Bench, who: str) -> None:
         value = f"{who}-{written}"
         if dice < 0.4:
             await _read(bench, who, path)
+            for _ in range(bench.again):
+                await bench.pause(0, 0.02)
+                await _read(bench, who, path)
         elif dice < 0.65:
-            await _write(bench, who, "put", path, value)
+            await write(bench, who, "put", path, value)
         elif dice < 0.9:
             seen = await _read(bench, who, path)
             if seen is not None:
-                await _write(bench, who, "swap", path, value, expected=seen[0], generation=seen[1])
+                await write(bench, who, "swap", path, value, expected=seen[0], generation=seen[1])
         elif dice < 0.98:
-            await _write(bench, who, "add", path, value)
+            await write(bench, who, "add", path, value)
         else:
             await _remove(bench, who, path)
         await bench.pause()
@@ -102,9 +117,10 @@ async def _read(bench: Bench, who: str, path: str) -> tuple[str, int] | None:
     return value, stat.content_generation
 
 
-async def _write(
+async def write(
     bench: Bench, who: str, do: str, path: str, value: str, expected: str | None = None, generation: int | None = None
 ) -> None:
+    """A put, of some kind; now and then of much."""
     contents = value.encode()
     if bench.chance.random() < 0.1:
         contents = contents.ljust(BULK_BYTES, b".")

@@ -26,6 +26,9 @@ async def arrange(bench: Bench, who: str) -> None:
             await _remove(bench, who, directory, name)
         elif dice < 0.85:
             await _list(bench, who, directory)
+            for _ in range(bench.again):
+                await bench.pause(0, 0.02)
+                await _list(bench, who, directory)
         else:
             await _has(bench, who, directory, name)
         await bench.pause()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from coordclient import Client, CoordError, Lock, LockLost
 from coordclient.errors import Conflict, NotFound
 from tests.nemesis.history import NOT_DONE, OK, THREADS, Writer, now_ns
-from tests.nemesis.work import COUNTERS, LOCK_DELAYS_S, PERIOD_NS, REGISTERS, outcome_of
+from tests.nemesis.work import AGAIN, COUNTERS, LOCK_DELAYS_S, PERIOD_NS, REGISTERS, outcome_of
 from tests.nemesis.work_locks import LOOK_EVERY_S, PATIENCE_S, STOP_MARGIN_S, how_long_ns, which_lock
 
 OPENING_S = 0.5
@@ -26,10 +26,11 @@ class ThreadBench:
     history: Writer
     stopped: threading.Event
     pace: float
+    again: int
 
-    def rest(self, chance: random.Random) -> bool:
+    def rest(self, chance: random.Random, low: float = 0.02, high: float = 0.12) -> bool:
         """A pause; True when the work is over."""
-        return self.stopped.wait(chance.uniform(0.02, 0.12) * self.pace)
+        return self.stopped.wait(chance.uniform(low, high) * self.pace)
 
     def outcome(self, error: CoordError) -> str:
         return outcome_of(error, self.history, self.name)
@@ -43,19 +44,21 @@ def use_threads(
     lease_s: float,
     timeout_s: float,
     pace: float,
+    cache: bool,
     stopped: threading.Event,
 ) -> None:
     """Until `stopped`; then the client is closed under its threads. Raises what one of them raised."""
     name += THREADS
-    history.note(name, "begin", lease_s=lease_s)
+    history.note(name, "begin", lease_s=lease_s, cache=cache)
     client = Client(
         endpoints,
         session_lease=lease_s,
         request_timeout=timeout_s,
         name=name,
         on_state=lambda state: history.note(name, "state", state=state, session=client.session_id),
+        cache=cache,
     )
-    bench = ThreadBench(name, client, history, stopped, pace)
+    bench = ThreadBench(name, client, history, stopped, pace, AGAIN if cache else 0)
     jobs: tuple[Callable[[ThreadBench, str, random.Random], None], ...] = (use_registers, count, hold)
     with ThreadPoolExecutor(len(jobs)) as pool:
         running = [
@@ -63,7 +66,7 @@ def use_threads(
             for number, job in enumerate(jobs)
         ]
         while not stopped.wait(OPENING_S) and not any(future.done() for future in running):
-            continue
+            history.note(name, "cache", hits=client.cache_info().hits)
         stopped.set()
         history.note(name, "closing")
         client.close()
@@ -79,6 +82,9 @@ def use_registers(bench: ThreadBench, who: str, chance: random.Random) -> None:
         path = f"/reg/{now_ns() // PERIOD_NS}/{chance.randrange(REGISTERS)}"
         if chance.random() < 0.6:
             _read(bench, who, path)
+            for _ in range(bench.again):
+                bench.rest(chance, 0, 0.02)
+                _read(bench, who, path)
             continue
         written += 1
         value = f"{who}-{written}"

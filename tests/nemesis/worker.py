@@ -18,19 +18,23 @@ from pathlib import Path
 
 from coordclient import aio
 from tests.nemesis.history import Writer, now_ns
-from tests.nemesis.work import Bench, count, keep, make, use_registers
+from tests.nemesis.work import AGAIN, Bench, count, keep, make, use_registers
 from tests.nemesis.work_locks import hold, hold_by_hand
 from tests.nemesis.work_names import arrange, ask
 from tests.nemesis.work_permits import operate, permit, together
+from tests.nemesis.work_tables import transact
 from tests.nemesis.work_threads import use_threads
+from tests.nemesis.work_watches import end_watch, watch
 
 LAG_EVERY_S = 0.05
 LAG_NOTED_MS = 60
+HITS_EVERY_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """What a worker is told. Times in seconds; `pace`: how much longer than usual it pauses."""
+    """What a worker is told. Times in seconds; `pace`: how much longer than usual it pauses; `cache`: whether the
+    session of the asyncio flavour has a cache; that of the threads has one if not."""
 
     name: str
     endpoints: list[str]
@@ -40,36 +44,43 @@ class Orders:
     session_lease: float
     request_timeout: float
     pace: float
+    cache: bool
 
 
 async def run(orders: Orders, ended: asyncio.Event) -> None:
     writer = Writer(Path(orders.history))
-    writer.note(orders.name, "begin", lease_s=orders.session_lease, pid=os.getpid())
+    writer.note(orders.name, "begin", lease_s=orders.session_lease, cache=orders.cache, pid=os.getpid())
     client = aio.Client(
         orders.endpoints,
         session_lease=orders.session_lease,
         request_timeout=orders.request_timeout,
         name=orders.name,
         on_state=lambda state: writer.note(orders.name, "state", state=state, session=client.session_id),
+        cache=orders.cache,
     )
-    bench = Bench(orders.name, client, writer, random.Random(orders.seed), Path(orders.record), orders.pace)
-    watcher = asyncio.create_task(_watch_own_lag(orders.name, writer))
+    again = AGAIN if orders.cache else 0
+    bench = Bench(orders.name, client, writer, random.Random(orders.seed), Path(orders.record), orders.pace, again)
+    besides = [asyncio.create_task(one) for one in (_watch_own_lag(orders.name, writer), _note_hits(bench))]
+    closing = asyncio.Event()
     threads_stopped = threading.Event()
     threads = asyncio.create_task(_use_threads(orders, writer, threads_stopped))
     async with client:
         jobs = (
-            *(use_registers, use_registers, count, hold, hold_by_hand, make, keep, arrange, ask),
+            *(use_registers, transact, count, hold, hold_by_hand, make, keep, arrange, ask),
             *(permit, together, operate),
         )
         tasks = [asyncio.create_task(job(bench, f"{orders.name}.{n}-{job.__name__}")) for n, job in enumerate(jobs)]
+        watching = asyncio.create_task(watch(bench, f"{orders.name}.{len(jobs)}-watch", closing))
         stopped = asyncio.create_task(ended.wait())
-        await asyncio.wait([stopped, threads, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([stopped, threads, watching, *tasks], return_when=asyncio.FIRST_COMPLETED)
         threads_stopped.set()
         for task in tasks:
             task.cancel()
         results = await asyncio.gather(threads, *tasks, return_exceptions=True)
         writer.note(orders.name, "closing")
-    watcher.cancel()
+        await end_watch(bench, watching, closing)
+    for task in besides:
+        task.cancel()
     stopped.cancel()
     writer.note(orders.name, "closed")
     for result in results:
@@ -87,8 +98,16 @@ async def _use_threads(orders: Orders, writer: Writer, stopped: threading.Event)
         orders.session_lease,
         orders.request_timeout,
         orders.pace,
+        not orders.cache,
         stopped,
     )
+
+
+async def _note_hits(bench: Bench) -> None:
+    """So that a kill takes few of them away."""
+    while True:
+        await asyncio.sleep(HITS_EVERY_S)
+        bench.history.note(bench.name, "cache", hits=bench.client.cache_info().hits)
 
 
 async def _watch_own_lag(name: str, writer: Writer) -> None:

@@ -263,6 +263,7 @@ class World:
             session_lease=LEASES_S[number % len(LEASES_S)],
             request_timeout=4.0,
             pace=max(1.0, len(self.worker_names) / USUAL_CLIENTS),
+            cache=(number + life) % 2 == 0,
         )
         with self._log_of(name).open("ab") as log:
             process = subprocess.Popen(

@@ -14,8 +14,8 @@ def revisions_out_of_order(history: History) -> list[str]:
     """
     changes = [  # begun, ended, revision, who
         (op.begun_ns, op.ended_ns, int(op.result["revision"]), f"{op.name} of {op.who}")
-        for op in history.of("put", "swap", "add", "delete", "create", "name", "unname")
-        if op.outcome == OK and op.ended_ns is not None
+        for op in history.of("put", "swap", "add", "delete", "create", "name", "unname", "txn")
+        if op.outcome == OK and op.ended_ns is not None and "revision" in op.result
     ]
     found = []
     owners: dict[int, str] = {}

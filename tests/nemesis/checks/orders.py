@@ -1,4 +1,4 @@
-"""Registers, directories, counters and locks: of each one order explains what everybody was told of it."""
+"""Registers, tables, directories, counters and locks: of each one order explains what everybody was told of it."""
 
 from __future__ import annotations
 
@@ -19,6 +19,11 @@ REFUSALS: Mapping[str, str] = {"conflict": "conflict", "not_found": "missing", "
 def broken_registers(history: History) -> list[str]:
     """Every answer fits the value and the generation that the file has at one moment."""
     return _broken(_registers(history))
+
+
+def broken_tables(history: History) -> list[str]:
+    """Each transaction happens at one moment, in the branch that its guards choose then, whole or not at all."""
+    return _broken(_tables(history))
 
 
 def broken_directories(history: History) -> list[str]:
@@ -57,6 +62,17 @@ def _registers(history: History) -> Iterator[Operation]:
         missing = op.name == "get" and op.result.get("value") is None
         told = ("missing", {}) if missing else (OK, op.result)
         yield from _operation(op, "register", op.args["key"], names.get(op.name, op.name), arguments, *told)
+
+
+def _tables(history: History) -> Iterator[Operation]:
+    for op in history.of("txn", "look"):
+        arguments = {"guards": op.args["guards"], "then": op.args["then"], "else": op.args["otherwise"]}
+        asked = (op.who, "table", op.args["table"], "txn", op.begun_ns // NS)
+        if op.outcome == UNKNOWN:
+            yield Operation(*asked, arguments=arguments)
+        elif op.ok or op.outcome in REFUSALS:
+            assert op.ended_ns is not None
+            yield Operation(*asked, op.ended_ns // NS, OK if op.ok else "refused", arguments, op.result)
 
 
 def _directories(history: History) -> Iterator[Operation]:

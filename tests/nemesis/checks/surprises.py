@@ -19,6 +19,8 @@ EXPECTED = {
     "ask": set[str](),
     "part": {"not_acquired"},
     "unlock": {"not_found"},
+    "txn": {"not_found", "exists"},
+    "look": set[str](),
 }
 
 

@@ -14,14 +14,14 @@ class Story:
 
     def __init__(self) -> None:
         self.history = History()
-        self._number = 0
+        self.number = 0  # of the last operation
 
     def op(
         self, who: str, do: str, begun: int, ended: int, outcome: str = "ok", result: Any = None, **args: Any
     ) -> Story:
-        self._number += 1
+        self.number += 1
         end = None if outcome == UNKNOWN else ended * MS
-        op = Op(who, self._number, do, args, begun * MS, end, outcome, result or {}, ended * MS)
+        op = Op(who, self.number, do, args, begun * MS, end, outcome, result or {}, ended * MS)
         self.history.ops.append(op)
         self.history.ops.sort(key=lambda op: op.begun_ns)
         return self
@@ -37,7 +37,7 @@ class Story:
         """A hold of lock 0, believed in from `begin` to `believed`; its body ended at `left` (default: then)."""
         do = "part" if mode == "semaphore" else "hold"
         self.op(who, do, begin - 1, believed + 1, result={"token": token}, lock=0, mode=mode)
-        number = self._number
+        number = self.number
         self.note(who, "enter", begin, n=number, lock="0", mode=mode, token=token)
         self.note(who, "look", believed, n=number, before_ns=believed * MS, safe=True)
         return self.note(who, "leave", believed if left is None else left, n=number)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.nemesis.checks import CHECKS
+from tests.unit.nemesis import node_histories
 from tests.unit.nemesis.histories import MS, Story
 
 REGISTERS = "registers are linearizable"
@@ -151,6 +152,7 @@ GOOD = {
         .op("a", "hold", 3, 4, "not_acquired", lock=0, mode="exclusive")
         .op("a", "delete", 5, 6, "not_found", key="/r"),
     ),
+    **node_histories.GOOD,
 }
 
 BAD = {
@@ -274,6 +276,7 @@ BAD = {
     ),
     "a refusal that cannot be": (SURPRISES, Story().op("a", "put", 1, 2, "locked", key="/r", value="x")),
     "an internal error": (SURPRISES, Story().note("c1", "internal", 5, text="a bug in coordclient")),
+    **node_histories.BAD,
 }
 
 

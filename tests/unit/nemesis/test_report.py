@@ -37,6 +37,9 @@ def busy() -> Story:
         story.op("c1.1", "get", at, at + 1, "ok", {"value": None}, key="/r")
         story.op("c1.2", "increment", at, at + 2, "ok", {"read": at}, counter=0)
         story.hold("c1.3", at, at, at + 1)
+        story.op("c1.4", "txn", at, at + 1, "ok", {"succeeded": True, "seen": []}, table="/t", guards=[], then=[])
+        story.note("c1.5", "events", at, n=1, upto=at, batches=[f"{at} /reg/a - x*0 /reg/b x*0 -"])
+        story.note("c1", "cache", at, hits=at // 100)
     story.note("nemesis", "fault", 24_000, kind="kill all", on=["r1"], from_ns=20_000 * MS)
     return story.note("c1", "closing", 60_000)
 
