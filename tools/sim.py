@@ -114,8 +114,8 @@ def campaign(turns: Turns, start: int, count: int, minutes: float | None, jobs: 
         print(line, flush=True)
     for outcome in _of_different_kinds(failures)[:KEPT_MAX]:
         case = minimised(outcome)
-        path = case.keep()
-        print(f"kept in a small form: {os.path.relpath(path)}\n  {case.found}\n  ./dev sim --case {path} --trace")
+        path = os.path.relpath(case.keep())
+        print(f"kept in a small form: {path}\n  {case.found}\n  ./dev sim --case {path} --trace")
     return int(summary.failed > 0)
 
 

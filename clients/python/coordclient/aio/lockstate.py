@@ -186,8 +186,6 @@ class LockState:
         clocks = self.keeper.clocks
         if life.session is None or life.over is not None:
             raise SessionExpired(f"{self.name}: {life.over}")
-        if self.keeper.guard.closed:
-            raise ClientClosed(f"{self.name}: the client is being closed, and this grant goes with its session")
         try:
             hold = Hold(life.session, call.number, grant, self.terms.delay_ms, self.terms.margin_ms, tag=self)
             missing = {short_of(ask.path) for ask in self.asks}.difference(part.path for part in hold.parts)
@@ -195,7 +193,11 @@ class LockState:
             raise InternalError(f"{self.name}: the cell's answer holds no usable grant: {error!r}") from None
         if missing:
             return False  # granted once, and taken away in part before the answer to a retry came
-        while not life.holds.add(hold, clocks()):
+        while True:
+            if self.keeper.guard.closed:  # also while this waits below
+                raise ClientClosed(f"{self.name}: the client is being closed, and this grant goes with its session")
+            if life.holds.add(hold, clocks()):
+                break
             # The answer was under way for too long. A session that is renewed after it still has this hold.
             if life.holds.why_revoked(hold):
                 return False
