@@ -113,6 +113,13 @@ class Watch:
         client that acknowledges a quarter of a window late is never waited for."""
         return self._total[0] - self._acked[0] < WINDOW_BYTES and self._total[1] - self._acked[1] < WINDOW_EVENTS
 
+    def hold(self, known_upto: int) -> None:
+        """It waits for room in its window, or for its client to read; no event up to there is owed."""
+        assert self.line is not None, "who takes one answer needs no room"
+        self.cursor, self.held = known_upto, True
+        if self.line.full:
+            self.line.held[self] = None
+
     def note(self, delivery: Delivery) -> None:
         """It was sent. What is to be known for the window is a few numbers, however many deliveries there are."""
         self.sent += 1

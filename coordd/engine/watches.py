@@ -8,7 +8,8 @@ it.
 
 - *Events* are told in order and in whole revisions. All who watch the same and lack the same get one body.
 - *Marks* say that nothing was missed: about every `MARK_MS` when the revision has moved, and earlier where the changes
-  that a watcher would ask for by its last mark are soon kept no more.
+  that a watcher would ask for by its last mark are soon kept no more. Who does not rest when its turn comes, or is not
+  read, is told when it does: no write may come for long that would begin another round.
 - A *resync* (`resyncs`) takes the place of events that are not kept any more, or never were here.
 
 Registering, and the end of gathering a resync, are reads: only where the state is sure to be the cell's present one.
@@ -313,7 +314,7 @@ class Watches:
             if lack is None:
                 lack = lacks[known_upto] = self._lack(group, places, known_upto)
             first, delivery, is_all = lack
-            if first < 0 and not (watch.due or (watch.fresh and not watch.once)):
+            if first < 0 and not (watch.due or self._owes_mark(watch)):
                 rest[watch] = None
             elif delivery is None:
                 self._resync(watch)
@@ -322,9 +323,7 @@ class Watches:
                 self._drop(watch)
                 self._answers.append(Reply(watch.request, delivery.body))
             elif watch.line.full or not watch.has_room:
-                watch.cursor, watch.held = known_upto, True
-                if watch.line.full:
-                    watch.line.held[watch] = None
+                watch.hold(known_upto)
             else:
                 told += delivery.size
                 watch.note(delivery)
@@ -363,6 +362,11 @@ class Watches:
 
     # ---- marks ----
 
+    def _owes_mark(self, watch: Watch) -> bool:
+        """Whether it is to be told that it missed nothing, though there is no event: it knows nothing yet, or less than
+        those that the last round of marks found at rest."""
+        return not watch.once and (watch.fresh or watch.told < self._marked_upto)
+
     def _mark(self, places: Places, now_ms: int, looks_max: int) -> bool:
         """Tell some of those who rest that they have missed nothing; True when the round is not over."""
         if not self._marking:
@@ -382,7 +386,12 @@ class Watches:
             watch = marking.pop()
             group, line = watch.group, watch.line
             rests = watch in group.rest and group.again is None
-            if rests and line is not None and not line.full and watch.told < self._marked_upto:
+            if not rests or line is None or watch.told >= self._marked_upto:
+                continue
+            if line.full:
+                del group.rest[watch]
+                watch.hold(places.upto)
+            else:
                 watch.note(delivery)
                 watch.cursor = watch.told = places.upto
                 told.append(watch.request)

@@ -226,7 +226,7 @@ class Cell:
         """Which clients got no new write and lock, if any."""
         waiting = [seat.name for seat in self.seats if seat.name not in self.work.done]
         if waiting:
-            behind = self.work.left_behind
+            behind = {one: left for one, left in self.work.left_behind.items() if one.split(".")[0] in waiting}
             return f"clients {waiting} got no new write and lock, or left behind {behind} ({self._roles()})"
         return None
 

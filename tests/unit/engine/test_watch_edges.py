@@ -302,6 +302,39 @@ def test_who_comes_and_goes_while_resyncs_have_to_wait_leaves_nothing(monkeypatc
     assert stays.resyncs == 1
 
 
+def test_who_has_a_resync_while_marks_are_told_has_its_mark_behind_it(short: Limits):
+    cell = Cell()
+    for number in range(40):
+        put(cell, f"/d/{number}", bytes(20_000))
+    watcher = Watcher(cell, "/d", scope="children", since=1)
+    assert not watcher.resyncs, "its window is full in the middle"
+    last = put(cell, "/other")
+    cell.run(watches.MARK_MS + 200)
+    while not watcher.resyncs:
+        watcher.acknowledge()
+        watcher.look()
+    cell.settle()
+    watcher.look()
+    assert watcher.revision == last, "no write may come for long"
+
+
+def test_whose_channel_is_not_read_while_marks_are_told_has_its_mark_when_it_is():
+    cell = Cell()
+    watcher, node = Watcher(cell, "/a", 77), cell.master()
+    node.inbox.append(Congested(77, True))
+    last = put(cell, "/other")
+    cell.run(watches.MARK_MS + 200)
+    watcher.look()
+    assert watcher.revision < last
+    node.inbox.append(Congested(77, False))
+    cell.settle()
+    watcher.look()
+    assert watcher.revision == last
+    assert watcher.acknowledge() == {}
+    put(cell, "/a")
+    assert len(watcher.look()) == 1, "and it goes on"
+
+
 @pytest.mark.parametrize("count", [200, 800])
 def test_a_round_ends_after_as_many_steps_as_it_has_watches_however_fast_the_writes_come(
     monkeypatch: pytest.MonkeyPatch, count: int
