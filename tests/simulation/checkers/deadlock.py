@@ -9,6 +9,7 @@ from coordd.machine.machine import Machine
 from coordd.machine.state import Lock, State, Waiter
 from tests.simulation.checkers.story import ACQUIRES, Ask, Key
 from tests.simulation.checkers.witness import Done, StateChecker
+from tests.simulation.world import World
 
 Actor = tuple[int, str]
 
@@ -17,6 +18,10 @@ class Deadlocks(StateChecker):
     """An acquire that begins to wait closes no cycle of actors; one that is refused as a deadlock would have."""
 
     name = "deadlock"
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self._told: set[tuple[int, int]] = set()  # session, call; by then it may be over, and a retry is told the same
 
     def done(self, command: Done, machine: Machine) -> None:
         actor = command.arguments["actor"] if command.operation in ACQUIRES else ""
@@ -29,8 +34,10 @@ class Deadlocks(StateChecker):
         closes = _closes_a_cycle(machine.state, (command.session, actor), ask, command.call)
         if closes and not refused:
             raise self.broken(f"{(command.session, actor)} waits for {ask.parts}, and for itself")
-        if refused and not closes:
+        if refused and not closes and (command.session, command.call) not in self._told:
             raise self.broken(f"{(command.session, actor)} is told of a deadlock, and there is none: {command.reply!r}")
+        if refused:
+            self._told.add((command.session, command.call))
 
 
 def _closes_a_cycle(state: State, me: Actor, ask: Ask, call: int) -> bool:
