@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from coordclient import Client, CoordError, Lock, LockLost
-from coordclient.errors import Conflict, NotFound
+from coordclient.errors import Conflict, GuardFailed, NotFound
 from tests.nemesis.history import NOT_DONE, OK, THREADS, Writer, now_ns
 from tests.nemesis.work import AGAIN, COUNTERS, LOCK_DELAYS_S, PERIOD_NS, REGISTERS, outcome_of
 from tests.nemesis.work_locks import LOOK_EVERY_S, PATIENCE_S, STOP_MARGIN_S, how_long_ns, which_lock
@@ -117,10 +117,10 @@ def count(bench: ThreadBench, who: str, chance: random.Random) -> None:
         number = bench.history.begin(who, "increment", counter=counter)
         sent, read, put = False, None, ""
         try:
-            with bench.client.lock(f"/lock/count/{counter}", lock_delay=chance.choice(LOCK_DELAYS_S)):
+            with bench.client.lock(f"/lock/count/{counter}", lock_delay=chance.choice(LOCK_DELAYS_S)) as lock:
                 contents, stat = bench.client.get(f"/count/{counter}")
                 read, sent = int(contents), True
-                put = _put_next(bench, counter, read, stat.content_generation)
+                put = _put_next(bench, who, lock, counter, read, stat.content_generation)
         except CoordError as error:
             put = put or (bench.outcome(error) if sent else NOT_DONE)
             bench.history.end(who, number, put, read=read, said=type(error).__name__)
@@ -128,11 +128,17 @@ def count(bench: ThreadBench, who: str, chance: random.Random) -> None:
             bench.history.end(who, number, put, read=read)
 
 
-def _put_next(bench: ThreadBench, counter: int, read: int, generation: int) -> str:
-    """A thread goes on with its call when the lock is lost: only a condition keeps a late one from doing harm."""
+def _put_next(bench: ThreadBench, who: str, lock: Lock, counter: int, read: int, generation: int) -> str:
+    """A thread goes on with its call when the lock is lost: the sequencer keeps a late one from coming in between the
+    read and the write of the next holder, who would be told of a conflict."""
+    value = str(read + 1).encode()
     try:
-        bench.client.put(f"/count/{counter}", str(read + 1).encode(), if_generation=generation)
-    except Conflict:  # a put that a former holder had sent in time was done late, before this one
+        bench.client.put(f"/count/{counter}", value, if_generation=generation, if_sequencer=lock.sequencer)
+    except GuardFailed:
+        return NOT_DONE
+    except Conflict as conflict:
+        note = {"what": "exclusion", "held": False, "token": lock.token, "said": str(conflict)}
+        bench.history.note(who, "asked", safe=lock.safe, **note)
         return NOT_DONE
     return OK
 
