@@ -129,16 +129,16 @@ def count(bench: ThreadBench, who: str, chance: random.Random) -> None:
 
 
 def _put_next(bench: ThreadBench, who: str, lock: Lock, counter: int, read: int, generation: int) -> str:
-    """A thread goes on with its call when the lock is lost: the sequencer keeps a late one from coming in between the
-    read and the write of the next holder, who would be told of a conflict."""
+    """A thread goes on with its call when the lock is lost: its sequencer keeps a late one from doing harm. Who is
+    refused for that and is safe still was robbed of the lock."""
     value = str(read + 1).encode()
     try:
         bench.client.put(f"/count/{counter}", value, if_generation=generation, if_sequencer=lock.sequencer)
-    except GuardFailed:
-        return NOT_DONE
-    except Conflict as conflict:
-        note = {"what": "exclusion", "held": False, "token": lock.token, "said": str(conflict)}
+    except GuardFailed as refused:
+        note = {"what": "exclusion", "held": False, "token": lock.token, "said": str(refused)}
         bench.history.note(who, "asked", safe=lock.safe, **note)
+        return NOT_DONE
+    except Conflict:  # tasks put without a sequencer: one may have come late
         return NOT_DONE
     return OK
 
