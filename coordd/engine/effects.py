@@ -80,13 +80,3 @@ class Effects:
     diverged: str | None = None  # the state here is not that of the others, who may be told once more
     differs: str | None = None  # somebody's state is not that of this replica: for people to know
     left: bool = False  # this replica was removed: it ends when all of this is performed
-
-    @property
-    def replies(self) -> list[Reply]:
-        """The last answers alone."""
-        return [answer for answer in self.answers if isinstance(answer, Reply)]
-
-    @property
-    def pushes(self) -> list[Push]:
-        """The others."""
-        return [answer for answer in self.answers if isinstance(answer, Push)]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from coordd.engine.effects import Effects
 from coordd.engine.inputs import Input
-from tests.simulation.checkers.held import renewed
+from tests.simulation.checkers.held import renewed, replies_of
 from tests.simulation.checkers.panel import Checker
 from tests.simulation.world import World
 
@@ -45,7 +45,7 @@ class JustExpiry(Checker):
     def stepped(self, process: Process, inputs: Sequence[Input], effects: Effects, now_ms: int) -> None:
         mastership = process.engine._mastership
         lessor = mastership.lessor
-        for proof in renewed(effects.replies, self._doors[process.name]):
+        for proof in renewed(replies_of(effects), self._doors[process.name]):
             self._answered[process.name][proof] = self.world.now_us
         if not lessor.ruling and not self._decided[process.name].issuperset(lessor._in_decision):
             raise self.broken(f"replica {process.name} decides expiries outside its lease")

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from tests.simulation.process import Process
 
 
+def replies_of(effects: Effects) -> list[Reply]:
+    """The last answers, without the pushes."""
+    return [answer for answer in effects.answers if isinstance(answer, Reply)]
+
+
 class HeldKeepAlives(Checker):
     """See the module docstring."""
 
@@ -44,8 +49,9 @@ class HeldKeepAlives(Checker):
         if process.engine._mastership.lessor.ruling:
             self._look_at_held(process, now_ms)
         known = self._doors[process.name].posts.keep_alives
-        sessions = Counter(known[reply.request][0] for reply in effects.replies if reply.request in known)
-        for reply in effects.replies:
+        replies = replies_of(effects)
+        sessions = Counter(known[reply.request][0] for reply in replies if reply.request in known)
+        for reply in replies:
             if reply.request not in before or reply.request not in known or not isinstance(reply.result, dict):
                 continue
             session, secret = known[reply.request]

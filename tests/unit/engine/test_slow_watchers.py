@@ -8,13 +8,19 @@ import pytest
 
 from coordd.engine import places, watchers, watches
 from coordd.engine.deliveries import Delivery
+from coordd.engine.effects import Push
 from coordd.engine.inputs import Congested
 from coordd.machine.limits import Limits
 from coordd.machine.machine import Machine
 from tests.unit.engine import cell as cells
-from tests.unit.engine.cell import Cell
+from tests.unit.engine.cell import Cell, Node
 from tests.unit.engine.test_watches import put
 from tests.unit.engine.watching import Watcher, what
+
+
+def pushes_of(node: Node) -> list[Push]:
+    """What one step tells watchers."""
+    return [answer for answer in node.step().answers if isinstance(answer, Push)]
 
 
 @pytest.fixture
@@ -245,7 +251,7 @@ def test_a_step_tells_a_bounded_number_and_a_write_waits_for_one_step_at_most():
     while node.unfinished:
         if len(counts) == 1:
             write = cell.call("put", path="/b", contents=b"2")
-        pushes = node.step().pushes
+        pushes = pushes_of(node)
         counts.append(sum(len(push.requests) for push in pushes))
         node.sync()
         assert not write or write in cell.answers
@@ -260,7 +266,7 @@ def test_a_step_tells_a_bounded_number_of_bytes():
     cell.call("put", path="/a", contents=bytes(200_000))
     node = cell.master()
     while any(not watcher.look() and not watcher.events for watcher in alike):
-        pushes = node.step().pushes
+        pushes = pushes_of(node)
         rows: list[tuple[int, Any]] = [(len(push.requests), push.body["events"]) for push in pushes]
         told = sum(count * len(row["after"]) for count, events in rows for row in events)
         assert told <= watches.BYTES_PER_STEP + 200_000
