@@ -76,6 +76,7 @@ class Worker:
         self._mutex = threading.RLock()  # a finalizer that uses the client may run anywhere
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._caller: threading.Thread | None = None
         self._closing = False
         self._ending: asyncio.Task[None] | None = None
         self._callbacks: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
@@ -116,7 +117,8 @@ class Worker:
 
     def close(self, last: Callable[[], Coroutine[Any, Any, object]], seconds_max: float | None) -> None:
         """Run `last()`, wait for it at most so long, and end the loop and its threads. Whoever comes second waits for
-        that end; a finalizer that runs in the loop's own thread waits for nothing."""
+        that end; a finalizer that runs in the loop's own thread waits for nothing. A callback that is still running is
+        waited for a moment only: it may itself wait for whoever closes."""
         with self._mutex:
             first, self._closing = not self._closing, True
         loop, thread = self._loop, self._thread
@@ -135,6 +137,8 @@ class Worker:
             finally:
                 self._stop(loop)
                 thread.join()
+                if self._caller is not None and self._caller is not threading.current_thread():
+                    self._caller.join(DRAIN_SECONDS_MAX)
 
     async def _close(self, last: Callable[[], Coroutine[Any, Any, object]]) -> None:
         try:
@@ -160,8 +164,8 @@ class Worker:
             loop = asyncio.new_event_loop()
             self._thread = threading.Thread(target=_turn, args=(loop,), name="coordclient", daemon=True)
             self._thread.start()
-            caller = threading.Thread(target=self._call, name="coordclient callbacks", daemon=True)
-            caller.start()
+            self._caller = threading.Thread(target=self._call, name="coordclient callbacks", daemon=True)
+            self._caller.start()
             self._loop = loop
             self._on_start()
         return self._loop

@@ -46,7 +46,7 @@ def test_it_starts_in_well_under_a_second_and_leaves_no_thread_and_no_descriptor
     with TestCell() as cell, Client(cell.endpoints) as client:
         client.put("/a", b"1")
         assert time.monotonic() - begun < 1.0
-    assert threading.enumerate() == threads
+    assert set(threading.enumerate()) <= set(threads)
     assert len(os.listdir("/dev/fd")) == descriptors
 
 
