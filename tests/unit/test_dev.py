@@ -14,7 +14,9 @@ def test_free_ports_are_free_and_differ() -> None:
     assert len(set(ports)) == 7 and all(port in FREE_PORTS for port in ports)
     for port in ports:
         with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the daemon does: old connections may rest
             probe.bind((HOST, port))
+            probe.listen()
 
 
 def test_every_file_is_good_and_names_one_replica_of_the_same_cell(tmp_path: Path) -> None:
