@@ -105,7 +105,7 @@ def test_a_signal_that_comes_while_the_command_is_being_started_reaches_it() -> 
 
 def test_what_cannot_be_killed_is_reported_and_never_called_done() -> None:
     keeper = Keeper(("sleep", "60"), prepare=unkillable)
-    keeper.grant(deadline=1.0)
+    keeper.grant()
     (pid,) = (message["command"] for message in keeper.until("command") if "command" in message)
     try:
         keeper.lose("the test says so", deadline=1.0)
@@ -121,7 +121,7 @@ def test_without_proc_the_group_of_the_command_is_its_family() -> None:
         family.process_table = dict
 
     keeper = Keeper(("sh", "-c", "trap '' TERM; sleep 61 & sleep 62"), prepare=no_proc)
-    keeper.grant(deadline=2.0)
+    keeper.grant()
     (group,) = (message["command"] for message in keeper.until("command") if "command" in message)
     keeper.lose("the test says so", deadline=2.0)
     keeper.until("done")
