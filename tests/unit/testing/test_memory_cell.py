@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import threading
 import time
@@ -41,6 +42,7 @@ class Told:
 
 def test_it_starts_in_well_under_a_second_and_leaves_no_thread_and_no_descriptor():
     TestCell().__enter__().stop()  # what is imported once
+    gc.collect()  # what earlier tests left is not closed in between
     threads, descriptors, took = threading.enumerate(), len(os.listdir("/dev/fd")), []
     for _ in range(3):
         begun = time.monotonic()
@@ -48,7 +50,7 @@ def test_it_starts_in_well_under_a_second_and_leaves_no_thread_and_no_descriptor
             client.put("/a", b"1")
             took.append(time.monotonic() - begun)
         assert set(threading.enumerate()) <= set(threads)
-        assert len(os.listdir("/dev/fd")) == descriptors
+        assert len(os.listdir("/dev/fd")) <= descriptors
     assert min(took) < 1.0, "on a machine that was busy with other things all the while"
 
 
