@@ -92,8 +92,9 @@ def late_bodies(history: History) -> list[str]:
     """The body of a lock ran on while another holder believed, though its process ran and awaited all the time.
 
     The library ends a body STOP_MARGIN_S before the cell may grant the lock to another; a process that noted a stall of
-    half of that is not judged.
+    half of that is not judged. Who closes a client under its own threads frees their locks at once, whatever they do.
     """
+    closed = {note.who: note.at_ns for note in history.noted("closing")}
     lags = [
         (note.who, note.at_ns - note.more["ms"] * 1_000_000, note.at_ns)
         for note in history.noted("lag")
@@ -102,7 +103,7 @@ def late_bodies(history: History) -> list[str]:
     found = []
     for held in _by_lock(history):
         for place, belief in enumerate(held):
-            if belief.left_ns is None:
+            if belief.left_ns is None or closed.get(belief.who.partition(".")[0], belief.left_ns) < belief.left_ns:
                 continue
             for later in held[place + 1 :]:
                 if later.from_ns >= belief.left_ns:
