@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import secrets
 import signal
@@ -24,6 +25,8 @@ LINE_BYTES_MAX = 1024 * 1024
 # Below the range from which Linux takes the ports of outgoing connections: one of those could otherwise sit on a
 # replica's port while the replica is down, and its restart would fail.
 FREE_PORTS = range(20_000, 32_000)
+# A process looks in a part of its own, or it could take the port of a replica of another's cell that is down just now.
+FREE_PORT_PARTS = 8
 
 Extra = Mapping[str, Mapping[str, int | str | bool]]
 
@@ -31,7 +34,8 @@ Extra = Mapping[str, Mapping[str, int | str | bool]]
 def free_ports(count: int) -> list[int]:
     """`count` ports of loopback on which nobody listens now."""
     found: list[int] = []
-    for port in random.SystemRandom().sample(FREE_PORTS, 1_000):
+    part = FREE_PORTS[os.getpid() % FREE_PORT_PARTS :: FREE_PORT_PARTS]
+    for port in random.SystemRandom().sample(part, 1_000):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
