@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,12 @@ from tests.coordctl.runs import DELAY, KILL_AFTER, LEASE, OPTIONS, STUBBORN, Coo
 GENTLE = "exec sleep 65"
 
 
-def hold(ctl: Coordctl, family: Family, path: str, script: str = STUBBORN) -> Holding:
-    return ctl.holding(path, *OPTIONS, script=script, family=family)
+# Time enough for whoever is asked to end, on a busy machine too.
+PATIENT = ("--lease", "12", "--lock-delay", "20", "--kill-after", "15")
+
+
+def hold(ctl: Coordctl, family: Family, path: str, script: str = STUBBORN, options: Sequence[str] = OPTIONS) -> Holding:
+    return ctl.holding(path, *options, script=script, family=family)
 
 
 def own_words(words: str) -> str:
@@ -76,7 +81,7 @@ def test_every_descendant_is_asked_to_end_before_it_is_killed(ctl: Coordctl, fam
     ends = tmp_path / "ends"
     child = f'trap "echo done >{ends}; exit" TERM; echo >{ends}.ready; while :; do sleep 0.05; done'
     script = f"setsid sh -c '{child}' & until [ -e {ends}.ready ]; do sleep 0.02; done; echo RUNS; wait; sleep 60"
-    held = hold(ctl, family, "/asked", script)
+    held = hold(ctl, family, "/asked", script, PATIENT)
     assert held.process.stdout is not None
     assert held.process.stdout.readline() == "RUNS\n"
     os.kill(held.keeper, signal.SIGKILL)
