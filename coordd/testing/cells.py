@@ -32,7 +32,7 @@ from coordd.dev import Extra, command, free_ports, write_cell, write_replica
 
 _T = TypeVar("_T")
 POLL_SECONDS = 0.02
-START_SECONDS_MAX = 30.0
+START_SECONDS_MAX = 60.0
 LOG_TAIL_CHARS = 4_000
 
 

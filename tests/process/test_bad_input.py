@@ -22,7 +22,7 @@ SECONDS = 15.0
 
 @pytest.fixture(scope="module")
 def cell() -> Iterator[RunningCell]:
-    with start_cell(3, extra={"http": {"body_timeout_ms": 300}}) as running:
+    with start_cell(3, extra={"http": {"body_timeout_ms": 1_500}}) as running:
         yield running
 
 

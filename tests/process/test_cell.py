@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from coordclient.protocol.codec import decode, encode
+from coordd.dev import free_ports
 from coordd.exits import Exit
 from coordd.testing.cells import RunningCell, start_cell
 
@@ -158,10 +159,10 @@ def test_a_stopped_master_has_handed_over_before_it_ends(cell: RunningCell) -> N
 def test_a_second_daemon_on_the_same_directory_is_refused(cell: RunningCell) -> None:
     first = cell.configs[1].read_text()
     other = cell.directory / "second.toml"
-    port = int(cell.addresses[1].rpartition(":")[2])
-    other.write_text(first.replace(f"port = {port}", f"port = {port + 1}", 1))
+    port, (free,) = cell.addresses[1].rpartition(":")[2], free_ports(1)
+    other.write_text(first.replace(f"port = {port}", f"port = {free}", 1))
     cell.configs[9] = other
-    cell.addresses[9] = f"http://127.0.0.1:{port + 1}"
+    cell.addresses[9] = f"http://127.0.0.1:{free}"
     try:
         cell.start(9)
         assert cell.wait_exit(9) == 69

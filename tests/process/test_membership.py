@@ -46,7 +46,13 @@ class Load:
 
 
 def members(cell: RunningCell) -> dict[str, Any]:
-    return cell.post(cell.master(), "members")
+    """What the master says of them; it may be deposed when it is asked."""
+
+    def answer() -> dict[str, Any] | None:
+        said = cell.post(cell.master(), "members")
+        return said if "members" in said else None
+
+    return cell.wait_for(answer, "the members")
 
 
 def join(cell: RunningCell, ctl: Coordctl, replica: int) -> None:

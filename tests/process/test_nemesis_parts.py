@@ -92,8 +92,9 @@ async def test_a_link_knows_who_dialled_and_passes_everything_in_order(echo: Ech
 async def test_a_link_belongs_to_the_process_that_dialled(echo: Echo) -> None:
     script = (
         "import socket, sys\n"
+        "sys.stdin.readline()\n"
         "s = socket.create_connection(('127.0.0.1', int(sys.argv[1])))\n"
-        "sys.stdin.readline()\ns.sendall(b'x')\nassert s.recv(1) == b'x'\n"
+        "s.sendall(b'x')\nassert s.recv(1) == b'x'\n"
     )
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", script, str(echo.port), stdin=asyncio.subprocess.PIPE
@@ -260,7 +261,9 @@ async def test_a_paused_process_runs_again_by_itself(tmp_path: Path) -> None:
     status = Path(f"/proc/{process.pid}/status")
     await until(lambda: "\nState:\tT" in status.read_text())
     process.stdin.write(b"\n")
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(process.stdout.readline(), NEVER_S)
+    said = asyncio.create_task(process.stdout.readline())
+    done, _ = await asyncio.wait([said], timeout=NEVER_S)
+    assert not done or pause.done(), "it ran while it was paused"
     await pause
+    assert await asyncio.wait_for(said, SOON_S) == b"went on\n"
     assert await asyncio.wait_for(process.wait(), SOON_S) == 0

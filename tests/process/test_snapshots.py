@@ -31,11 +31,14 @@ def status(cell: RunningCell, replica: int) -> dict[str, Any]:
 
 def write_mib(cell: RunningCell, count: int) -> None:
     """About `count` MiB of log, a little more than a segment's worth of nodes."""
-    master = cell.master()
     for number in range(count * 5):
         body = {"path": f"/file-{number % 7}", "contents": {"text": f"{number} " + "x" * 210_000}}
-        code, _, answer = cell.http(master, "POST", "/v1/put", json.dumps(body).encode(), JSON)
-        assert code == 200, answer
+        cell.wait_for(partial(was_written, cell, json.dumps(body).encode()), "a write")
+
+
+def was_written(cell: RunningCell, body: bytes) -> bool:
+    """By whoever is the master now."""
+    return cell.http(cell.master(), "POST", "/v1/put", body, JSON)[0] == 200
 
 
 def snapshots(cell: RunningCell, replica: int) -> list[Path]:
