@@ -9,6 +9,7 @@ import threading
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from typing import Self
 
 import pytest
 
@@ -19,9 +20,36 @@ from tests.clients.test_lost import forever
 MARGINS = [0.3, 0.4, 0.5, 0.6] * 3
 
 
+class Stalls:
+    """How long this process stood still meanwhile, in all, as a thread sees that does nothing but wait."""
+
+    STEP_SECONDS, NOTED_SECONDS = 0.005, 0.05
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        before = time.monotonic()
+        while not self._over.wait(self.STEP_SECONDS):
+            now = time.monotonic()
+            if now - before > self.NOTED_SECONDS:
+                self.seconds += now - before
+            before = now
+
+
 async def test_everybody_is_told_before_the_deadline_and_the_worst_delay_is_printed(make_client, wire, path):
     """Both flavours at once: bodies of tasks that are cancelled, threads that are called back or look."""
-    tasks_client = bind(make_client([wire.address], session_lease=1))
+    tasks_client = bind(make_client([wire.address], session_lease=2))
     late: dict[str, list[float]] = {"cancelled": [], "called back": [], "looked": []}
 
     def note(how, state):
@@ -52,11 +80,11 @@ async def test_everybody_is_told_before_the_deadline_and_the_worst_delay_is_prin
             note("looked", lock._state)
             assert called.wait(10)
 
-    client = Client(wire.address, session_lease=1)
+    client = Client(wire.address, session_lease=2)
     client._client._endpoints.learn = lambda addresses: None  # type: ignore[method-assign]
     ready = threading.Semaphore(0)
     loop = asyncio.get_running_loop()
-    with ThreadPoolExecutor(len(MARGINS) + 1) as pool:
+    with Stalls() as stalls, ThreadPoolExecutor(len(MARGINS) + 1) as pool:
         async with asyncio.TaskGroup() as group:
             for number, margin in enumerate(MARGINS):
                 group.create_task(work(number, margin))
@@ -67,6 +95,7 @@ async def test_everybody_is_told_before_the_deadline_and_the_worst_delay_is_prin
             await loop.run_in_executor(pool, lambda: [ready.acquire() for _ in MARGINS])
             life = tasks_client._keeper.alive()
             await until(lambda: len(life.holds.all) == len(MARGINS), "all tasks to hold")
+            stalls.seconds = 0.0  # what came before matters to nobody
             wire.cut()
         await asyncio.gather(*threads)
         wire.mend()
@@ -75,7 +104,7 @@ async def test_everybody_is_told_before_the_deadline_and_the_worst_delay_is_prin
         sys.stdout.write(f"told after deadline - stop_margin, {how}: worst {max(delays)} ms of {len(delays)}\n")
         assert len(delays) == len(MARGINS)
         assert min(delays) >= 0
-        assert max(delays) < 1_000 * min(MARGINS), "told before the deadline itself"
+        assert max(delays) < 1_000 * (min(MARGINS) + stalls.seconds), "told before the deadline itself"
 
 
 async def test_jeopardy_is_told_to_holders_with_the_seconds_that_are_left_and_to_nobody_else(make_client, clocks, path):

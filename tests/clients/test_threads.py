@@ -216,12 +216,14 @@ def test_check_in_the_body_raises_once_and_is_not_noted_on_itself(client, cell, 
 
 def test_a_busy_thread_of_the_application_does_not_starve_the_keep_alives(cell, path):
     """The application holds the interpreter for two leases, in pure Python; the session and the lock live on."""
-    with Client(cell.endpoints, session_lease=1) as client, client.lock(path) as lock:
-        deadline, count = time.monotonic() + 2, 0
+    with Client(cell.endpoints, session_lease=2) as client, client.lock(path) as lock:
+        session = client.session_id
+        deadline, count = time.monotonic() + 4, 0
         while time.monotonic() < deadline:
             count += 1
         lock.check()
-        assert client.state == "active"
+        until(lambda: client.state == "active")
+        assert client.session_id == session
 
 
 def test_states_are_told_in_order_and_a_slow_callback_stops_nothing(client, cell, clocks):
