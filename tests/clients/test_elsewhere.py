@@ -200,13 +200,14 @@ async def test_readers_shut_each_other_out_for_want_of_a_read_lock(coord_aio_cli
 async def test_whoever_needed_a_semaphore_had_to_copy_the_private_parts_of_a_mutex(coord_cell, coord_aio_client):
     """etcd-io/etcd#12490: there was no semaphore, and what a mutex is built of was private."""
     inside = most = 0
+    three = asyncio.Barrier(3)
 
     async def use() -> None:
         nonlocal inside, most
         async with coord_aio_client.semaphore("/pool", 3):
             inside += 1
             most = max(most, inside)
-            await asyncio.sleep(0.002)
+            await three.wait()  # nobody leaves before all permits are taken
             inside -= 1
 
     async with asyncio.timeout(20), aio.Client(coord_cell.endpoints) as dying:

@@ -233,5 +233,5 @@ async def test_closing_the_client_frees_its_locks_and_ends_its_waiters(make_clie
     await client.close()
     await asyncio.wait([waiting])
     assert type(waiting.exception()).__name__ == "ClientClosed"
-    async with other.lock(path, timeout=1):
+    async with other.lock(path, timeout=10):  # less than lease and lock-delay
         assert not held.held

@@ -18,7 +18,7 @@ DOUBT = LEASE + DELAY  # how long a process that said nothing may believe
 
 
 async def test_after_a_goodbye_the_next_process_believes_at_once(make_client, path):
-    first = make_client(session_lease=LEASE)
+    first = make_client()
     await first.create(path + "/here", b"first", ephemeral=True, parents=True)
     lock, both = first.lock(path), first.locks([path + "/a", path + "/b"])
     await lock.acquire()
@@ -32,7 +32,7 @@ async def test_after_a_goodbye_the_next_process_believes_at_once(make_client, pa
         await first.ls("/")
 
     second = make_client(resume=ticket)
-    async with asyncio.timeout(LEASE), await second.adopt(path) as mine:
+    async with asyncio.timeout(10), await second.adopt(path) as mine:  # less than lease and lock-delay
         assert second.session_id == session
         assert mine.token == lock.token
         await mine.verify()
@@ -68,7 +68,7 @@ async def test_without_a_goodbye_the_next_process_waits_until_the_first_cannot_b
     await until(lambda: told, "the first process to hear of it")
     assert not await other.lock(path).acquire(blocking=False)
     await mine.release()
-    async with other.lock(path, timeout=0.5):
+    async with other.lock(path, timeout=10):
         pass
 
 
@@ -84,16 +84,16 @@ async def test_nothing_is_free_before_the_first_process_cannot_believe_any_more(
     first, other = make_client(session_lease=LEASE), make_client()
     lock = first.lock(path, lock_delay=DELAY, stop_margin=0.1)
     await lock.acquire()
+    begun = now()
     second = make_client(resume=first.ticket)
     mine = await second.adopt(path, stop_margin=0.1)
-    begun = now()
     if end == "release":
         await mine.release()
         assert not mine.held
     else:
         await second.close()
     async with other.lock(path, timeout=10):
-        assert now() - begun > DOUBT - 0.3
+        assert now() - begun >= DOUBT
         assert not lock.safe
 
 
@@ -112,7 +112,7 @@ async def test_a_resume_whose_answer_was_lost_is_tried_again_as_the_same_one(mak
 
     monkeypatch.setattr(link, "_resumed", lose_the_first)
     second = make_client(resume=ticket)
-    async with await second.adopt(path, timeout=1) as mine:
+    async with await second.adopt(path, timeout=10) as mine:  # less than lease and lock-delay
         assert mine.token == lock.token
         assert (await second.session_info()).info.incarnation == 2, "one resume, whatever was sent"
     assert lost

@@ -307,7 +307,7 @@ async def test_a_cancelled_transfer_leaves_the_lock_with_the_other_or_free_and_i
 async def test_a_transfer_without_an_answer_frees_the_lock_when_the_cell_is_heard_again(make_client, wire, path):
     from tests.clients.conftest import bind
 
-    client, other = bind(make_client([wire.address], request_timeout=0.3)), make_client()
+    client, other = bind(make_client([wire.address], request_timeout=2.0)), make_client()
     async with other.lock(path + "/x"):
         lock = client.lock(path)
         await lock.acquire()

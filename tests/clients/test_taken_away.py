@@ -13,7 +13,7 @@ from tests.clients.conftest import until
 from tests.clients.test_lost import forever
 from tests.clients.test_threads import until as wait_until
 
-LEASE = 1.0  # a KeepAlive every third of a second, so the holder hears soon
+LEASE = 3.0  # a KeepAlive every second: the holder hears soon, and the first one comes when the test has done its part
 
 
 async def holders(client, path):
@@ -48,7 +48,7 @@ async def test_the_cell_hears_give_up_when_the_body_has_ended_at_the_latest_afte
     client, operator = make_client(session_lease=LEASE), make_client()
     ended = 0.0
     with pytest.raises(LockLost):
-        async with client.lock(path, lock_delay=0, stop_margin=0.4):
+        async with client.lock(path, lock_delay=0, stop_margin=1.5):
             await operator.unlock(path, reason="why")
             try:
                 await forever()
@@ -56,15 +56,16 @@ async def test_the_cell_hears_give_up_when_the_body_has_ended_at_the_latest_afte
                 assert await holders(operator, path), "the body has not ended yet"
                 ended = now()
     async with operator.lock(path, timeout=5):
-        assert now() - ended < 0.3, "told at once, not after the margin"
+        assert now() - ended < 1.2, "told at once, not after the margin"
 
-    lock = client.lock(path, lock_delay=0, stop_margin=0.2)  # one without a body, whose holder does not look
+    lost: list[float] = []  # one without a body, whose holder does not look
+    lock = client.lock(path, lock_delay=0, stop_margin=0.5, on_lost=lambda _: lost.append(now()))
     await lock.acquire()
     await operator.unlock(path, reason="why")
-    await until(lambda: not lock.held)
-    lost = now()
+    await until(lambda: lost)
+    assert not lock.held
     async with operator.lock(path, timeout=5):
-        assert 0.15 < now() - lost < 0.2 + LEASE
+        assert 0.45 < now() - lost[0] < 0.5 + LEASE
     with pytest.raises(LockLost):
         await lock.release()
 
@@ -136,7 +137,7 @@ async def test_a_killed_session_loses_its_locks_with_the_reason_and_the_next_cal
             async with client.lock(path, lock_delay=0.3, stop_margin=0.2):
                 killed = client.session_id
                 answer = await operator.kill_session(killed, reason="deployed by mistake")
-                assert (answer.session, answer.holds, answer.lease_ms) == (killed, 1, 1_000)
+                assert (answer.session, answer.holds, answer.lease_ms) == (killed, 1, 3_000)
                 try:
                     await forever()
                 finally:

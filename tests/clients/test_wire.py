@@ -22,7 +22,7 @@ async def test_a_holder_that_is_cut_off_stops_before_the_cell_grants_the_lock_to
             return lock.token
 
     with pytest.raises(LockLost):
-        async with client.lock(path, lock_delay=1, stop_margin=0.2) as lock:
+        async with client.lock(path, lock_delay=2, stop_margin=1.0) as lock:
             token = lock.token
             taken = asyncio.create_task(take())
             await until(lambda: _waits(other, path))
@@ -34,7 +34,7 @@ async def test_a_holder_that_is_cut_off_stops_before_the_cell_grants_the_lock_to
                 left = lock._state.granted().left_ms(client._keeper.clocks())
     assert await taken > token
     assert order == ["stopped", "granted to another"]
-    assert 0 < left <= 200, "told at the deadline less the margin, not later and not much earlier"
+    assert 0 < left <= 1_000, "told at the deadline less the margin, not later and not much earlier"
     assert states == ["active", "jeopardy"]
     wire.mend()
     with pytest.raises(SessionExpired):
