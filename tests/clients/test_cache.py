@@ -208,7 +208,10 @@ def test_a_child_gets_nothing_from_its_parents_cache(cell, path):
 
 
 async def test_reads_stay_right_over_the_loss_of_the_master(cell3, path):
-    async with aio.Client(cell3.endpoints) as writer, aio.Client(cell3.endpoints, cache=True) as reader:
+    async with (
+        aio.Client(cell3.endpoints, request_timeout=40) as writer,
+        aio.Client(cell3.endpoints, request_timeout=40, cache=True) as reader,
+    ):
         await writer.put(path, b"0", parents=True)
         await held(reader, path)
         master = await asyncio.to_thread(cell3.master)

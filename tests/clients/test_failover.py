@@ -11,6 +11,8 @@ import pytest
 from coordclient import CoordError, Unavailable
 from tests.clients.conftest import until
 
+PATIENCE = 40.0  # how soon somebody reigns again is not the matter here
+
 
 async def thread(function, *arguments):
     """The cell's handle is synchronous."""
@@ -19,7 +21,7 @@ async def thread(function, *arguments):
 
 async def test_kill_9_of_the_master_costs_no_lock_no_place_and_no_call(cell3, make_client):
     """The holder keeps lock and token, the waiters their order, and each create takes effect once."""
-    client, other = make_client(cell3.endpoints), make_client(cell3.endpoints)
+    client, other = (make_client(cell3.endpoints, request_timeout=PATIENCE) for _ in range(2))
     order: list[int] = []
 
     async def wait(number):
@@ -58,7 +60,7 @@ async def _waiters(client, count):
 
 async def test_kill_9_of_all_costs_no_session_however_often_the_client_was_refused_meanwhile(cell3, make_client):
     """The new master gives a whole fresh lease: whoever was refused by all must find it before that is over."""
-    client = make_client(cell3.endpoints, session_lease=3, request_timeout=40)
+    client = make_client(cell3.endpoints, session_lease=3, request_timeout=PATIENCE)
     await client.create("/alive", ephemeral=True)
     session = client.session_id
     for replica in cell3.addresses:
@@ -75,7 +77,7 @@ async def test_kill_9_of_all_costs_no_session_however_often_the_client_was_refus
 
 async def test_a_silent_master_is_left_for_the_next(cell3, make_client):
     """SIGSTOP: no connection breaks, only the silence tells."""
-    client = make_client(cell3.endpoints)
+    client = make_client(cell3.endpoints, request_timeout=PATIENCE)
     await client.put("/a", b"1")
     master = cell3.master()
     cell3.kill(master, signal.SIGSTOP)
@@ -93,7 +95,7 @@ def _agree(cell3):
 
 async def test_one_endpoint_is_enough_the_rest_is_learned_from_the_cell(cell3, make_client):
     follower = next(replica for replica in cell3.addresses if replica != cell3.master())
-    client = make_client([cell3.addresses[follower]])
+    client = make_client([cell3.addresses[follower]], request_timeout=PATIENCE)
     await client.put("/a", b"1")
     await until(lambda: set(client._endpoints.known) == set(cell3.endpoints), "the members to be learned")
     assert set(await client.cell_status()) == set(cell3.endpoints)
@@ -123,6 +125,6 @@ async def test_without_a_quorum_calls_end_in_time_and_say_whether_anything_was_d
         if replica != master:
             cell3.start(replica)
     # The release was asked for once, and is retried until it is answered.
-    other = make_client(cell3.endpoints)
-    async with other.lock("/held", timeout=20):
+    other = make_client(cell3.endpoints, request_timeout=PATIENCE)
+    async with other.lock("/held", timeout=PATIENCE):
         pass

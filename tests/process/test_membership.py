@@ -22,7 +22,7 @@ class Load:
     """A client that writes one number after another; what was acknowledged must be there at the end."""
 
     def __init__(self, cell: RunningCell) -> None:
-        self._client = Client(cell.endpoints, request_timeout=10)
+        self._client = Client(cell.endpoints, request_timeout=40)
         self._stop = threading.Event()
         self.acknowledged = 0
         self.failed: list[CoordError] = []
@@ -39,7 +39,7 @@ class Load:
 
     def end(self) -> None:
         self._stop.set()
-        self._thread.join(30)
+        self._thread.join(60)
         assert int(self._client.get("/number").contents) >= self.acknowledged > 20
         assert not self.failed, self.failed[:3]
         self._client.close()
