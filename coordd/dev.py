@@ -14,7 +14,8 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import cycle, islice
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -25,17 +26,21 @@ LINE_BYTES_MAX = 1024 * 1024
 # Below the range from which Linux takes the ports of outgoing connections: one of those could otherwise sit on a
 # replica's port while the replica is down, and its restart would fail.
 FREE_PORTS = range(20_000, 32_000)
-# A process looks in a part of its own, or it could take the port of a replica of another's cell that is down just now.
-FREE_PORT_PARTS = 8
+PORTS_PER_PROCESS = 400
 
 Extra = Mapping[str, Mapping[str, int | str | bool]]
 
 
+_ports: dict[int, Iterator[int]] = {}  # by process (one may fork): those that it may take, in turn
+
+
 def free_ports(count: int) -> list[int]:
-    """`count` ports of loopback on which nobody listens now."""
+    """`count` ports of loopback on which nobody listens now, and that no other process gets while this one lives: it
+    would take the port of a replica that is down just now, and answer those who look for that."""
+    if os.getpid() not in _ports:
+        _ports[os.getpid()] = cycle(_claim())
     found: list[int] = []
-    part = FREE_PORTS[os.getpid() % FREE_PORT_PARTS :: FREE_PORT_PARTS]
-    for port in random.SystemRandom().sample(part, 1_000):
+    for port in islice(_ports[os.getpid()], PORTS_PER_PROCESS):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -45,7 +50,22 @@ def free_ports(count: int) -> list[int]:
         found.append(port)
         if len(found) == count:
             return found
-    raise OSError(f"no {count} free ports between {FREE_PORTS.start} and {FREE_PORTS.stop}")
+    raise OSError(f"fewer than {count} of this process's {PORTS_PER_PROCESS} ports are free")
+
+
+def _claim() -> range:
+    """A part of the ports for this process, whose first one it keeps bound as long as it lives."""
+    starts = FREE_PORTS[::PORTS_PER_PROCESS]
+    for start in random.SystemRandom().sample(starts, len(starts)):
+        guard = socket.socket()
+        try:
+            guard.bind((HOST, start))
+        except OSError:
+            guard.close()
+        else:
+            guard.detach()
+            return range(start + 1, start + PORTS_PER_PROCESS)
+    raise OSError(f"{len(starts)} other processes have all ports between {FREE_PORTS.start} and {FREE_PORTS.stop}")
 
 
 def write_cell(

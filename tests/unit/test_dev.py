@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 from coordd.config import load_settings
-from coordd.dev import FREE_PORTS, HOST, free_ports, write_cell
+from coordd.dev import FREE_PORTS, HOST, PORTS_PER_PROCESS, free_ports, write_cell
 
 
 def test_free_ports_are_free_and_differ() -> None:
@@ -17,6 +19,20 @@ def test_free_ports_are_free_and_differ() -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the daemon does: old connections may rest
             probe.bind((HOST, port))
             probe.listen()
+
+
+def test_no_two_processes_are_given_the_same_port() -> None:
+    """A test elsewhere took the port of a replica that had been killed, and answered its readers from another cell."""
+    ask = "from coordd.dev import free_ports; print(free_ports(1)[0], flush=True); input()"
+    children = [
+        subprocess.Popen([sys.executable, "-c", ask], stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(10)
+    ]
+    try:
+        parts = [int(child.stdout.readline()) // PORTS_PER_PROCESS for child in children if child.stdout]
+    finally:
+        for child in children:
+            child.communicate(b"\n")
+    assert len(set(parts)) == len(children)
 
 
 def test_every_file_is_good_and_names_one_replica_of_the_same_cell(tmp_path: Path) -> None:
