@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-from tests.nemesis.proxy import Link
+from tests.nemesis.proxy import Link, Trouble, troubled
 from tests.nemesis.schedule import Fault
 from tests.nemesis.support import paused
 from tests.nemesis.world import SHELTERED, World
@@ -31,21 +31,18 @@ def _links(world: World, names: Iterable[str]) -> list[Link]:
     return [link for name in names for link in world.links_of_worker(name)]
 
 
-async def _for_a_while(fault: Fault, links: Sequence[Link], torn: bool) -> None:
-    try:
+async def _suffer(fault: Fault, links: Sequence[Link], there: Trouble, back: Trouble, torn: bool = False) -> None:
+    with (
+        troubled(links, [link.there for link in links], there, torn),
+        troubled(links, [link.back for link in links], back, torn),
+    ):
         await asyncio.sleep(fault.length_s)
-    finally:
-        for link in links:
-            link.mend(torn)
 
 
 async def late_bytes(world: World, fault: Fault) -> Hit:
     names = _victims(world, fault)
-    links = _links(world, names)
-    for link in links:
-        for way in (link.there, link.back):
-            way.delay_ms, way.jitter_ms = 10 + fault.chance % 400, fault.chance % 211
-    await _for_a_while(fault, links, torn=False)
+    late = Trouble(delay_ms=10 + fault.chance % 400, jitter_ms=fault.chance % 211)
+    await _suffer(fault, _links(world, names), late, late)
     return names
 
 
@@ -66,12 +63,7 @@ async def one_way_cut(world: World, fault: Fault) -> Hit:
 
 async def _shut(world: World, fault: Fault, *, there: bool, back: bool, torn: bool) -> Hit:
     names = _victims(world, fault)
-    links = _links(world, names)
-    for link in links:
-        for way, wanted in ((link.there, there), (link.back, back)):
-            if wanted:
-                way.shut()
-    await _for_a_while(fault, links, torn)
+    await _suffer(fault, _links(world, names), Trouble(shut=there), Trouble(shut=back), torn)
     return names
 
 
@@ -80,10 +72,7 @@ async def master_hidden(world: World, fault: Fault) -> Hit:
     names = _victims(world, fault)
     master = await world.master()
     links = [world.link(name, master) for name in names]
-    for link in links:
-        link.there.shut()
-        link.back.shut()
-    await _for_a_while(fault, links, torn=bool(fault.chance & 4))
+    await _suffer(fault, links, Trouble(shut=True), Trouble(shut=True), torn=bool(fault.chance & 4))
     return names
 
 
@@ -98,11 +87,8 @@ async def resets(world: World, fault: Fault) -> Hit:
 
 async def slow_bytes(world: World, fault: Fault) -> Hit:
     names = _victims(world, fault)
-    links = _links(world, names)
-    for link in links:
-        link.there.bytes_per_s = 5_000 + fault.chance % 50_000
-        link.back.bytes_per_s = 5_000 + fault.chance % 70_000
-    await _for_a_while(fault, links, torn=False)
+    there, back = (Trouble(bytes_per_s=5_000 + fault.chance % upto) for upto in (50_000, 70_000))
+    await _suffer(fault, _links(world, names), there, back)
     return names
 
 

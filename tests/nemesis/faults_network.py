@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 
 from tests.nemesis.faults_clients import hurtable
-from tests.nemesis.proxy import Link, Way
+from tests.nemesis.proxy import Link, Trouble, Way, troubled
 from tests.nemesis.schedule import Fault
 from tests.nemesis.support import any_of, paused, two_of
 from tests.nemesis.world import World
@@ -18,25 +18,17 @@ Hit = Sequence[str]
 DEAF_AFTERWARDS_S = 1.0
 
 
-@contextlib.contextmanager
-def shut(links: Iterable[Link], ways: Iterable[Way], torn: bool) -> Iterator[None]:
+def shut(links: Iterable[Link], ways: Iterable[Way], torn: bool) -> AbstractContextManager[None]:
     """These ways are shut for a while; with `torn` nothing of what they hold up arrives afterwards."""
-    links = list(links)
-    for way in ways:
-        way.shut()
-    try:
-        yield
-    finally:
-        for link in links:
-            link.mend(torn)
+    return troubled(links, ways, Trouble(shut=True), torn)
 
 
 async def late_bytes(world: World, fault: Fault) -> Hit:
     replica = any_of(world.replicas, fault)
     links = world.links_of(replica)
-    for link in links:
-        link.there.delay_ms, link.there.jitter_ms = 10 + fault.chance % 200, fault.chance % 97
-    await _last(fault, links)
+    late = Trouble(delay_ms=10 + fault.chance % 200, jitter_ms=fault.chance % 97)
+    with troubled(links, [link.there for link in links], late):
+        await asyncio.sleep(fault.length_s)
     return [f"r{replica}"]
 
 
@@ -124,18 +116,10 @@ async def resets(world: World, fault: Fault) -> Hit:
 async def slow_bytes(world: World, fault: Fault) -> Hit:
     replica = any_of(world.replicas, fault)
     links = world.links_of(replica)
-    for link in links:
-        link.there.bytes_per_s = 2_000 + fault.chance % 60_000
-    await _last(fault, links)
-    return [f"r{replica}"]
-
-
-async def _last(fault: Fault, links: Iterable[Link]) -> None:
-    try:
+    slow = Trouble(bytes_per_s=2_000 + fault.chance % 60_000)
+    with troubled(links, [link.there for link in links], slow):
         await asyncio.sleep(fault.length_s)
-    finally:
-        for link in links:
-            link.mend(torn=False)
+    return [f"r{replica}"]
 
 
 async def pause_while_cut_off(world: World, fault: Fault) -> Hit:

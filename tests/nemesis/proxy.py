@@ -1,7 +1,8 @@
 """What stands before every replica: a TCP proxy with a link of its own for each dialler, and each way of it.
 
 A *way* passes bytes on, late (`delay_ms`, `jitter_ms`), in a trickle (`bytes_per_s`), or not at all while it is shut.
-What a shut way holds back is delivered late when it opens ("stall"); if it is mended with `torn` ("cut"), the
+It may have several troubles at once; the end of one leaves the others as they are.
+What a shut way holds back is delivered late when it opens ("stall"); if a trouble ends with `torn` ("cut"), the
 connections that it held up are reset instead, so that nothing of it arrives. A shut way soon reads no more, so the
 sender's buffers fill.
 Bytes are never lost, repeated or reordered inside a connection: TCP does not do that either.
@@ -13,7 +14,9 @@ import asyncio
 import random
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from tests.nemesis.dialers import Dialers
@@ -24,13 +27,21 @@ TRICKLE_BYTES = 256
 _RESET_AT_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: closing sends RST
 
 
+@dataclass(eq=False, slots=True)
+class Trouble:
+    """What a way suffers from; 0 bytes per second are no limit."""
+
+    shut: bool = False
+    delay_ms: int = 0
+    jitter_ms: int = 0
+    bytes_per_s: int = 0
+
+
 class Way:
-    """One direction of one link; its settings hold for present and future connections."""
+    """One direction of one link; its troubles hold for present and future connections."""
 
     def __init__(self, chance: random.Random) -> None:
-        self.delay_ms = 0
-        self.jitter_ms = 0
-        self.bytes_per_s = 0  # 0: no limit
+        self._troubles: list[Trouble] = []
         self._open = asyncio.Event()
         self._open.set()
         self._chance = chance
@@ -39,17 +50,25 @@ class Way:
     def is_open(self) -> bool:
         return self._open.is_set()
 
-    def shut(self) -> None:
-        self._open.clear()
+    @property
+    def bytes_per_s(self) -> int:
+        """That of the worst trouble; 0: no limit."""
+        return min((trouble.bytes_per_s for trouble in self._troubles if trouble.bytes_per_s), default=0)
 
-    def open(self) -> None:
-        self._open.set()
+    def suffer(self, trouble: Trouble) -> None:
+        self._troubles.append(trouble)
+        if trouble.shut:
+            self._open.clear()
+
+    def recover(self, trouble: Trouble) -> None:
+        self._troubles.remove(trouble)
+        if not any(trouble.shut for trouble in self._troubles):
+            self._open.set()
 
     def late_s(self) -> float:
         """By how much what comes now is to be late."""
-        if not (self.delay_ms or self.jitter_ms):
-            return 0.0
-        return (self.delay_ms + self._chance.uniform(0, self.jitter_ms)) / 1_000
+        late_ms = [trouble.delay_ms + self._chance.uniform(0, trouble.jitter_ms) for trouble in self._troubles]
+        return max(late_ms, default=0.0) / 1_000
 
     async def wait_open(self) -> None:
         await self._open.wait()
@@ -145,16 +164,29 @@ class Link:
             connection.reset()
         return len(present)
 
-    def mend(self, torn: bool) -> None:
-        """Both ways are open and quick again; with `torn`, what was held up never arrives."""
-        for connection in list(self.connections) if torn else ():
-            if connection.held_up:
+    def settle(self, torn: bool) -> None:
+        """A trouble has ended; with `torn`, what was held up never arrives."""
+        held_up = [connection for connection in self.connections if connection.held_up]
+        for connection in held_up:
+            if torn:
                 connection.reset()
-        for way in (self.there, self.back):
-            way.delay_ms = way.jitter_ms = way.bytes_per_s = 0
-            way.open()
-        for connection in self.connections:
-            connection.held_up = False
+            elif self.there.is_open and self.back.is_open:
+                connection.held_up = False
+
+
+@contextmanager
+def troubled(links: Iterable[Link], ways: Iterable[Way], trouble: Trouble, torn: bool = False) -> Iterator[None]:
+    """These ways, which are some of these links, have this trouble for a while."""
+    links, ways = list(links), list(ways)
+    for way in ways:
+        way.suffer(trouble)
+    try:
+        yield
+    finally:
+        for way in ways:
+            way.recover(trouble)
+        for link in links:
+            link.settle(torn)
 
 
 class Proxies:
@@ -184,10 +216,6 @@ class Proxies:
         if key not in self._links:
             self._links[key] = Link(dialler, replica, self._chance)
         return self._links[key]
-
-    def mend_all(self) -> None:
-        for link in self._links.values():
-            link.mend(torn=False)
 
     def traffic(self) -> dict[str, int]:
         """Connections accepted and bytes passed, over all links."""

@@ -16,9 +16,10 @@ import pytest
 from coordd.testing.until import until
 from tests.nemesis import dialers, shim
 from tests.nemesis.dialers import Dialers
-from tests.nemesis.proxy import Link, Proxies
+from tests.nemesis.proxy import Link, Proxies, Trouble, troubled
 from tests.nemesis.support import paused
 
+SHUT = Trouble(shut=True)
 SOON_S, NEVER_S = 10.0, 0.3
 
 linux = pytest.mark.skipif(not dialers.available(), reason="needs Linux (/proc/net/tcp)")
@@ -108,11 +109,10 @@ async def test_a_link_belongs_to_the_process_that_dialled(echo: Echo) -> None:
 @linux
 async def test_what_a_shut_way_held_back_comes_late_and_whole(echo: Echo) -> None:
     reader, writer = await echo.connect()
-    echo.link.back.shut()
-    writer.write(b"held")
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(reader.read(1), NEVER_S)
-    echo.link.mend(torn=False)
+    with troubled([echo.link], [echo.link.back], SHUT):
+        writer.write(b"held")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(reader.read(1), NEVER_S)
     assert await asyncio.wait_for(reader.readexactly(4), SOON_S) == b"held"
 
 
@@ -120,11 +120,10 @@ async def test_what_a_shut_way_held_back_comes_late_and_whole(echo: Echo) -> Non
 async def test_what_a_cut_held_back_never_comes_and_the_connection_is_reset(echo: Echo) -> None:
     reader, writer = await echo.connect()
     idle_reader, idle_writer = await echo.connect()
-    echo.link.there.shut()
-    writer.write(b"held")
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(reader.read(1), NEVER_S)
-    echo.link.mend(torn=True)
+    with troubled([echo.link], [echo.link.there], SHUT, torn=True):
+        writer.write(b"held")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(reader.read(1), NEVER_S)
     with pytest.raises(ConnectionResetError):
         await asyncio.wait_for(reader.read(1), SOON_S)
     idle_writer.write(b"idle")
@@ -134,22 +133,38 @@ async def test_what_a_cut_held_back_never_comes_and_the_connection_is_reset(echo
 @linux
 async def test_one_way_can_be_cut_alone(echo: Echo) -> None:
     reader, writer = await echo.connect()
-    echo.link.there.shut()
-    writer.write(b"unheard")
-    far = next(iter(echo.link.connections))
-    far._near.write(b"heard")  # what the replica says still arrives
-    assert await asyncio.wait_for(reader.readexactly(5), SOON_S) == b"heard"
+    with troubled([echo.link], [echo.link.there], SHUT):
+        writer.write(b"unheard")
+        far = next(iter(echo.link.connections))
+        far._near.write(b"heard")  # what the replica says still arrives
+        assert await asyncio.wait_for(reader.readexactly(5), SOON_S) == b"heard"
+
+
+@linux
+async def test_the_end_of_one_trouble_leaves_the_others_as_they_are(echo: Echo) -> None:
+    """A cell that was split in two came together when slow bytes were over; who was cut from the master was blamed."""
+    reader, writer = await echo.connect()
+    with troubled([echo.link], [echo.link.there], SHUT):
+        for trouble in (Trouble(bytes_per_s=5_000), Trouble(delay_ms=1), SHUT):
+            with troubled([echo.link], [echo.link.there], trouble):
+                pass
+        assert not echo.link.there.is_open and not echo.link.there.bytes_per_s
+        writer.write(b"held")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(reader.read(1), NEVER_S)
+    assert await asyncio.wait_for(reader.readexactly(4), SOON_S) == b"held"
 
 
 @linux
 async def test_late_and_slow_bytes_take_their_time_and_none_is_lost(echo: Echo) -> None:
     reader, writer = await echo.connect()
     for delay_ms, bytes_per_s, data in ((100, 0, b"late"), (0, 5_000, b"x" * 1_000)):
-        echo.link.there.delay_ms, echo.link.there.bytes_per_s = delay_ms, bytes_per_s
-        begun = time.monotonic()
-        writer.write(data)
-        assert await asyncio.wait_for(reader.readexactly(len(data)), SOON_S) == data
-        assert time.monotonic() - begun >= 0.09
+        trouble = Trouble(delay_ms=delay_ms, bytes_per_s=bytes_per_s)
+        with troubled([echo.link], [echo.link.there], trouble):
+            begun = time.monotonic()
+            writer.write(data)
+            assert await asyncio.wait_for(reader.readexactly(len(data)), SOON_S) == data
+            assert time.monotonic() - begun >= 0.09
 
 
 @linux
