@@ -23,11 +23,12 @@ from typing import Protocol
 
 from coordd.engine.inputs import SnapshotFailed, SnapshotTaken
 from coordd.paxos.membership import Membership
-from coordd.storage.errors import DiskFullError
+from coordd.storage.errors import DiskFailedError, DiskFullError
 
 CHILD_SECONDS_MAX = 600
 _PR_SET_PDEATHSIG = 1
-_EXIT_OK, _EXIT_DISK_FULL, _EXIT_FAILED = 0, 28, 1
+_EXIT_OK, _EXIT_FAILED, _EXIT_DISK_FAILED, _EXIT_DISK_FULL = 0, 1, 5, 28
+_DISK_TROUBLES = {_EXIT_DISK_FAILED: "the disk failed", _EXIT_DISK_FULL: "disk full"}
 
 Outcome = SnapshotTaken | SnapshotFailed
 
@@ -141,6 +142,10 @@ class ForkingSnapshotter:
                 status = _EXIT_OK
         except DiskFullError:
             status = _EXIT_DISK_FULL
+        except DiskFailedError as error:  # no bug, so it is told without a traceback
+            status = _EXIT_DISK_FAILED
+            with contextlib.suppress(OSError):
+                os.write(2, f"snapshot {slot}: {error}\n".encode())
         except BaseException:
             with contextlib.suppress(OSError):
                 os.write(2, traceback.format_exc().encode())
@@ -162,7 +167,7 @@ class ForkingSnapshotter:
         if code == _EXIT_OK:
             return _published(self._store, child.slot)
         self._store.discard_snapshot_temp(child.slot)
-        reason = "disk full" if code == _EXIT_DISK_FULL else f"the writing child ended with {code}"
+        reason = _DISK_TROUBLES.get(code, f"the writing child ended with {code}")
         return SnapshotFailed(child.slot, reason)
 
     def abandon(self) -> None:
