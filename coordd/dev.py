@@ -26,10 +26,9 @@ LINE_BYTES_MAX = 1024 * 1024
 # Below the range from which Linux takes the ports of outgoing connections: one of those could otherwise sit on a
 # replica's port while the replica is down, and its restart would fail.
 FREE_PORTS = range(20_000, 32_000)
-PORTS_PER_PROCESS = 400
+PORTS_PER_PROCESS = 400  # and of these one is kept to show that the others are taken
 
 Extra = Mapping[str, Mapping[str, int | str | bool]]
-
 
 _ports: dict[int, Iterator[int]] = {}  # by process (one may fork): those that it may take, in turn
 
@@ -40,7 +39,7 @@ def free_ports(count: int) -> list[int]:
     if os.getpid() not in _ports:
         _ports[os.getpid()] = cycle(_claim())
     found: list[int] = []
-    for port in islice(_ports[os.getpid()], PORTS_PER_PROCESS):
+    for port in islice(_ports[os.getpid()], PORTS_PER_PROCESS - 1):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -50,7 +49,7 @@ def free_ports(count: int) -> list[int]:
         found.append(port)
         if len(found) == count:
             return found
-    raise OSError(f"fewer than {count} of this process's {PORTS_PER_PROCESS} ports are free")
+    raise OSError(f"fewer than {count} of this process's {PORTS_PER_PROCESS - 1} ports are free")
 
 
 def _claim() -> range:

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from coordd.config import load_settings
 from coordd.dev import FREE_PORTS, HOST, PORTS_PER_PROCESS, free_ports, write_cell
 
@@ -19,6 +21,11 @@ def test_free_ports_are_free_and_differ() -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the daemon does: old connections may rest
             probe.bind((HOST, port))
             probe.listen()
+
+
+def test_no_port_is_given_twice_in_one_answer() -> None:
+    with pytest.raises(OSError, match="fewer than"):
+        free_ports(PORTS_PER_PROCESS)
 
 
 def test_no_two_processes_are_given_the_same_port() -> None:
