@@ -28,7 +28,6 @@ from coordd.storage.errors import DiskFailedError, DiskFullError
 CHILD_SECONDS_MAX = 600
 _PR_SET_PDEATHSIG = 1
 _EXIT_OK, _EXIT_FAILED, _EXIT_DISK_FAILED, _EXIT_DISK_FULL = 0, 1, 5, 28
-_DISK_TROUBLES = {_EXIT_DISK_FAILED: "the disk failed", _EXIT_DISK_FULL: "disk full"}
 
 Outcome = SnapshotTaken | SnapshotFailed
 
@@ -62,7 +61,8 @@ class Snapshotter(Protocol):
         ...
 
     def poll(self) -> Outcome | None:
-        """The outcome, once, when there is one. Never blocks."""
+        """The outcome, once, when there is one. Never blocks. Raises DiskFailedError: the replica stops, as it would
+        had it written by itself."""
         ...
 
     def abandon(self) -> None:
@@ -167,7 +167,11 @@ class ForkingSnapshotter:
         if code == _EXIT_OK:
             return _published(self._store, child.slot)
         self._store.discard_snapshot_temp(child.slot)
-        reason = _DISK_TROUBLES.get(code, f"the writing child ended with {code}")
+        if code == _EXIT_DISK_FAILED:
+            raise DiskFailedError(
+                f"the disk failed under snapshot {child.slot}; the line before says how, and what to do"
+            )
+        reason = "disk full" if code == _EXIT_DISK_FULL else f"the writing child ended with {code}"
         return SnapshotFailed(child.slot, reason)
 
     def abandon(self) -> None:

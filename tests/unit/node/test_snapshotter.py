@@ -16,7 +16,7 @@ from coordd.node import snapshotter
 from coordd.node.snapshotter import ForkingSnapshotter, InlineSnapshotter, Outcome
 from coordd.paxos.membership import Membership
 from coordd.storage.disk import RealDisk
-from coordd.storage.errors import DiskFullError, SyncFailedError
+from coordd.storage.errors import DiskFailedError, DiskFullError, SyncFailedError
 from coordd.storage.store import Store
 
 WAIT_SECONDS = 20.0
@@ -127,13 +127,15 @@ def test_a_child_that_fails_is_an_outcome_and_leaves_nothing(tmp_path: Path, cap
     assert "a bug in the child" in capfd.readouterr().err
 
 
-def test_a_failed_disk_is_named_and_is_no_bug(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """A sync that failed in the child filled the log with a traceback."""
+def test_a_failed_disk_stops_the_replica_and_is_no_bug(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A sync that failed in the child filled the log with a traceback, and the replica went on."""
     notes = Notes(tmp_path)
     notes.fault = SyncFailedError("cannot sync the file")
     by = ForkingSnapshotter(notes)
     by.begin(7, MEMBERS, lambda: b"")
-    assert finished(by) == SnapshotFailed(7, "the disk failed")
+    with pytest.raises(DiskFailedError, match="snapshot 7"):
+        finished(by)
+    assert not by.busy
     assert (tmp_path / "discarded").exists()
     assert capfd.readouterr().err == "snapshot 7: cannot sync the file\n"
 
