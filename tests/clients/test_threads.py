@@ -13,6 +13,7 @@ import pytest
 
 from coordclient import Client, ClientClosed, Deadlock, Exists, LockLost, LockTimeout, NotFound
 from coordclient.options import Options
+from coordclient.syncbase import EXIT_SECONDS_MAX
 from tests.clients.conftest import WAIT_SECONDS
 from tests.clients.test_lost import PAUSE_MS
 
@@ -273,6 +274,31 @@ def test_closing_waits_for_the_callbacks_but_not_for_one_that_waits_for_it(cell)
     with held, Client(cell.endpoints, on_state=wait) as client:
         client.ls("/")
     until(lambda: states == ["active", "expired"])
+
+
+def test_a_callback_that_is_stuck_holds_up_no_other_client_at_the_exit(cell, monkeypatch):
+    """They are closed one after another, and the locks of the last one are waited for."""
+    stuck, states = threading.Event(), []
+
+    def wait(state):
+        states.append(state)
+        stuck.wait(WAIT_SECONDS)
+
+    monkeypatch.setattr(threading.Thread, "join", _without_a_callback(threading.Thread.join))
+    client = Client(cell.endpoints, on_state=wait)
+    client.ls("/")
+    client._close(EXIT_SECONDS_MAX)
+    assert states == ["active"]
+    stuck.set()
+    until(lambda: states == ["active", "expired"])
+
+
+def _without_a_callback(join):
+    def checked(thread, timeout=None):
+        assert "callbacks" not in thread.name
+        join(thread, timeout)
+
+    return checked
 
 
 def test_closing_ends_whoever_waits_and_is_harmless_twice(client, other, path):

@@ -118,7 +118,8 @@ class Worker:
     def close(self, last: Callable[[], Coroutine[Any, Any, object]], seconds_max: float | None) -> None:
         """Run `last()`, wait for it at most so long, and end the loop and its threads. Whoever comes second waits for
         that end; a finalizer that runs in the loop's own thread waits for nothing. A callback that is still running is
-        waited for a moment only: it may itself wait for whoever closes."""
+        waited for a moment only, for it may itself wait for whoever closes; and not at all with a limit: at the exit of
+        the program the next client is to be closed."""
         with self._mutex:
             first, self._closing = not self._closing, True
         loop, thread = self._loop, self._thread
@@ -129,6 +130,7 @@ class Worker:
                 self._ending = loop.create_task(self._close(last))
         elif not first:
             thread.join(seconds_max)
+            self._join_caller(seconds_max)
         else:
             running = Running(last)
             try:
@@ -137,8 +139,12 @@ class Worker:
             finally:
                 self._stop(loop)
                 thread.join()
-                if self._caller is not None and self._caller is not threading.current_thread():
-                    self._caller.join(DRAIN_SECONDS_MAX)
+                self._join_caller(seconds_max)
+
+    def _join_caller(self, seconds_max: float | None) -> None:
+        caller = self._caller
+        if seconds_max is None and caller is not None and caller is not threading.current_thread():
+            caller.join(DRAIN_SECONDS_MAX)
 
     async def _close(self, last: Callable[[], Coroutine[Any, Any, object]]) -> None:
         try:
