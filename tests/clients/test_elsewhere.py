@@ -208,6 +208,7 @@ async def test_whoever_needed_a_semaphore_had_to_copy_the_private_parts_of_a_mut
             inside += 1
             most = max(most, inside)
             await three.wait()  # nobody leaves before all permits are taken
+            await asyncio.sleep(0.002)  # nor before one too many would be seen
             inside -= 1
 
     async with asyncio.timeout(20), aio.Client(coord_cell.endpoints) as dying:

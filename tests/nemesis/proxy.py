@@ -137,7 +137,7 @@ class Connection:
                 pass
 
     async def _pass(self, way: Way) -> None:
-        if not way.is_open:
+        while not way.is_open:  # it may be shut anew before this goes on
             self.held_up = True
             await way.wait_open()
 

@@ -92,7 +92,8 @@ def late_bodies(history: History) -> list[str]:
     """The body of a lock ran on while another holder believed, though its process ran and awaited all the time.
 
     The library ends a body STOP_MARGIN_S before the cell may grant the lock to another; a process that noted a stall of
-    half of that is not judged. Who closes a client under its own threads frees their locks at once, whatever they do.
+    half of that is not judged. Who closes a client under its own threads frees their locks at once, whatever they do
+    from then on.
     """
     closed = {note.who: note.at_ns for note in history.noted("closing")}
     lags = [
@@ -103,10 +104,11 @@ def late_bodies(history: History) -> list[str]:
     found = []
     for held in _by_lock(history):
         for place, belief in enumerate(held):
-            if belief.left_ns is None or closed.get(belief.who.partition(".")[0], belief.left_ns) < belief.left_ns:
+            if belief.left_ns is None:
                 continue
+            end_ns = min(belief.left_ns, closed.get(belief.who.partition(".")[0], belief.left_ns))
             for later in held[place + 1 :]:
-                if later.from_ns >= belief.left_ns:
+                if later.from_ns >= end_ns:
                     break
                 process = process_of(belief.who)
                 # What happens just after waking up is the stall's work too.

@@ -113,6 +113,14 @@ GOOD = {
         TOLD,
         Story().hold("c1.3", 5, 10, 20, left=5_000).hold("c2.3", 9, 2_000, 3_000).note("c1", "lag", 5_001, ms=4_900),
     ),
+    "a body of a thread whose client was closed": (
+        TOLD,
+        Story()
+        .note("c1~threads", "begin", 1, lease_s=4)
+        .hold("c1~threads.3", 5, 10, 20, left=40)
+        .hold("c2.3", 9, 30, 35)
+        .note("c1~threads", "closing", 29),
+    ),
     "tokens that rise": (LOCKS, Story().hold("c1.3", 5, 10, 20).hold("c2.3", 9, 21, 30)),
     "one token in a shared period": (
         LOCKS,
@@ -204,6 +212,14 @@ BAD = {
     ),
     "a short hold inside a long one": (BELIEFS, Story().hold("c1.3", 5, 10, 50).hold("c2.3", 9, 20, 21)),
     "a body that ran on": (TOLD, Story().hold("c1.3", 5, 10, 20, left=40).hold("c2.3", 9, 30, 35)),
+    "a body that ran on until its client was closed": (
+        TOLD,
+        Story()
+        .note("c1~threads", "begin", 1, lease_s=4)
+        .hold("c1~threads.3", 5, 10, 20, left=40)
+        .hold("c2.3", 9, 30, 35)
+        .note("c1~threads", "closing", 39),
+    ),
     "a token that does not rise": (LOCKS, Story().hold("c1.3", 9, 10, 20).hold("c2.3", 9, 21, 30)),
     "a token that falls after a release": (
         LOCKS,
