@@ -35,6 +35,12 @@ def get(story: Story, who: str, begun: int, ended: int, value: str | None) -> St
     return story.op(who, "get", begun, ended, "ok", {"value": value}, key="/r")
 
 
+def closed_under_a_body(at: int) -> Story:
+    """A thread's body ends at 40, its lock is another's from 30 on, and its client is closed at `at`."""
+    story = Story().note("c1~threads", "begin", 0, lease_s=4).note("c1~threads", "closing", at)
+    return story.hold("c1~threads.3", 5, 10, 20, left=40).hold("c2.3", 9, 30, 35)
+
+
 def increment(story: Story, who: str, at: int, read: int, outcome: str = "ok") -> Story:
     return story.op(who, "increment", at, at + 1, outcome, {"read": read}, counter=0)
 
@@ -115,11 +121,7 @@ GOOD = {
     ),
     "a body of a thread whose client was closed": (
         TOLD,
-        Story()
-        .note("c1~threads", "begin", 1, lease_s=4)
-        .hold("c1~threads.3", 5, 10, 20, left=40)
-        .hold("c2.3", 9, 30, 35)
-        .note("c1~threads", "closing", 29),
+        closed_under_a_body(29),
     ),
     "tokens that rise": (LOCKS, Story().hold("c1.3", 5, 10, 20).hold("c2.3", 9, 21, 30)),
     "one token in a shared period": (
@@ -214,11 +216,7 @@ BAD = {
     "a body that ran on": (TOLD, Story().hold("c1.3", 5, 10, 20, left=40).hold("c2.3", 9, 30, 35)),
     "a body that ran on until its client was closed": (
         TOLD,
-        Story()
-        .note("c1~threads", "begin", 1, lease_s=4)
-        .hold("c1~threads.3", 5, 10, 20, left=40)
-        .hold("c2.3", 9, 30, 35)
-        .note("c1~threads", "closing", 39),
+        closed_under_a_body(39),
     ),
     "a token that does not rise": (LOCKS, Story().hold("c1.3", 9, 10, 20).hold("c2.3", 9, 21, 30)),
     "a token that falls after a release": (
