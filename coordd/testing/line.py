@@ -22,6 +22,7 @@ from coordd.node.directory import Directory
 from coordd.node.driver import Driver
 from coordd.node.hub import Deliver, Hub, TakePiece
 from coordd.node.node import Node
+from coordd.testing.listening import stop_listening
 
 HOST = "127.0.0.1"
 BACKLOG = 128
@@ -57,8 +58,8 @@ class Line:
     async def close(self) -> None:
         """The life is over; what connects waits for the next one."""
         if self._server is not None:
-            self._server.close()
-            self._server = None
+            server, self._server = self._server, None
+            await stop_listening(server)
         self.drop()
         if self._doors is not None:
             await self._doors.runner.cleanup()

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from coordd.testing.listening import stop_listening
 from tests.nemesis.dialers import Dialers
 
 PIECE_BYTES = 65_536
@@ -207,6 +208,7 @@ class Proxies:
             task = asyncio.get_running_loop().create_task(self._serve(replica, target, reader, writer))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(lambda _: writer.transport.abort())  # however it ends
 
         self._servers.append(await asyncio.start_server(connected, "127.0.0.1", port))
 
@@ -224,8 +226,7 @@ class Proxies:
 
     async def close(self) -> None:
         for server in self._servers:
-            server.close()
-            await server.wait_closed()
+            await stop_listening(server)
         for link in self._links.values():
             link.reset()
         for task in list(self._tasks):
@@ -238,14 +239,12 @@ class Proxies:
         name = self._dialers.find(writer.get_extra_info("peername"), writer.get_extra_info("sockname"))
         if name is None:
             self.strangers += 1
-            writer.transport.abort()
             return
         link = self.link(name, replica)
         link.accepted += 1
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", target)
         except OSError:  # nobody listens: the replica is down
-            writer.transport.abort()
             return
         connection = Connection(link, writer, far_writer)
         for half in (writer, far_writer):
@@ -255,5 +254,4 @@ class Proxies:
             await connection.run(reader, far_reader)
         finally:
             link.connections.discard(connection)
-            writer.transport.abort()
             far_writer.transport.abort()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from coordd.testing.listening import stop_listening
 from coordd.testing.until import until
 from tests.nemesis import dialers, shim
 from tests.nemesis.dialers import Dialers
@@ -67,8 +68,7 @@ class Echo:
         for writer in self._own:
             writer.transport.abort()
         await self.proxies.close()
-        self._server.close()
-        await self._server.wait_closed()
+        await stop_listening(self._server)
 
 
 @pytest.fixture
@@ -177,8 +177,7 @@ async def test_a_reset_is_seen_by_both_sides(echo: Echo) -> None:
 
 @linux
 async def test_a_replica_that_is_down_refuses(echo: Echo) -> None:
-    echo._server.close()
-    await echo._server.wait_closed()
+    await stop_listening(echo._server)
     reader, _ = await echo.dial()
     with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
         await asyncio.wait_for(reader.readexactly(1), SOON_S)

@@ -17,6 +17,7 @@ from coordd.api.app import Doors, open_doors
 from coordd.api.limits import ApiLimits
 from coordd.engine.inputs import Call
 from coordd.node.service import Health, Piece
+from coordd.testing.listening import stop_listening
 
 Result = dict[str, object] | Refusal
 WAIT_SECONDS = 10.0
@@ -142,6 +143,6 @@ async def open_house(limits: ApiLimits | None = None) -> AsyncIterator[House]:
         try:
             yield House(service, doors, f"http://127.0.0.1:{port}", client)
         finally:
-            server.close()
+            await stop_listening(server)
             await doors.channels.close()
             await doors.runner.cleanup()

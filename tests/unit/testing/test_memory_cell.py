@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import socket
 import threading
 import time
 from functools import partial
@@ -14,6 +15,7 @@ import pytest
 from coordclient import Client, LockLost, OutcomeUnknown, Unavailable, aio
 from coordd.testing import CellFailed, TestCell
 from coordd.testing.life import Life
+from coordd.testing.line import Line
 
 SECONDS_MAX = 20.0
 
@@ -163,6 +165,35 @@ def test_a_fail_over_keeps_what_was_acknowledged_and_every_lock(cell):
         assert client.get("/b").contents == b"1"
         lock.verify()
         assert not other.lock("/a").acquire(blocking=False)
+
+
+async def answer_over_an_end(life: Life, line: Line, turns: int) -> bytes:
+    """What a connection hears that was made `turns` turns of the loop before the end of its line; empty: it is cut."""
+    with socket.create_connection(("127.0.0.1", int(line.address.rpartition(":")[2])), SECONDS_MAX) as dialled:
+        dialled.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        dialled.setblocking(False)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        async with line.mutex:
+            await line.close()
+            await line.open(life.hub, life.driver)
+        try:
+            async with asyncio.timeout(SECONDS_MAX):
+                return await asyncio.get_running_loop().sock_recv(dialled, 1_000)
+        except ConnectionResetError:
+            return b""
+
+
+def test_who_connects_while_a_life_ends_is_served_or_cut_and_never_left_hanging(cell):
+    (address,) = cell.endpoints
+    (line,) = (line for line in cell._lines if line.address == address)
+    gc.disable()  # it would close what was forgotten
+    try:
+        heard = [cell._do(answer_over_an_end, cell._present(), line, turns) for turns in range(8)]
+    finally:
+        gc.enable()
+    assert b"200 OK" in heard[0], "not accepted before the end: the next life serves it"
+    assert {answer[:15] for answer in heard} <= {b"", b"HTTP/1.1 200 OK"}
 
 
 def test_what_is_asked_of_a_cell_that_does_not_run_is_refused_by_name():
