@@ -2,9 +2,10 @@
 
 A machine that has died closes no connection, and a channel that is told nothing writes nothing that could fail: its
 watches, its cache queue and its held calls would stay for ever. Every message is a sign of life, and every WebSocket
-client answers a ping by itself [RFC 6455 5.5.2], so an idle one needs to know nothing of this. A client with a session
-may stand still for as long as its lease: it is not cut before. Looks are counted, not seconds: a stall of this process
-is one look, and charged to nobody.
+client answers a ping by itself [RFC 6455 5.5.2], so an idle one needs to know nothing of this. That it takes what it
+was sent is another sign: over a slow line a ping is late behind 4 MiB. A client with a session may stand still for as
+long as its lease: it is not cut before. Looks are counted, not seconds: a stall of this process is one look, and
+charged to nobody.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ class Heart:
         self._outlet = outlet
         self._lease_ms = lease_ms
         self._call_later = call_later
-        self._looks = 0  # since anything came
+        self._looks = 0  # since anything came, or was taken
+        self._unread = 0  # when it was looked at last
         self._next = call_later(self._look_seconds, self._look)
 
     def heard(self) -> None:
@@ -52,7 +54,9 @@ class Heart:
     def _look(self) -> None:
         if self._outlet.is_closing():
             return
-        self._looks += 1
+        unread = self._outlet.get_write_buffer_size()
+        self._looks = self._looks + 1 if unread >= self._unread else 0
+        self._unread = unread
         silent_seconds = (self._looks - 1) * self._look_seconds  # at least
         if silent_seconds >= max(self._silent_seconds, self._lease_ms() / 1_000):
             _log.info("channel without a sign of life cut", silent_seconds=round(silent_seconds))

@@ -78,6 +78,16 @@ async def test_a_client_that_speaks_is_not_asked_and_one_that_answers_not_cut() 
     assert len(pipe.written) == 20 and not pipe.cut
 
 
+async def test_a_client_that_still_takes_what_it_was_sent_is_not_cut() -> None:
+    """It cannot answer a ping that is behind the rest."""
+    heart, pipe, clock = begin()
+    for unread in range(4_000_000, 0, -200_000):
+        pipe.unread = unread
+        clock.turn()
+    assert not pipe.cut
+    assert 24 <= silence(heart, pipe, clock) <= 32, "it takes no more"
+
+
 async def test_nothing_is_sent_behind_the_end() -> None:
     heart, pipe, clock = begin()
     pipe.cut = True
