@@ -1,5 +1,6 @@
 """What follows a watch: a thread that reads it, and the main thread that prints or runs a command, and never waits for
-anything that a signal, the end of the reader of stdout, or the end of the command could not interrupt.
+anything that a signal, the end of the reader of stdout, or the end of the command could not interrupt. A signal that
+comes just before a wait begins interrupts nothing by itself: so it is written into the pipe that the wait looks at.
 
 What the main thread does not take stays in the cell: the thread reads ahead by `BATCHES_MAX` whole revisions and then
 waits, and the flow control of the watch does the rest.
@@ -10,6 +11,7 @@ from __future__ import annotations
 import os
 import queue
 import select
+import signal
 import threading
 from collections.abc import Iterable
 from typing import Any, Generic, TypeVar
@@ -20,7 +22,8 @@ _STDOUT = 1
 
 
 class Follower(Generic[_Batch]):
-    """Reads batches in a thread of its own; `wake` is readable when there may be something to take."""
+    """Reads batches in a thread of its own; made in the main thread. `wake` is readable when there may be something to
+    take, or when a signal came."""
 
     def __init__(self, batches: Iterable[_Batch]) -> None:
         self._batches = batches
@@ -30,6 +33,7 @@ class Follower(Generic[_Batch]):
         self.wake, self._writer = os.pipe()
         for end in (self.wake, self._writer):
             os.set_blocking(end, False)
+        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         threading.Thread(target=self._read, name="coordctl watch", daemon=True).start()
 
     def _read(self) -> None:
@@ -68,14 +72,13 @@ class Follower(Generic[_Batch]):
             return
 
 
-def wait_for_more(follower: Follower[Any], *others: int, output: bool = False) -> None:
-    """Until there may be more to take, or one of the other descriptors is readable.
+def wait_for_more(follower: Follower[Any], *, output: bool = False) -> None:
+    """Until there may be more to take, or a signal came.
 
     `output`: BrokenPipeError as soon as nobody reads what we print, not only when there is something to print.
     """
     poll = select.poll()
-    for descriptor in (follower.wake, *others):
-        poll.register(descriptor, select.POLLIN)
+    poll.register(follower.wake, select.POLLIN)
     if output:
         poll.register(_STDOUT, 0)
     ready = dict(poll.poll())

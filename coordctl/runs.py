@@ -11,7 +11,6 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from types import FrameType
 
@@ -68,13 +67,9 @@ class Runs:
         self.command = command
         self.watched = watched
         self._process: subprocess.Popen[bytes] | None = None
-        self.wake, writer = os.pipe()
-        for end in (self.wake, writer):
-            os.set_blocking(end, False)
         self._asked = 0
         self._told = False  # the command was told
-        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)  # so that it wakes who waits for more
         for number in _PASSED_ON:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._pass_on)
@@ -120,8 +115,6 @@ class Runs:
 
     def ended(self) -> int | None:
         """The exit code as a shell has it, once, when the run has ended."""
-        with suppress(BlockingIOError):
-            os.read(self.wake, 65536)
         code = self._process.poll() if self._process is not None else None
         if code is None:
             return None

@@ -170,14 +170,14 @@ class _Following:
                 if code and not runs.asked_to_end:
                     complain(f"{runs.command[0]} ended with {code}; the watch goes on")
                 if runs.busy:
-                    wait_for_more(self._follower, runs.wake)
+                    wait_for_more(self._follower)
                 elif runs.asked_to_end:
                     return Exit.SIGNAL + runs.asked_to_end
                 elif work.told:
                     runs.start(work)
                     work, once = Work(), self._once
                 else:
-                    wait_for_more(self._follower, runs.wake)
+                    wait_for_more(self._follower)
         finally:
             runs.wait()  # also where the watch ends by an error
 

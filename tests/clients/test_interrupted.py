@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 import threading
@@ -45,6 +46,26 @@ def test_ctrl_c_in_an_acquire_leaves_nothing_behind(client, other, path):
     assert not lock.held
     assert lock.acquire(timeout=5), "the object can be used again"
     lock.release()
+
+
+def test_ctrl_c_that_interrupts_no_wait_is_seen_soon(client, other, path):
+    """As when it comes just before the wait begins: here another thread has the signal."""
+
+    def interrupt():
+        until(lambda: waiters(other, path), "the waiter")
+        os.kill(os.getpid(), signal.SIGINT)
+
+    interrupter = threading.Thread(target=interrupt)
+    with other.lock(path):
+        interrupter.start()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                client.lock(path, timeout=WAIT_SECONDS).acquire()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            interrupter.join()
+        until(lambda: not waiters(other, path), "the waiter to be withdrawn")
 
 
 def interrupt_results(monkeypatch, before):

@@ -5,7 +5,8 @@ busy thread cannot keep a KeepAlive waiting. A child of the process that started
 
 Ctrl-C comes in the application's thread between any two steps of Python, so that thread shares nothing with the loop
 that it could leave locked: what it waits for is one lock of the interpreter (`Running`). A condition, as those of
-concurrent.futures, may stay locked for ever, and the loop would wait for it.
+concurrent.futures, may stay locked for ever, and the loop would wait for it. Python sees a signal between two of its
+steps: one that comes just before the wait begins, or to another thread, interrupts nothing. So a wait has pauses.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ import queue
 import threading
 from collections.abc import Callable, Coroutine
 from functools import partial
+from math import inf
 from typing import Any, Generic, TypeVar
 
 from coordclient.errors import ClientClosed, ClientForked
 
 log = logging.getLogger("coordclient")
 DRAIN_SECONDS_MAX = 1.0
+LOOK_SECONDS = 1.0  # after which a thread that waits looks for a Ctrl-C
 _T = TypeVar("_T")
 
 
@@ -49,8 +52,11 @@ class Running(Generic[_T]):
 
     def result(self, seconds_max: float | None = None) -> _T:
         """In the waiting thread, once. Raises TimeoutError when it has not ended in time."""
-        if not self._running.acquire(timeout=-1 if seconds_max is None else seconds_max):
-            raise TimeoutError("the client did not answer in time")
+        left = inf if seconds_max is None else seconds_max
+        while not self._running.acquire(timeout=min(left, LOOK_SECONDS)):
+            left -= LOOK_SECONDS
+            if left <= 0:
+                raise TimeoutError("the client did not answer in time")
         if self._error is not None:
             raise self._error
         return self._results[0]

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
@@ -160,7 +161,6 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Runs]]:
         return found
 
     yield start
-    signal.set_wakeup_fd(-1)
     for number, handler in handlers.items():
         signal.signal(number, handler)
 
@@ -222,6 +222,12 @@ def test_a_command_that_cannot_be_run_is_exit_126(started: Any) -> None:
 # --- waiting
 
 
+@pytest.fixture(autouse=True)
+def no_wakeup() -> Iterator[None]:
+    yield
+    signal.set_wakeup_fd(-1)
+
+
 def test_batches_are_taken_in_order_and_then_what_ended_them() -> None:
     def batches() -> Iterator[int]:
         yield from range(3)
@@ -252,6 +258,28 @@ def test_no_more_is_read_ahead_than_the_bound(monkeypatch: pytest.MonkeyPatch) -
         wait_for_more(follower)
     assert asked[3].wait(10), "one was taken, two wait, one is in hand"
     assert not asked[4].wait(0.1)
+
+
+def test_a_signal_that_interrupts_nothing_ends_the_wait_all_the_same() -> None:
+    """As one that comes just before the wait begins: here another thread has it, and the flag for this one is set."""
+    never, main = threading.Event(), threading.get_ident()
+
+    def batches() -> Iterator[int]:
+        while sys._current_frames()[main].f_code is not wait_for_more.__code__:
+            pass
+        os.kill(os.getpid(), signal.SIGINT)
+        assert never.wait(10), "it waited for the next batch"
+        yield 0
+
+    follower: Follower[int] = Follower(batches())
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            wait_for_more(follower)
+        assert not follower._ended
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        never.set()
 
 
 def test_the_end_of_the_reader_of_stdout_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
