@@ -7,8 +7,9 @@ import asyncio
 import pytest
 from aiohttp import web
 
-from coordclient import Unavailable, UnsupportedVersion, WrongCell
+from coordclient import CoordError, Unavailable, UnsupportedVersion, WrongCell
 from coordclient.protocol.frames import CHANNEL_VERSION, frame
+from coordd.testing import TestCell
 from tests.clients.conftest import bind, until
 
 HELLO = frame([CHANNEL_VERSION, "test", 1, 1, None])
@@ -95,6 +96,17 @@ async def test_another_cell_is_refused_at_once_by_name(make_client):
     async with asyncio.timeout(5):
         with pytest.raises(WrongCell):
             await client.get("/a")
+
+
+async def test_a_client_stays_in_the_cell_where_it_began_when_an_address_turns_out_to_be_of_another(make_client):
+    """Nobody named a cell. The other one knows no session of this client: it called the session over and the lock lost,
+    and then it answered from files of its own."""
+    with TestCell("one") as cell, TestCell("two") as other:
+        client = make_client([*cell.endpoints, *other.endpoints], session_lease=2.0, request_timeout=3.0)
+        async with client.lock("/a") as lock:
+            with cell.paused(), pytest.raises(CoordError, match="wrong_cell"):
+                await client.get("/a")
+            await lock.verify()
 
 
 async def test_nobody_there_names_every_address_and_why(make_client):

@@ -40,7 +40,8 @@ class Client(NodesClient):
     """A client of one cell: it finds the master, keeps one session alive, and retries over fail-over.
 
     `endpoints`: URLs or HOST:PORT, a sequence or one text with commas; without them `COORD_ENDPOINTS`, then the three
-    ports of a development cell. `cell`: refuse any other cell. `session_lease` and `request_timeout` in seconds.
+    ports of a development cell. `cell`: refuse any other cell (without it any but the first that served this client).
+    `session_lease` and `request_timeout` in seconds.
     `name`: shown to whoever asks who holds a lock. `on_state(state)` is called with "active", "jeopardy" or "expired".
     `resume`: the ticket of a session to take over (see `leave` and `adopt`) instead of opening one; when that session
     is over the first call raises SessionExpired, and the next one opens a session.

@@ -165,6 +165,7 @@ class Link:
             await self._attach(life, channel, min(ATTACH_MS_MAX, 3 * patience_ms))
             if not lost.done() and life.over is None:
                 self._refusals.clear()
+                self._cell = channel.cell  # from now on any other is refused: to it every session would be over
                 self.channel = channel
                 self._owner.attached(life, channel)
                 self.background(self._learn(life, channel))
