@@ -119,6 +119,21 @@ async def test_nobody_there_names_every_address_and_why(make_client):
     assert all(isinstance(answer, Unavailable) for answer in (await client.cell_status()).values())
 
 
+async def test_another_server_and_an_address_with_tls_are_told_as_what_they_are(make_client, cell):
+    """The one was `404, message='Invalid response status', url=...`, the other `operation not permitted`."""
+
+    async def answer(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        client = make_client([f"127.0.0.1:{server.sockets[0].getsockname()[1]}"], request_timeout=0.3)
+        await until(lambda: _refused(client, "not as coordd does: HTTP status 404"), "the status")
+    client = make_client([cell.endpoints[0].replace("http:", "https:")], request_timeout=0.3)
+    await until(lambda: _refused(client, "no TLS with it", "http:// only"), "the way out")
+
+
 @pytest.mark.parametrize(
     "answer", [{}, {"session": "x"}, [], None, {"session": 1, "secret": "s", "lease_ms": 1_000, "epoch": "?"}]
 )

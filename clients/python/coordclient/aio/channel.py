@@ -291,6 +291,10 @@ def _end_of(message: aiohttp.WSMessage, socket: aiohttp.ClientWebSocketResponse)
 
 
 def _words(error: BaseException) -> str:
+    if isinstance(error, aiohttp.WSServerHandshakeError):
+        return f"answers, but not as coordd does: HTTP status {error.status}"
+    if isinstance(error, aiohttp.ClientSSLError):  # its errno is none of the system's
+        return f"no TLS with it, and coordd itself speaks http:// only: {error}"
     if isinstance(error, aiohttp.ClientConnectorError):  # its text repeats the address and speaks of TLS
         number = error.os_error.errno
         return os.strerror(number).lower() if number is not None and number > 0 else str(error.os_error.strerror)
