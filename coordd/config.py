@@ -83,6 +83,12 @@ def cautions(settings: Settings) -> list[str]:
         count = len(members)
         found.append(f"cell.member: {count} members tolerate the loss of {(count - 1) // 2}, as {count - 1} would")
     own = settings.addresses[settings.replica.id]
+    told = urlsplit(own).port
+    if told != settings.replica.port:
+        found.append(
+            f"replica.port = {settings.replica.port}: the others and the clients are told {own};"
+            f" set port = {told} unless something here forwards to it"
+        )
     if len(members) > 1 and _is_loopback(settings.replica.host) and not _is_loopback(urlsplit(own).hostname or ""):
         found.append(
             f"replica.host = {settings.replica.host}: only this machine reaches it, but the others are told {own};"

@@ -233,12 +233,13 @@ def test_what_is_allowed_and_seldom_meant_is_said(tmp_path: Path) -> None:
     assert cautions(load(tmp_path, text + 'host = "::"\n')) == []
     (loopback,) = cautions(load(tmp_path, text))
     assert "replica.host = 127.0.0.1" in loopback and "http://h2:7420" in loopback
-    even, again = cautions(load(tmp_path, text, cell__member="1=http://a:1,2=http://b:1"))
+    even, again = cautions(load(tmp_path, text, cell__member="1=http://a:7420,2=http://b:7420"))
     assert "2 members tolerate the loss of 0, as 1 would" in even and "replica.host" in again
-    assert (
-        cautions(load(tmp_path, text, cell__member="1=http://localhost:1,2=http://127.0.0.2:1,3=http://[::1]:2")) == []
-    )
-    assert cautions(load(tmp_path, ONE)) == []
+    loopback_only = "1=http://localhost:1,2=http://127.0.0.2:1,3=http://[::1]:2"
+    assert cautions(load(tmp_path, text, cell__member=loopback_only, replica__port=1)) == []
+    (elsewhere,) = cautions(load(tmp_path, ONE))
+    assert "replica.port = 7420" in elsewhere and "told http://a:1; set port = 1 " in elsewhere
+    assert cautions(load(tmp_path, ONE, replica__port=1)) == []
 
 
 def test_settings_cannot_be_changed(tmp_path: Path) -> None:
