@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from coordd.config import FLAGS, ConfigError, cautions, load_settings
-from coordd.dev import free_ports, run_replicas, write_cell
+from coordd.dev import free_ports, is_free, run_replicas, write_cell
 from coordd.exits import Exit
 from coordd.settings import PORT_DEFAULT, VOTERS_MAX, Settings
 
@@ -100,6 +100,12 @@ def _dev(arguments: argparse.Namespace) -> int:
         return _wrong(errors)
     replicas = arguments.replicas or 1
     ports = _dev_ports(arguments.setting_replica_port, replicas)
+    taken = ", ".join(str(port) for port in ports if not is_free(port))
+    if taken:
+        sys.stderr.write(
+            f"coordd: in use on 127.0.0.1: port {taken}; by another development cell? --port 0: free ones\n"
+        )
+        return Exit.IN_USE
     given = arguments.setting_replica_data
     with tempfile.TemporaryDirectory(prefix="coordd-dev-", ignore_cleanup_errors=True) as temporary:
         directory = Path(given or temporary)

@@ -40,16 +40,22 @@ def free_ports(count: int) -> list[int]:
         _ports[os.getpid()] = cycle(_claim())
     found: list[int] = []
     for port in islice(_ports[os.getpid()], PORTS_PER_PROCESS - 1):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, port))
-            except OSError:
-                continue
-        found.append(port)
+        if is_free(port):
+            found.append(port)
         if len(found) == count:
             return found
     raise OSError(f"fewer than {count} of this process's {PORTS_PER_PROCESS - 1} ports are free")
+
+
+def is_free(port: int) -> bool:
+    """Whether nobody listens on this port of loopback now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
 
 
 def _claim() -> range:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from coordd.dev import free_ports, write_cell
+from coordd.dev import free_ports, is_free, write_cell
 from coordd.testing.cells import RunningCell, start_cell
 
 SECONDS = 30
@@ -227,6 +227,14 @@ def test_a_development_cell_says_what_it_is_and_ends_with_ctrl_c(tmp_path: Path)
     for replica in (1, 2, 3):
         assert f"[{replica}] ended with 0\n" in lines
         assert (tmp_path / "data" / f"replica-{replica}").is_dir()
+
+
+def test_a_development_cell_does_not_begin_where_one_of_its_ports_is_in_use() -> None:
+    """The replicas whose ports were free ran on, for ever without a master, at addresses of the cell that was there."""
+    first = next(port for port in free_ports(100) if all(map(is_free, (port, port + 1, port + 2))))
+    with socket.create_server(("127.0.0.1", first + 1)):
+        ended = coordd("--dev", "--replicas", 3, "--port", first)
+    assert ended.returncode == 69 and f"port {first + 1}; " in ended.stderr and "--port 0" in ended.stderr
 
 
 def test_a_development_replica_alone_needs_nothing_but_the_flag() -> None:
