@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from coordclient import Client, File, IsADirectory, NotADirectory, NotFound
 
 
@@ -17,6 +19,8 @@ async def test_many_files_are_read_at_once_with_an_error_where_there_is_none(mak
     assert isinstance(found[path + "/none"], NotFound)
     assert isinstance(found[path + "/0/x"], NotFound | NotADirectory)
     assert await client.get_many([]) == {}
+    with pytest.raises(TypeError, match="a list of paths"):  # each letter was taken for a path
+        await client.get_many(path)
 
 
 async def test_more_than_fits_into_one_answer_is_asked_for_again(make_client, path):

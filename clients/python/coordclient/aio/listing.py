@@ -55,6 +55,8 @@ async def rows_of(
 
 async def read_many(keeper: Keeper, paths: Iterable[str]) -> dict[str, File | CoordError]:
     """Each path, in the order in which they are given, with its file or why there is none."""
+    if isinstance(paths, str):
+        raise TypeError("get_many takes a list of paths; for one path there is get")
     wanted = list(dict.fromkeys(path_of(path) for path in paths))
     found: dict[str, File | CoordError] = {}
     while len(found) < len(wanted):
