@@ -20,9 +20,7 @@ COUNT, COUNT_MAX = 100, 1000
 @click.command()
 @path_argument()
 @click.option("-R", "recursive", is_flag=True, help="Also of everything below PATH.")
-@click.option(
-    "-n", "--count", type=click.IntRange(1, COUNT_MAX), default=COUNT, metavar="N", help="About so many [100]."
-)
+@click.option("-n", "--count", type=Number(1, COUNT_MAX), default=COUNT, metavar="N", help="About so many [100].")
 @click.option("--since", type=Number(0), default=0, metavar="REV", help="Only those after this revision.")
 @click.option("--upto", type=Number(1), metavar="REV", help="Only those up to this revision.")
 @common

@@ -15,7 +15,7 @@ from coordctl.errors import Exit, Failure
 from coordctl.order import Order
 from coordctl.output import print_json
 from coordctl.separated import Separated, command_elsewhere
-from coordctl.settings import Seconds, Settings, common
+from coordctl.settings import Number, Seconds, Settings, common
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 LEASE_SECONDS, LOCK_DELAY_SECONDS, KILL_AFTER_SECONDS = 12.0, 5.0, 3.0
@@ -41,7 +41,7 @@ def holding_options(command: _Command) -> _Command:
         ),
         "--kill-after": (Seconds(), KILL_AFTER_SECONDS, "From TERM to KILL when the lock is lost [3s]."),
     }
-    code = click.IntRange(0, EXIT_CODE_MAX)
+    code = Number(0, EXIT_CODE_MAX)
     options = [
         click.option("-n", "--no-wait", is_flag=True, help="Do not wait: exit 75 if the lock is not free."),
         click.option("-w", "--wait", type=Seconds(), metavar="SEC", help="Wait so long, then exit 75 [for ever]."),
@@ -63,9 +63,7 @@ def holding_options(command: _Command) -> _Command:
 )
 @path_argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option("-s", "--shared", is_flag=True, help="Together with other shared holders.")
-@click.option(
-    "--permits", type=click.IntRange(1, PERMITS_MAX), metavar="N", help="As one of at most N holders (one PATH)."
-)
+@click.option("--permits", type=Number(1, PERMITS_MAX), metavar="N", help="As one of at most N holders (one PATH).")
 @holding_options
 @common
 @click.pass_context

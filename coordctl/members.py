@@ -13,13 +13,14 @@ import click
 from coordctl.errors import Exit
 from coordctl.output import columns, duration_or_none, note, print_json, print_rows
 from coordctl.refresh import Listing, refreshable, repeat
-from coordctl.settings import Settings, common
+from coordctl.settings import Number, Settings, common
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from coordclient import Client
 
+_REPLICA = Number(1, 255)
 _COLUMNS = columns("REPLICA VOTES MASTER ADDRESS... CHOSEN HEARD")
 
 Members = dict[str, Any]
@@ -78,7 +79,7 @@ def members(settings: Settings) -> int:
 
 @click.command("add")
 @click.argument("address", metavar="http://HOST:PORT")
-@click.option("--id", "replica", type=click.IntRange(1, 255), help="The new replica's id [the next free one].")
+@click.option("--id", "replica", type=_REPLICA, help="The new replica's id [the next free one].")
 @common
 @click.pass_obj
 def add(settings: Settings, address: str, replica: int | None) -> int:
@@ -93,7 +94,7 @@ def add(settings: Settings, address: str, replica: int | None) -> int:
 
 
 @click.command("promote")
-@click.argument("replica", type=click.IntRange(1, 255))
+@click.argument("replica", type=_REPLICA)
 @common
 @click.pass_obj
 def promote(settings: Settings, replica: int) -> int:
@@ -107,7 +108,7 @@ def promote(settings: Settings, replica: int) -> int:
 
 
 @click.command("remove")
-@click.argument("replica", type=click.IntRange(1, 255))
+@click.argument("replica", type=_REPLICA)
 @common
 @click.pass_obj
 def remove(settings: Settings, replica: int) -> int:
@@ -121,7 +122,7 @@ def remove(settings: Settings, replica: int) -> int:
 
 
 @click.command("transfer-master")
-@click.argument("to", type=click.IntRange(1, 255), required=False)
+@click.argument("to", type=_REPLICA, required=False)
 @common
 @click.pass_obj
 def transfer_master(settings: Settings, to: int | None) -> int:

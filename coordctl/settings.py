@@ -61,10 +61,10 @@ class Seconds(_SecondsType):
 class Number(click.IntRange):
     """A number of the cell: an id, a generation, a revision. All of them stay exact in JSON."""
 
-    name = "integer"
+    name = "integer"  # click says `is not a valid integer range`
 
-    def __init__(self, low: int) -> None:
-        super().__init__(low, NUMBER_MAX)
+    def __init__(self, low: int, high: int = NUMBER_MAX) -> None:
+        super().__init__(low, high)
 
 
 @dataclass(slots=True)

@@ -103,3 +103,19 @@ def test_whatever_is_given_as_a_duration_is_a_number_in_range_or_refused(text: s
         assert 0 <= Seconds(high=60).convert(text, None, None) <= 60
     except click.BadParameter:
         return
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("cell", "promote", "x"),
+        ("cell", "transfer-master", "x"),
+        ("lock", "--permits", "x", "/a", "--", "true"),
+        ("lock", "-E", "x", "/a", "--", "true"),
+        ("history", "-n", "x", "/a"),
+        ("session", "show", "x"),
+    ],
+)
+def test_what_is_no_number_is_told_in_the_same_words_everywhere(arguments: tuple[str, ...]) -> None:
+    ended = CliRunner().invoke(cli, arguments)
+    assert ended.exit_code == 2 and "'x' is not a valid integer." in ended.output
