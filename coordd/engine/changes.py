@@ -212,7 +212,8 @@ class Changes:
                 return None
             raise Refusal("conflict", f"replica {replica} was removed; an id is given once: add a new one")
         if replica not in before:
-            raise Refusal("not_found", f"replica {replica} is no member (add it first); members are {_names(before)}")
+            first = " (add it first)" if call.operation == "promote_member" else ""
+            raise Refusal("not_found", f"replica {replica} is no member{first}; members are {_names(before)}")
         after = (
             self._promoted(replica, before) if call.operation == "promote_member" else self._removed(replica, before)
         )

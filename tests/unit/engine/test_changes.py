@@ -94,8 +94,8 @@ def test_what_is_so_already_is_answered_and_not_done_twice() -> None:
     [
         ("add_member", {"replica": 2, "address": "http://h9:7420"}, "exists", "member already"),
         ("add_member", {"address": "http://h2:7420"}, "conflict", "address of replica 2"),
-        ("promote_member", {"replica": 9}, "not_found", "no member"),
-        ("remove_member", {"replica": 9}, "not_found", "no member"),
+        ("promote_member", {"replica": 9}, "not_found", "no member (add it first)"),
+        ("remove_member", {"replica": 9}, "not_found", "no member; members are 1, 2, 3"),
         ("transfer_master", {"to": 9}, "not_found", "no voter"),
     ],
 )
