@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from coordctl.errors import Exit, Failure
-from coordctl.output import columns, duration, note, print_json, print_rows
+from coordctl.output import columns, duration, in_seconds, note, print_json, print_rows
 from coordctl.refresh import Listing, refreshable, repeat
 from coordctl.settings import Settings, common
 
@@ -114,7 +114,7 @@ def _show_status(settings: Settings, client: Client) -> int:
             {"address": answer.address, "problem": answer.problem or None, **(answer.status or {})}
             for answer in members.values()
         ]
-        print_json({**whole, "replicas": replicas}, line=settings.refresh is not None)
+        print_json(in_seconds({**whole, "replicas": replicas}), line=settings.refresh is not None)
     else:
         print_rows(_COLUMNS, _rows(members), settings.output)
     if whole["master"] is None:

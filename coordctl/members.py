@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from coordctl.errors import Exit
-from coordctl.output import columns, duration_or_none, note, print_json, print_rows
+from coordctl.output import columns, duration_or_none, in_seconds, note, print_json, print_rows
 from coordctl.refresh import Listing, refreshable, repeat
 from coordctl.settings import Number, Settings, common
 
@@ -41,7 +41,7 @@ def tolerance(members: Members) -> str:
 
 def _show(settings: Settings, members: Members, words: str) -> int:
     if settings.json:
-        print_json(members, line=settings.refresh is not None)
+        print_json(in_seconds(members), line=settings.refresh is not None)
     else:
         rows = [
             (

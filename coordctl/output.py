@@ -14,7 +14,7 @@ import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 if TYPE_CHECKING:
     from coordclient import LockInfo
@@ -192,6 +192,24 @@ def duration_or_none(milliseconds: int | None) -> str | None:
 def seconds_or_none(milliseconds: int | None) -> float | None:
     """For JSON."""
     return None if milliseconds is None else milliseconds / 1000
+
+
+def in_seconds(answer: Any) -> Any:
+    """An answer of the cell for JSON: its durations in seconds, in fields that end so.
+
+    >>> in_seconds({"heard_ms_ago": 20, "members": [{"uptime_ms": None}]})
+    {'heard_seconds_ago': 0.02, 'members': [{'uptime_seconds': None}]}
+    """
+    if isinstance(answer, list):
+        return [in_seconds(one) for one in answer]
+    if not isinstance(answer, dict):
+        return answer
+    return {
+        key.replace("_ms", "_seconds"): seconds_or_none(value)
+        if key.endswith(("_ms", "_ms_ago"))
+        else in_seconds(value)
+        for key, value in answer.items()
+    }
 
 
 def age(wall_ms: int) -> str:

@@ -123,11 +123,16 @@ def test_cell_status_of_a_cell_that_loses_its_replicas() -> None:
         done = ctl.run("--timeout", "2", "cell", "status")
         assert done.returncode == 0
         assert b"2 of 3 replicas answer, can lose none" in done.stderr
+        members = ctl.json("cell", "members")["members"]
+        assert [set(member) for member in members] == 3 * [
+            {"replica", "voter", "address", "chosen_upto", "heard_seconds_ago"}
+        ]
         cell.kill(master)
         done = ctl.run("--timeout", "2", "cell", "status", "-o", "json")
         assert done.returncode == 6
         assert b"too few: 2 are needed" in done.stderr
         assert json.loads(done.stdout)["master"] is None
+        assert b"_ms" not in done.stdout  # durations are in seconds, and their fields say so
         cell.kill(followers[1])
         done = ctl.run("--timeout", "2", "cell", "status")
         assert (done.returncode, done.stdout) == (6, b"")
