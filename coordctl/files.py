@@ -135,10 +135,21 @@ def put(
     elif source is None and sys.stdin is None:
         raise click.UsageError("there is no stdin to read the contents from; give CONTENTS or --file")
     else:
-        data = (source or sys.stdin.buffer).read()
+        data = _read_whole(source or sys.stdin.buffer)
     with settings.open_client() as client:
         stat = client.put(path, data, if_generation=if_generation, if_absent=if_absent, parents=parents)
     _say_written(settings, stat)
+
+
+def _read_whole(source: BinaryIO) -> bytes:
+    """What a file of the cell can hold; no more is read of what may have no end."""
+    from coordclient import TooLarge
+    from coordclient.protocol.tree import CONTENTS_BYTES_MAX
+
+    data = source.read(CONTENTS_BYTES_MAX + 1)
+    if len(data) > CONTENTS_BYTES_MAX:
+        raise TooLarge(f"contents have more than {CONTENTS_BYTES_MAX} bytes, which is the limit")
+    return data
 
 
 def _say_written(settings: Settings, stat: Stat) -> None:

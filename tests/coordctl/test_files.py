@@ -26,6 +26,8 @@ def test_put_from_a_file_and_with_conditions(ctl: Coordctl, tmp_path) -> None:
     assert ctl.run("put", "/deep/down/file", "-f", str(source)).returncode == 3
     stat = ctl.json("put", "/deep/down/file", "-f", str(source), "--parents")
     assert stat["path"] == "/deep/down/file"
+    endless = ctl.run("put", "/deep/down/file", "-f", "/dev/zero")  # was read until the memory was full
+    assert endless.returncode == 1 and b"more than 262144 bytes" in endless.stderr
     generation = str(stat["content_generation"])
     assert ctl.run("put", "/deep/down/file", "other", "--if-absent").returncode == 4
     assert ctl.run("put", "/deep/down/file", "other", "--if-generation", generation).returncode == 0
