@@ -43,6 +43,14 @@ def find_cycle(state: State, session: Session, places: list[Waiter]) -> list[dic
     return _Search(state, start).run(places)
 
 
+def in_words(cycle: list[dict[str, object]]) -> str:
+    """Why that wait has no end, for the message of the refusal; of a long cycle the beginning."""
+    if len(cycle) == 1:
+        return "who asks for it holds it"
+    waits = [f"{entry['actor']} of session {entry['session']} for {entry['path']}" for entry in cycle[:3]]
+    return f"in a cycle of {len(cycle)} each waits for the next: {', '.join(waits)}{', ...' if len(cycle) > 3 else ''}"
+
+
 class _Search:
     """One walk over the graph, depth first; `came_from` says who waits for an actor, and at which lock."""
 

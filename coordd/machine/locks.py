@@ -22,7 +22,7 @@ from coordclient.protocol.errors import Refusal
 from coordclient.protocol.operations import check_permits
 from coordd.machine import namespace
 from coordd.machine.calls import CANCELLED, RELEASED, call_window, forget_hold
-from coordd.machine.deadlock import find_cycle, places_of
+from coordd.machine.deadlock import find_cycle, in_words, places_of
 from coordd.machine.grants import (
     delay,
     differs,
@@ -113,7 +113,7 @@ def check_may_wait(state: State, session: Session, places: list[Waiter], wait: b
         cycle = find_cycle(state, session, places)
         if cycle is not None:
             paths = ", ".join(place.lock.node.path for place in places[:3])
-            raise Refusal("deadlock", f"waiting for {paths} would never end", cycle=cycle)
+            raise Refusal("deadlock", f"waiting for {paths} would never end: {in_words(cycle)}", cycle=cycle)
 
 
 # ---- leaving ----

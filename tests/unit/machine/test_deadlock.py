@@ -32,7 +32,9 @@ def assert_cycle(reply: object, *entries: tuple[int, str, str]) -> None:
 def test_an_actor_that_waits_for_what_it_holds_itself_is_told_at_once(cell: Cell) -> None:
     session = cell.open()
     assert ask(cell, session, "/a", "t1") == "held"
-    assert_cycle(ask(cell, session, "/a", "t1"), (session, "t1", "/a"))
+    told = ask(cell, session, "/a", "t1")
+    assert_cycle(told, (session, "t1", "/a"))
+    assert isinstance(told, Refusal) and told.message == "waiting for /a would never end: who asks for it holds it"
     assert cell.queue("/a") == []
 
 
@@ -68,6 +70,9 @@ def test_the_youngest_of_a_cycle_is_told_with_the_cycle(cell: Cell) -> None:
     assert ask(cell, second, "/c", "main") == "waits"
     assert_cycle(ask(cell, third, "/a", "main"), (third, "main", "/a"), (first, "main", "/b"), (second, "main", "/c"))
     assert cell.queue("/a") == []
+    told = ask(cell, third, "/a", "main")
+    assert isinstance(told, Refusal)
+    assert f"a cycle of 3 each waits for the next: main of session {third} for /a, main of session" in told.message
     cell.release(third, "/c")
     assert cell.holders("/c") == [(second, 2)], "the others go on"
 
