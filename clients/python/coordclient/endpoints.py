@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 DEFAULT_ENDPOINTS = ("http://127.0.0.1:7420", "http://127.0.0.1:7421", "http://127.0.0.1:7422")
+DEFAULT_HINT = "; these are the addresses of a development cell: is one running? Others are named by COORD_ENDPOINTS"
 BACKOFF_MS_MIN, BACKOFF_MS_MAX = 50, 1_000
 DISTRUST_MS, DISTRUST_DOUBLINGS_MAX = 1_000, 3
 LEASE_MS = 12_000
@@ -165,7 +166,8 @@ class Endpoints:
         """Each address tried since the last success, and why it did not serve; for the message of an error."""
         if not self._reasons:
             return "no address has been tried yet; known are " + ", ".join(self._known)
-        return "; ".join(f"{address}: {reason}" for address, reason in self._reasons.items())
+        tried = "; ".join(f"{address}: {reason}" for address, reason in self._reasons.items())
+        return tried + (DEFAULT_HINT if self.configured == DEFAULT_ENDPOINTS else "")
 
     def _next_in_turn(self, now_ms: int) -> str:
         count = len(self._known)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from coordclient.endpoints import (
     BACKOFF_MS_MAX,
     CHANCE_MAX,
+    DEFAULT_ENDPOINTS,
     DISTRUST_MS,
     POLL_MS_MAX,
     Attempt,
@@ -172,6 +173,13 @@ def test_hints_do_not_pile_up():
         endpoints.failed(f"http://stranger{number}:1", "refused", 0)
         endpoints.redirected(f"http://other{number}:1", None)
     assert len(endpoints.report()) < 20_000
+
+
+def test_who_named_no_address_is_told_whose_were_tried() -> None:
+    for configured, told in ((DEFAULT_ENDPOINTS, True), ([A], False)):
+        endpoints = Endpoints(configured)
+        endpoints.failed(endpoints.next(0, 0).address, "connection refused", 0)
+        assert ("development cell: is one running? Others are named by COORD_ENDPOINTS" in endpoints.report()) == told
 
 
 @given(st.integers(1, 10**6), st.integers(0, CHANCE_MAX - 1))
