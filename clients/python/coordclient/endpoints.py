@@ -35,10 +35,14 @@ _ADDRESS = re.compile(r"(?:(https?)://)?([^\s/?#@]+)/?", re.IGNORECASE)
 
 
 def parse_endpoint(text: str) -> str:
-    """`http://host:port` from a URL or from `host:port`; ValueError otherwise."""
+    """`http://host:port` from a URL or from `host:port`; ValueError otherwise.
+
+    A host alone is refused: it would mean port 80, where no cell is, and be told as a refused connection.
+    """
     match = _ADDRESS.fullmatch(text.strip())
     address = f"{(match[1] or 'http').lower()}://{match[2].lower()}" if match is not None else ""
-    if not _is_address(address):
+    bare = match is not None and match[1] is None
+    if not _is_address(address) or (bare and urlsplit(address).port is None):
         raise ValueError(f"not an endpoint (http://HOST:PORT or HOST:PORT): {text[:80]!r}")
     return address
 

@@ -36,7 +36,7 @@ def test_an_endpoint_is_a_url_or_host_and_port(text, address):
     assert parse_endpoint(text) == address
 
 
-@pytest.mark.parametrize("text", ["", "http://", "ftp://a:1", "http://a:1/path", "a b", "http://u@h:1"])
+@pytest.mark.parametrize("text", ["", "http://", "ftp://a:1", "http://a:1/path", "a b", "http://u@h:1", "a", "[::1]"])
 def test_what_is_no_endpoint_is_refused_by_name(text):
     with pytest.raises(ValueError, match="not an endpoint"):
         parse_endpoint(text)

@@ -100,7 +100,7 @@ def test_an_empty_message_still_says_something() -> None:
         (["lock", "/x", "--lock-delay", "61", "--", "true"], "over the most, 60s"),
         (["lock", "/x", "-w", "soon", "--", "true"], "not a duration"),
         (["lock", "/" + "x" * 1100, "--", "true"], "longer than"),
-        (["--endpoints", "nobody.invalid", "--timeout", "1", "cell", "status"], "no replica answers"),
+        (["--endpoints", "nobody.invalid:7420", "--timeout", "1", "cell", "status"], "no replica answers"),
         (["--endpoints", "::", "cell", "status"], "not an endpoint"),
         (["--endpoints", "a b", "ls"], "not an endpoint"),
         (["--endpoints", "http://", "lock", "/x", "--", "true"], "not an endpoint"),
