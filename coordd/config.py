@@ -24,6 +24,10 @@ from coordd.settings import SECTIONS, VOTERS_MAX, Cell, Log, Member, Replica, Se
 __all__ = ["FLAGS", "ConfigError", "Flag", "Settings", "cautions", "load_settings"]
 
 ENVIRONMENT_PREFIX = "COORDD_"
+_IN_WORDS = {  # where pydantic speaks of its own matters; the only pattern is that of a cell's name
+    "path_type": "write a path, as text",
+    "string_pattern_mismatch": "write 1 to 32 lower-case letters, digits and '-', the first no '-'",
+}
 
 
 class ConfigError(Exception):
@@ -193,7 +197,7 @@ class _Values:
         if detail["type"] == "missing":
             return f"{where}: missing; {_how_to_give(section, key, inner)}"
         given = repr(detail["input"])
-        message = detail["msg"].removeprefix("Value error, ")
+        message = _IN_WORDS.get(detail["type"]) or detail["msg"].removeprefix("Value error, ")
         return f"{where} = {given if len(given) <= 80 else given[:77] + '...'}: {message}{_allowed(model, key)}"
 
 

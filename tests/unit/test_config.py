@@ -176,6 +176,12 @@ def test_an_address_that_nobody_can_dial_is_refused(tmp_path: Path, address: str
     assert "http://host:port" in found[0] or "dial" in found[0], found
 
 
+def test_a_name_and_a_path_that_are_none_are_told_what_to_write(tmp_path: Path) -> None:
+    name, data = errors(tmp_path, ONE.replace('"x"', '"My cell"').replace('"/data"', "5"))
+    assert "cell.name = 'My cell': write 1 to 32 lower-case letters, digits and '-'" in name
+    assert "replica.data = 5: write a path, as text" in data
+
+
 def test_members_are_told_apart_and_hold_this_replica(tmp_path: Path) -> None:
     text = three(secret(tmp_path)).replace("replica = 3", "replica = 1").replace("h3", "h1").replace("id = 2", "id = 9")
     found = errors(tmp_path, text)
