@@ -137,6 +137,9 @@ async def test_a_lock_that_cannot_be_safe_is_refused_when_it_is_made(make_client
         client.lock(path, timeout=-1)  # as threading has it for "for ever"; here that is None
     with pytest.raises(TypeError, match="path"):
         client.lock(7)
+    for name in ("timeout", "lock_delay", "stop_margin"):
+        with pytest.raises(TypeError, match=f"{name} must be a number of seconds, not str"):
+            client.lock(path, **{name: "5"})
 
 
 async def test_sequencer_verify_and_info_ask_the_cell(make_client, path):

@@ -347,6 +347,9 @@ def test_wrong_options_are_refused_by_name():
     for options in wrong:
         with pytest.raises(ValueError, match=r"must be|endpoint"):
             Client(**options)
+    for options in ({"session_lease": "12"}, {"request_timeout": "1"}, {"name": 5}):
+        with pytest.raises(TypeError, match=f"{next(iter(options))} must be"):
+            Client(**options)
 
 
 def test_endpoints_come_from_the_argument_then_the_environment_then_the_development_cell(monkeypatch):

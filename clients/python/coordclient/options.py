@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 from coordclient.endpoints import DEFAULT_ENDPOINTS, Endpoints
 from coordclient.protocol.operations import LEASE_MS_MAX, LEASE_MS_MIN
@@ -15,6 +16,13 @@ from coordclient.tickets import Ticket
 LABEL_MAX = 128
 REQUEST_SECONDS_MAX = 3_600.0
 CACHE_BYTES = 64 * 1024 * 1024
+
+
+def check_seconds(**given: float | None) -> None:
+    """Refuses by name what is no number; None is the caller's matter."""
+    for name, value in given.items():
+        if not isinstance(value, Real | None):
+            raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +53,9 @@ class Options:
             endpoints = os.environ.get("COORD_ENDPOINTS") or DEFAULT_ENDPOINTS
         if isinstance(endpoints, str):
             endpoints = [part for part in endpoints.split(",") if part.strip()]
+        check_seconds(session_lease=session_lease, request_timeout=request_timeout)
+        if not isinstance(name, str | None):
+            raise TypeError(f"name must be text, not {type(name).__name__}")
         lease_ms, request_ms = round(session_lease * 1_000), round(request_timeout * 1_000)
         if not LEASE_MS_MIN <= lease_ms <= LEASE_MS_MAX:
             raise ValueError(

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 from coordclient.aio.files import path_of
 from coordclient.errors import LockLost
 from coordclient.holds import STOP_MARGIN_MS
+from coordclient.options import check_seconds
 from coordclient.protocol.operations import LOCK_DELAY_MS_MAX
 from coordclient.session import DRIFT_PPM, local_ms
 
@@ -78,6 +79,7 @@ class Terms:
     stop_margin: float
 
     def __post_init__(self) -> None:
+        check_seconds(timeout=self.timeout, lock_delay=self.lock_delay, stop_margin=self.stop_margin)
         if self.timeout is not None and not self.timeout >= 0:
             raise ValueError(f"timeout must be None (for ever) or at least 0 seconds, not {self.timeout}")
         if not 0 <= self.delay_ms <= LOCK_DELAY_MS_MAX:
