@@ -80,7 +80,7 @@ def watch(
         client.watch(path, scope=scope, since=since, values=values, on_live=say.on_live) as watched,
     ):
         say.begun(watched.revision)
-        following = _Following(settings, Follower(watched.batches()), path, values, once=once)
+        following = _Following(settings, Follower(watched.batches()), path, values, since or 0, once=once)
         if command:
             return following.run(Runs(command, path), at_start=at_start)
         return following.show(Stream(columns(titles(several=scope != "node", more=VALUES[values])), settings.output))
@@ -114,6 +114,7 @@ class _Following:
         follower: Follower[Sequence[Event] | Resync],
         path: str,
         values: str,
+        since: int,
         *,
         once: bool,
     ) -> None:
@@ -121,6 +122,7 @@ class _Following:
         self._follower = follower
         self._path = path
         self._values = values
+        self._since = since
         self._once = once
 
     def _take(self) -> Sequence[Told]:
@@ -134,10 +136,12 @@ class _Following:
 
     def _warn(self, first: Told) -> None:
         if first.resync and not self._settings.quiet:
-            note(
-                f"{self._path}: some changes are not remembered any more, or came faster than they were taken; this is"
-                f" the state at revision {first.revision}, and every change after it follows"
-            )
+            if first.revision < self._since:
+                why = f"revision {self._since} is yet to come: it is of another cell, or of before a restore"
+            else:
+                why = "some changes are not remembered any more, or came faster than they were taken"
+            said = f"this is the state at revision {first.revision}, and every change after it follows"
+            note(f"{self._path}: {why}; {said}")
 
     def show(self, stream: Stream) -> int:
         """Lines, until Ctrl-C."""

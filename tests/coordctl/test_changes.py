@@ -166,7 +166,7 @@ def test_a_revision_that_is_yet_to_come_is_a_resync_that_is_said(ctl: Coordctl, 
     process = ctl.start("watch", "/resync", "--since", "1000000", "--once")
     out, words = process.communicate(timeout=WAIT_SECONDS)
     assert [fields(line)[2::4] for line in out.splitlines()] == [["resync", "/resync"], ["present", "/resync"]]
-    assert "/resync: some changes are not remembered" in words
+    assert "/resync: revision 1000000 is yet to come" in words
 
 
 def test_a_reader_that_has_seen_enough_ends_a_watch_on_which_nothing_happens(ctl: Coordctl) -> None:

@@ -9,19 +9,20 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stdout
 from typing import Any
 
 import pytest
 
 from coordclient import Event, Node, Resync, Stat
-from coordctl import follow, runs
+from coordctl import follow, runs, watch
 from coordctl.errors import Exit, Failure
 from coordctl.events import PATH_COLUMN, Stream, all_told, titles
 from coordctl.follow import Follower, wait_for_more
 from coordctl.output import columns
 from coordctl.runs import KIND, PATH, REVISION, Runs, Work
+from coordctl.settings import Settings
 
 AT_MS = 1_700_000_000_000
 TIME = "2023-11-14T22:13:20.000Z"
@@ -258,6 +259,17 @@ def test_no_more_is_read_ahead_than_the_bound(monkeypatch: pytest.MonkeyPatch) -
         wait_for_more(follower)
     assert asked[3].wait(10), "one was taken, two wait, one is in hand"
     assert not asked[4].wait(0.1)
+
+
+@pytest.mark.parametrize(
+    ("since", "said"), [(0, "some changes are not"), (9, "some changes are not"), (10, "revision 10 is yet to come")]
+)
+def test_why_the_state_is_told_instead_of_changes(since: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    follower: Follower[Sequence[Event] | Resync] = Follower([Resync(9, ())])
+    following = watch._Following(Settings(), follower, "/a", "none", since, once=True)
+    while not following._take():
+        wait_for_more(follower)
+    assert f"/a: {said}" in capsys.readouterr().err
 
 
 def test_a_signal_that_interrupts_nothing_ends_the_wait_all_the_same() -> None:
