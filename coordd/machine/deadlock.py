@@ -3,9 +3,9 @@
 A waiting actor waits for every holder whose mode shuts it out and for everyone ahead of it in the queue: each of these
 must leave before it can go on, so a cycle of such edges never resolves by itself. Who waits for several locks waits for
 all these at each of them. Never invented: no edge leads to a delayed or revoked hold (it ends by itself), from a
-request for a semaphore to one of several who hold it (any other may leave), to or from anybody without an actor (it may
-give up by itself), or from an actor that waits in two calls at once (some other task of that name may go on). A cycle
-may go unseen: beyond `Limits.deadlock_steps`, and wherever an edge is missing.
+request for a semaphore to one of several who hold it (any other may leave), to or from anybody without an actor, or who
+waits for a limited time (it may give up by itself), or from an actor that waits in two calls at once (some other task
+of that name may go on). A cycle may go unseen: beyond `Limits.deadlock_steps`, and wherever an edge is missing.
 
 Edges appear only when somebody starts to wait (a grant turns an edge to a waiter ahead into one to a holder), so
 looking then is enough, and the youngest of the cycle is the one who is told. A transfer lets a waiter pass others, but
@@ -91,7 +91,7 @@ class _Search:
         return None
 
     def only_waiter(self, actor: Actor) -> Waiter | None:
-        """The request of the actor, if it waits in exactly one call."""
+        """The request of the actor, if it waits in exactly one call, and for ever."""
         session, name = actor
         known = self.waiting.get(session)
         if known is None:
@@ -99,7 +99,7 @@ class _Search:
             waiters = self.state.sessions[session].waiters
             self.steps -= len(waiters)
             for waiter in waiters.values():
-                known[waiter.actor] = None if waiter.actor in known else waiter
+                known[waiter.actor] = None if waiter.actor in known or waiter.limited else waiter
         return known.get(name)
 
     def cycle(self, last: Actor, at: Lock) -> list[dict[str, object]]:
@@ -139,7 +139,7 @@ def _blockers(place: Waiter) -> Iterator[tuple[Actor | None, Waiter | None]]:
     for waiter in place.lock.waiters.values():
         if waiter is place:
             return
-        yield (waiter.session, waiter.actor) if waiter.actor else None, waiter
+        yield (waiter.session, waiter.actor) if waiter.actor and not waiter.limited else None, waiter
 
 
 def _entry(actor: Actor, lock: Lock) -> dict[str, object]:

@@ -86,8 +86,8 @@ def _lock_free_node(state: State, path: str, principal: str) -> Lock:
 
 
 def _wait(state: State, session: Session, call: int, lock: Lock, mode: str, permits: int, arguments: Arguments) -> None:
-    actor = arguments["actor"]
-    place = Waiter(lock, session.id, call, mode, permits, actor, arguments["lock_delay_ms"], state.wall_ms)
+    who = (arguments["actor"], arguments["limited"])
+    place = Waiter(lock, session.id, call, mode, permits, *who, arguments["lock_delay_ms"], state.wall_ms)
     check_may_wait(state, session, [place], arguments["wait"])
     state.revision += 1
     lock.waiters[session.id, call] = session.waiters[call] = place
@@ -109,7 +109,7 @@ def check_may_wait(state: State, session: Session, places: list[Waiter], wait: b
             refuse_limit("waiters_per_node", limits.waiters_per_node)
     if len(session.waiters) >= limits.waiters_per_session:
         refuse_limit("waiters_per_session", limits.waiters_per_session)
-    if places[0].actor:
+    if places[0].actor and not places[0].limited:
         cycle = find_cycle(state, session, places)
         if cycle is not None:
             paths = ", ".join(place.lock.node.path for place in places[:3])

@@ -50,7 +50,8 @@ def _place(
 ) -> Waiter:
     mode, permits = one["mode"], one["permits"]
     assert isinstance(mode, str) and isinstance(permits, int)
-    return Waiter(lock, session.id, call, mode, permits, arguments["actor"], arguments["lock_delay_ms"], state.wall_ms)
+    who = (arguments["actor"], arguments["limited"])
+    return Waiter(lock, session.id, call, mode, permits, *who, arguments["lock_delay_ms"], state.wall_ms)
 
 
 def _make_locks(state: State, paths: Iterable[str], principal: str) -> None:

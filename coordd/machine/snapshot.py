@@ -11,7 +11,7 @@
   revision, created_ms, modified_ms, owner, [read, write, change], temporary, openers: nil | [session by id]]`;
 - locks by path: `[path, mode, permits, token, holders, waiters]`, holders in the order of their grants:
   `[session, call, part, actor, lock_delay_ms, since_ms, token, revoked, nil | [client, principal]]` (delayed: its own),
-  waiters in the order of the queue: `[session, call, part, mode, permits, actor, lock_delay_ms, since_ms]`;
+  waiters in the order of the queue: `[session, call, part, mode, permits, actor, limited, lock_delay_ms, since_ms]`;
 - losses: `[path inspected last, [[path, [loss]]]]`, the paths that have changed last at the end, their losses too:
   `[session, hold, client, principal, mode, token, since_ms, ended_ms, cause, reason]`;
 - changes: `[all with a larger revision are here, [change]]`, oldest first: `[revision, path, kind, directory, instance,
@@ -48,8 +48,8 @@ from coordd.machine.state import (
     node_bytes,
 )
 
-SNAPSHOT_VERSION = 5
-MACHINE_VERSION = 4  # of the behaviour: rises when the same log would be applied differently
+SNAPSHOT_VERSION = 6
+MACHINE_VERSION = 5  # of the behaviour: rises when the same log would be applied differently
 DIGEST_BYTES = 16
 _FIELDS = 15
 _HEAD = bytes((0x90 | _FIELDS, SNAPSHOT_VERSION, MACHINE_VERSION))  # an array that begins with two small numbers
@@ -167,6 +167,7 @@ def describe_lock(lock: Lock) -> list[object]:
             waiter.mode,
             waiter.permits,
             waiter.actor,
+            waiter.limited,
             waiter.lock_delay_ms,
             waiter.since_ms,
         ]
@@ -289,8 +290,8 @@ def _read_lock(state: State, fields: list[Any]) -> None:
     lock.mode, lock.permits, lock.token = mode, permits, token
     for holder in holders:
         _read_hold(state, lock, holder)
-    for session_id, call, part, mode, permits, actor, lock_delay_ms, since_ms in waiters:
-        waiter = Waiter(lock, session_id, call, mode, permits, actor, lock_delay_ms, since_ms)
+    for session_id, call, part, mode, permits, actor, limited, lock_delay_ms, since_ms in waiters:
+        waiter = Waiter(lock, session_id, call, mode, permits, actor, limited, lock_delay_ms, since_ms)
         lock.waiters[session_id, call] = waiter
         _add(state.sessions[session_id].waiters, waiter, part)
 

@@ -234,7 +234,8 @@ class Hold:
 class Waiter:
     """A place in a queue. `part` and `group` as in `Hold`: who waits for several has one of these in each queue."""
 
-    __slots__ = ("actor", "call", "group", "lock", "lock_delay_ms", "mode", "part", "permits", "session", "since_ms")
+    __slots__ = ("actor", "call", "group", "limited", "lock", "lock_delay_ms", "mode", "part", "permits",
+        "session", "since_ms")  # fmt: skip
 
     def __init__(
         self,
@@ -244,6 +245,7 @@ class Waiter:
         mode: str,
         permits: int,
         actor: str,
+        limited: bool,
         lock_delay_ms: int,
         since_ms: int,
     ) -> None:
@@ -253,6 +255,7 @@ class Waiter:
         self.mode = mode
         self.permits = permits
         self.actor = actor
+        self.limited = limited  # it may end by itself, so it is no part of a cycle: the hold that comes of it is
         self.lock_delay_ms = lock_delay_ms
         self.since_ms = since_ms
         self.part = 0

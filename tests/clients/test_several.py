@@ -131,21 +131,24 @@ async def test_what_the_cell_refuses_in_a_set_changes_nothing(make_client, path)
     assert await nothing_left(client, path)
 
 
-async def test_a_set_and_a_lock_that_wait_for_each_other_for_ever_are_a_deadlock(make_client, path):
+@pytest.mark.parametrize("timeout", [None, 5])
+async def test_a_set_and_a_lock_that_wait_for_each_other_for_ever_are_a_deadlock(make_client, path, timeout):
+    """However they got what they hold."""
     client = make_client()
 
     async def second():
-        async with client.lock(path + "/b"):
+        async with client.lock(path + "/b", timeout=timeout):
             started.set()
             await client.locks([path + "/a", path + "/c"]).acquire()
 
     started = asyncio.Event()
-    async with client.lock(path + "/a"):
+    async with client.lock(path + "/a", timeout=timeout):
         task = asyncio.create_task(second())
         await started.wait()
         await until(lambda: waiters(client, path))
         with pytest.raises(Deadlock):
             await client.lock(path + "/b").acquire()
+        assert not await client.lock(path + "/b").acquire(timeout=0.1)
         task.cancel()
         await asyncio.wait([task])
 

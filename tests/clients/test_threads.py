@@ -135,6 +135,39 @@ def test_a_thread_is_never_taken_for_one_that_has_ended(client, path):
     assert deadlocks == []
 
 
+def test_who_took_it_with_a_limit_and_waits_for_it_without_one_is_told(client, path):
+    with client.lock(path, timeout=5):
+        with pytest.raises(Deadlock, match="who asks for it holds it"):
+            client.lock(path).acquire()
+        assert not client.lock(path).acquire(timeout=0.1), "that ends by itself"
+
+
+def test_threads_that_took_theirs_with_a_limit_and_wait_crosswise_without_one_are_told(client, path):
+    both = threading.Barrier(2)
+    told: list[Deadlock] = []
+
+    def run(mine, other):
+        try:
+            with client.lock(mine, timeout=5):
+                both.wait(WAIT_SECONDS)
+                with client.lock(other):
+                    pass
+        except Deadlock as error:
+            told.append(error)
+
+    threads = [
+        threading.Thread(target=run, args=ends) for ends in ((path + "/a", path + "/b"), (path + "/b", path + "/a"))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(WAIT_SECONDS)
+    (error,) = told
+    cycle = error.details["cycle"]
+    assert isinstance(cycle, list)
+    assert {entry["path"] for entry in cycle} == {path + "/a", path + "/b"}
+
+
 def test_a_call_that_begins_while_the_client_is_closed_ends(client, path, monkeypatch):
     """Between the look whether the client is closed and the start of the call: the close waits for it."""
     client.ls("/")

@@ -27,6 +27,10 @@ class Deadlocks(StateChecker):
         actor = command.arguments["actor"] if command.operation in ACQUIRES else ""
         if not actor or not command.arguments["wait"]:
             return
+        if command.arguments["limited"]:
+            if isinstance(command.reply, Refusal) and command.reply.code == "deadlock":
+                raise self.broken(f"{(command.session, actor)} waits for a limited time and is told of a deadlock")
+            return
         refused = isinstance(command.reply, Refusal) and command.reply.code == "deadlock"
         if not refused and not (command.reply is None and command.changed):
             return
@@ -60,9 +64,9 @@ def _closes_a_cycle(state: State, me: Actor, ask: Ask, call: int) -> bool:
 
 
 def _waits_for(state: State, actor: Actor) -> Iterator[Actor]:
-    """Nobody, if it waits in more calls than one: some other task of that name may go on."""
+    """Nobody, if it waits in more calls than one, as some other task of that name may go on, or for a limited time."""
     waiters = [waiter for waiter in state.sessions[actor[0]].waiters.values() if waiter.actor == actor[1]]
-    if len(waiters) == 1:
+    if len(waiters) == 1 and not waiters[0].limited:
         places: list[Waiter] = waiters[0].group or waiters
         for place in places:
             yield from _holders(place.lock, place.mode)
@@ -83,5 +87,5 @@ def _ahead(lock: Lock, place: Key) -> Iterator[Actor]:
     for key, waiter in lock.waiters.items():
         if key == place:
             return
-        if waiter.actor:
+        if waiter.actor and not waiter.limited:
             yield waiter.session, waiter.actor

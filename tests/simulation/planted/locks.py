@@ -228,6 +228,13 @@ def _only_holders_block(right: Any) -> Any:
     return blockers
 
 
+def _all_wait_for_ever(right: Any) -> Any:
+    def acquire(state: Any, session: Any, call: int, principal: str, arguments: Any, woken: Any) -> Any:
+        return right(state, session, call, principal, {**arguments, "limited": False}, woken)
+
+    return acquire
+
+
 def _openers_lost(right: Any) -> Any:
     def read_node(state: Any, fields: list[Any]) -> None:
         right(state, [*fields[:-1], None if fields[-1] is None else []])
@@ -266,6 +273,7 @@ BUGS = (
         [(sequencer_module, "check", _any_of_the_period)],
     ),
     Bug("no queue edges in deadlock detection", "locks", "cell", [(deadlock, "_blockers", _only_holders_block)]),
+    Bug("who may give up makes a deadlock", "locks", "cell", [row("acquire", _all_wait_for_ever)]),
     Bug("openers forgotten at fail-over", "locks", "cell", [(snapshot, "_read_node", _openers_lost)]),
     Bug("ephemeral goes with its first session", "locks", "cell", [row("open", _first_opener_counts)]),
     Bug(

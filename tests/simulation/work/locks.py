@@ -40,7 +40,10 @@ async def _impatient(work: Work, process: ClientProcess, chance: Random) -> None
 async def _nested(work: Work, process: ClientProcess, chance: Random) -> None:
     """Two locks, one inside the other, in any order: who would wait for himself is told, and leaves."""
     modes: list[Mode] = [chance.choice(("exclusive", "shared")) for _ in range(LOCKS)]
-    outer, inner = (process.client.lock(f"/l/{at}", modes[at]) for at in chance.sample(range(LOCKS), LOCKS))
+    outer, inner = (
+        process.client.lock(f"/l/{at}", modes[at], timeout=chance.choice((None, None, 4.0)))
+        for at in chance.sample(range(LOCKS), LOCKS)
+    )
     async with recorded(work, process, outer, None, mode=outer.mode):
         await process.loop.rest(chance.expovariate(1) * work.swarm.think_ms / 2_000)
         try:

@@ -8,6 +8,7 @@ import pytest
 
 from coordclient.protocol.errors import Refusal
 from coordd.machine.limits import Limits
+from coordd.machine.machine import Machine
 from tests.unit.machine.harness import Cell, lock_map
 
 
@@ -54,6 +55,41 @@ def test_no_actor_another_actor_or_no_wait_is_no_deadlock(cell: Cell, actor: str
     ask(cell, session, "/a", "t1")
     reply = ask(cell, session, "/a", actor, wait=wait)
     assert reply == "waits" if code is None else isinstance(reply, Refusal) and reply.code == code
+
+
+@pytest.mark.parametrize("queued", [False, True])
+@pytest.mark.parametrize("several", [False, True])
+def test_who_was_granted_what_he_waited_for_with_a_limit_holds_it_as_anybody_does(
+    cell: Cell, queued: bool, several: bool
+) -> None:
+    session, other = cell.open(), cell.open()
+    if queued:
+        ask(cell, other, "/a", "t9")
+    if several:
+        cell.acquire_all(session, "/a", "/b", actor="t1", limited=True)
+    else:
+        ask(cell, session, "/a", "t1", limited=True)
+    assert cell.queue("/a") == ([(session, 1)] if queued else [])
+    if queued:
+        cell.release(other, "/a")
+    cell.machine = Machine.restore(cell.machine.snapshot(), cell.machine.state.limits)
+    assert cell.holders("/a") == [(session, 1)]
+    assert_cycle(ask(cell, session, "/a", "t1"), (session, "t1", "/a"))
+    ask(cell, other, "/c", "t2", limited=True)
+    assert ask(cell, other, "/a", "t2") == "waits"
+    assert_cycle(ask(cell, session, "/c", "t1"), (session, "t1", "/c"), (other, "t2", "/a"))
+
+
+def test_who_waits_with_a_limit_is_no_part_of_a_cycle(cell: Cell) -> None:
+    first, second, third = cell.open(), cell.open(), cell.open()
+    for session, path in ((first, "/a"), (second, "/b"), (third, "/c")):
+        ask(cell, session, path, "t1")
+    assert ask(cell, first, "/b", "t1", limited=True) == "waits"
+    cell.machine = Machine.restore(cell.machine.snapshot(), cell.machine.state.limits)
+    assert ask(cell, second, "/a", "t1") == "waits", "the first may give up"
+    assert ask(cell, third, "/b", "t1") == "waits", "nor is there an edge to him in the queue of /b"
+    assert ask(cell, first, "/c", "t1") == "waits", "this actor waits in two calls"
+    assert ask(cell, second, "/b", "t1", limited=True) == "waits", "not even for what he holds himself"
 
 
 def test_the_same_name_in_another_session_is_another_actor(cell: Cell) -> None:

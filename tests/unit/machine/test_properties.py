@@ -54,6 +54,7 @@ class RandomCommands(RuleBasedStateMachine):
         self.model = Model(LIMITS.holders_per_node)
         self.delays: dict[Who, int] = {}
         self.actors: dict[Who, str] = {}
+        self.limited: set[Who] = set()
         self.sent: list[tuple[Command, Any]] = []
         self.secrets = 0
 
@@ -74,7 +75,7 @@ class RandomCommands(RuleBasedStateMachine):
                 if holder.delayed or (path, holder.who) in model.revoked or not actors[holder.who] or goes_on:
                     model.leave(holder.who, path)
             for waiter, _ in list(model.waiting):
-                if not actors[waiter]:
+                if not actors[waiter] or waiter in self.limited:
                     model.leave(waiter)
         return who in [entry[0] for entry in model.waiting]
 
@@ -168,17 +169,22 @@ class RandomCommands(RuleBasedStateMachine):
         wait=st.booleans(),
         delay=st.sampled_from((0, 1_000)),
         actor=st.sampled_from(("", "x", "y")),
+        limited=st.booleans(),
         lag=st.integers(0, 30),
     )
-    def acquire(self, number: int, parts: list[Part], wait: bool, delay: int, actor: str, lag: int) -> None:
+    def acquire(
+        self, number: int, parts: list[Part], wait: bool, delay: int, actor: str, limited: bool, lag: int
+    ) -> None:
         session = self.session(number)
-        given: dict[str, Any] = {"wait": wait, "lock_delay_ms": delay, "actor": actor}
+        given: dict[str, Any] = {"wait": wait, "lock_delay_ms": delay, "actor": actor, "limited": limited}
         if len(parts) == 1:
             reply = self.send("acquire", session, lag, **vars(parts[0]), **given)
         else:
             reply = self.send("acquire_all", session, lag, locks=[vars(part) for part in parts], **given)
         who = (session, self.cell.calls[session])
         self.actors[who], self.delays[who] = actor, delay
+        if limited:
+            self.limited.add(who)
         if isinstance(reply, Refusal):
             self.was_refused(reply, who, tuple(parts), wait)
             return
@@ -192,7 +198,7 @@ class RandomCommands(RuleBasedStateMachine):
         assert reply.code in REFUSALS
         if reply.code == "deadlock":
             cycle, actor = reply.details["cycle"], self.actors[who]
-            assert wait and actor and isinstance(cycle, list)
+            assert wait and actor and who not in self.limited and isinstance(cycle, list)
             assert len(cycle) == 1 or self.never_ends(who, parts, actor), "a cycle was invented"
         elif reply.code == "permits_differ":
             assert any(self.model.differs(part) for part in parts)

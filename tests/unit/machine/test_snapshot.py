@@ -17,7 +17,7 @@ from coordd.machine.machine import Machine
 from coordd.machine.snapshot import BadSnapshot
 from tests.unit.machine.harness import Cell
 
-GOLDEN = Path(__file__).parent / "golden" / "snapshot-5.hex"
+GOLDEN = Path(__file__).parent / "golden" / "snapshot-6.hex"
 
 
 def story() -> Cell:
@@ -36,7 +36,7 @@ def story() -> Cell:
     cell.do("cancel", holder, cell.call(holder), acked=2, target=9)
     cell.expire(gone)
     cell.acquire_all(holder, "/several/b", ("/several/a", 3), lock_delay_ms=0)
-    cell.acquire_all(waiter, "/several/free", "/several/b", actor="worker")
+    cell.acquire_all(waiter, "/several/free", "/several/b", actor="worker", limited=True)
     cell.unlock("/several/b", reason="wanted")
     cell.acquire(waiter, "/gone")
     cell.unlock("/gone", reason="broken", now=True)

@@ -140,21 +140,20 @@ class LockState:
             if self._inherited is not None:
                 await self._trust(wait, deadline_ms)
                 return
-            if wait and timeout_ms is not None:
-                actor = ""  # one who waits for a limited time is no part of a deadlock, and the cell cannot tell
             life = keeper.alive()
             if life.session is None:
                 await keeper.ready(life, deadline_ms)
-            while not await self._attempt(life, wait, deadline_ms, actor):
+            how = {"wait": wait, "limited": wait and timeout_ms is not None, "actor": actor}
+            while not await self._attempt(life, how, deadline_ms):
                 pass
         finally:
             self._busy = False
 
-    async def _attempt(self, life: Life, wait: bool, deadline_ms: int, actor: str) -> bool:
+    async def _attempt(self, life: Life, how: Mapping[str, Any], deadline_ms: int) -> bool:
         """One acquire with a number of its own; False when it is to be made anew, with another."""
-        if life.leaves_behind(actor):
-            actor = ""  # no deadlock is looked for: one may go unseen, none may be invented
-        arguments: dict[str, object] = {"wait": wait, "lock_delay_ms": self.terms.delay_ms, "actor": actor}
+        arguments: dict[str, object] = {**how, "lock_delay_ms": self.terms.delay_ms}
+        if life.leaves_behind(how["actor"]):
+            arguments["actor"] = ""  # no deadlock is looked for: one may go unseen, none may be invented
         if len(self.asks) == 1:
             operation, arguments = "acquire", {**self.asks[0].arguments(), **arguments}
         else:
@@ -171,7 +170,7 @@ class LockState:
             self.keeper.withdraw(life, call)
             if self.keeper.clocks()[0] < deadline_ms:
                 return False  # the cell remembers nothing of that call, and it cannot be granted any more: ask anew
-            raise self._not_in_time(life, wait, error) from None
+            raise self._not_in_time(life, how["wait"], error) from None
         try:
             entered = await self._enter(life, call, grant, deadline_ms)
         except BaseException:

@@ -76,6 +76,7 @@ _MEMBERS = (
 _WAIT = Argument("wait", Kind.BOOL, True)
 _LOCK_DELAY_MS = Argument("lock_delay_ms", Kind.INT, LOCK_DELAY_MS_DEFAULT, high=LOCK_DELAY_MS_MAX)
 _ACTOR = Argument("actor", Kind.TEXT, "", high=128)
+_LIMITED = Argument("limited", Kind.BOOL, False)  # the wait may end by itself: it is no part of a deadlock
 _LABELS = Argument("client", Kind.LABELS, {})  # host, pid, program, name: for people
 _SESSION = Argument("session", Kind.INT, required=True, low=1)
 _HOLD = Argument("hold", Kind.INT, required=True, low=1)
@@ -176,6 +177,7 @@ _ROWS = (
             _WAIT,
             _LOCK_DELAY_MS,
             _ACTOR,
+            _LIMITED,
             Argument("permits", Kind.INT, 0, high=PERMITS_MAX),  # of a semaphore, fixed by its first holder
             IF_INSTANCE,
         ),
@@ -186,7 +188,7 @@ _ROWS = (
     Operation(
         "acquire_all",
         Way.WRITE,
-        (Argument("locks", Kind.LOCKS, required=True), _WAIT, _LOCK_DELAY_MS, _ACTOR),
+        (Argument("locks", Kind.LOCKS, required=True), _WAIT, _LOCK_DELAY_MS, _ACTOR, _LIMITED),
         "{hold, locks: [{path, mode, permits, token, sequencer}]}: all in one step, or none; a retry is told what is"
         " still held of it",
         session=True,
