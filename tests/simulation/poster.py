@@ -182,8 +182,9 @@ class PostClient:
         sent = self.clocks()
         number = session.transmit(sent)
         arguments = {"number": number, "hold_ms": hold_ms}
+        held_ms = min(hold_ms, session.lease_ms // 3) * (1 if self._seat.clocks_kept else 3)  # by the master's clock
         try:
-            answer = await self.ask("keep_alive", arguments, life, more_ms=min(hold_ms, session.lease_ms // 3))
+            answer = await self.ask("keep_alive", arguments, life, more_ms=held_ms)
         except Refusal as refusal:
             if ERRORS[refusal.code].action is not Action.NEW_SESSION:
                 raise
