@@ -23,7 +23,7 @@ from typing import Any
 
 from coordclient.protocol.codec import decode, encode
 
-BATCH_VERSION = 3
+BATCH_VERSION = 4
 BATCH_COMMANDS_MAX = 512
 BATCH_BYTES_MAX = 1024 * 1024
 MASTER_COMMANDS = ("expire_session", "end_lock_delay", "end_revoked", "set_sequencer_key")

@@ -9,10 +9,10 @@ import pytest
 from coordclient.protocol.codec import Malformed, decode, encode
 from coordd.machine.commands import BATCH_COMMANDS_MAX, Command, decode_batch, encode_batch, encode_command
 
-GOLDEN = Path(__file__).parent / "golden" / "batch-3.hex"
+GOLDEN = Path(__file__).parent / "golden" / "batch-4.hex"
 
 COMMANDS = [
-    Command("acquire", 7, 3, 2, "anonymous", {"path": "/a", "mode": "exclusive", "wait": True}),
+    Command("acquire", 7, 3, 2, "anonymous", {"path": "/a", "mode": "exclusive", "wait": True, "limited": True}),
     Command("put", 0, 0, 0, "alice", {"path": "/grün", "contents": b"\x00\xff", "if_generation": None}),
     Command("expire_session", 0, 0, 0, "", {"session": 7, "incarnation": 1, "epoch": 2**40}),
 ]
@@ -27,7 +27,7 @@ def test_the_bytes_are_those_of_the_golden_file() -> None:
 def test_a_batch_is_one_msgpack_value_though_it_is_made_of_pieces() -> None:
     for count in (1, 15, 16, BATCH_COMMANDS_MAX):
         payload = encode_batch(5, [encode_command(COMMANDS[0])] * count)
-        assert decode(payload) == [3, 5, [decode(encode_command(COMMANDS[0]))] * count]
+        assert decode(payload) == [4, 5, [decode(encode_command(COMMANDS[0]))] * count]
 
 
 def test_an_empty_or_overfull_batch_is_a_bug() -> None:
