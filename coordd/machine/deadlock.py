@@ -7,9 +7,9 @@ request for a semaphore to one of several who hold it (any other may leave), to 
 waits for a limited time (it may give up by itself), or from an actor that waits in two calls at once (some other task
 of that name may go on). A cycle may go unseen: beyond `Limits.deadlock_steps`, and wherever an edge is missing.
 
-Edges appear only when somebody starts to wait (a grant turns an edge to a waiter ahead into one to a holder), so
-looking then is enough, and the youngest of the cycle is the one who is told. A transfer lets a waiter pass others, but
-whoever holds and waits no more closes no cycle.
+A cycle is closed only when somebody starts to wait, so looking then is enough, and the youngest of the cycle is the one
+who is told. A grant turns an edge to a waiter ahead into one to a holder; that of a limited wait makes new ones, to
+somebody who waits no more, and so does a transfer, which lets a waiter pass others: neither closes a cycle.
 """
 
 from __future__ import annotations
